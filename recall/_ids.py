@@ -1,4 +1,4 @@
-"""Validate external ids."""
+"""Validate external ids, and name some of them."""
 
 from collections.abc import Sequence
 
@@ -42,6 +42,23 @@ def check_id(value: object, where: str) -> None:
             where=where,
             hint="Give an id, or leave it out",
         )
+
+
+_SHOWN = 5  # ids named in one message
+
+
+def first_few(ids: Sequence[str]) -> str:
+    """Return the first few of some ids, as a message names them."""
+    return ", ".join(map(repr, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
+
+
+def id_warnings(*found: tuple[Sequence[str], str]) -> tuple[str, ...]:
+    """Return a warning for each fault that some ids have.
+
+    Args:
+        found: ids with a fault, perhaps none, and the fault.
+    """
+    return tuple(f"{len(ids)} {fault}: {first_few(ids)}" for ids, fault in found if ids)
 
 
 def check_text(value: object, where: str) -> None:

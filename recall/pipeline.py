@@ -163,8 +163,7 @@ def run(
         with stage("load the tables"):
             tables = data if isinstance(data, Tables) else open_tables(config.data, data)
             dataset = dataset_of(config, tables)
-        for table, column, message in dataset.assumptions:
-            note(f"note: {table}.{column}: {message}")
+        note(*(finding.line for finding in dataset.assumptions))
         if activation == "if-not-worse":
             require_comparable(root, dataset, config, lambda changed: dataset_of(changed, tables))
         raced: JsonValue = None

@@ -252,7 +252,7 @@ def _leak(config: RunConfig, data: Path, root: Path, report: EvaluationReport) -
     held = held.take(held.drawn(config.evaluation.sample, config.seed))
     with closing(Recommender.load(root, threads=os.cpu_count() or 1)) as recommender:
         replay = OfflineReplay.of(recommender, dataset, held)
-        whole = replay.judge(replay.lists(_AT), sorted(config.evaluation.at))
+        whole = replay.metrics_of(replay.lists(_AT), sorted(config.evaluation.at))
         simulated = evaluate_cold_start(replay, recommender.bundle, whole, config.evaluation, config.seed).new_items
     if simulated is None or report.held_out_items is None:
         return "no item field reads the id: nothing is masked"

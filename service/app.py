@@ -24,12 +24,11 @@ from service.errors import handle_problems
 from service.keys import KeyRing
 from service.live import Live
 from service.metrics import FOLDER
-from service.middleware import RequestContext
+from service.middleware import RequestContext, open_tracing
 from service.pages import add_pages
 from service.recommend import PATH, RecommendEndpoint
 from service.routers import ROUTERS
 from service.routers.system import health
-from service.tracing import open_tracing
 from service.workers import lame_duck, settle, wait_for_bundle
 
 if TYPE_CHECKING:
@@ -96,13 +95,12 @@ def create_app(
         origins=settings.cors_origins,
     )
 
-    def count_keys() -> None:
-        live.meters.set(keys=len(known), keys_degraded=bool(known.error))
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            keys_too = partial(known.follow, settings.poll, count_keys)
+            keys_too = partial(
+                known.follow, settings.poll, lambda: live.meters.set(keys=len(known), keys_degraded=bool(known.error))
+            )
             loops = [_kept_running(one, settings.poll) for one in (live.watch, live.follow, keys_too)]
             live.tasks += map(asyncio.create_task, (*loops, settle(live)))
             try:

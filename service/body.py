@@ -73,7 +73,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
 
 @coroutine
 def _resumed(started: Coroutine[object, None, bytes], pause: object) -> Generator[object, None, bytes]:
-    """Await the rest of a coroutine whose first step was taken, and yielded `pause`."""
+    """Await the rest of a coroutine that has already run to its first `pause`."""
     yield pause
     return (yield from started.__await__())
 

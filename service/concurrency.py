@@ -141,8 +141,8 @@ class SearchQueue:
             age: seconds that a caller may wait.
         """
         self.inline = True
-        self.on_wait: Callable[[float], None] = _ignore
-        self.on_shed: Callable[[str], None] = _ignore
+        self.on_wait: Callable[[float], None] = lambda _seconds: None
+        self.on_shed: Callable[[str], None] = lambda _reason: None
         self._age = age
         self.threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
@@ -312,7 +312,3 @@ def draining() -> ProblemError:
 
 def _busy() -> ProblemError:
     return ProblemError(Kind.BUSY, BUSY)
-
-
-def _ignore(_observed: object) -> None:
-    """Default of `on_wait` and `on_shed`."""

@@ -11,7 +11,7 @@ ANY = "*"
 """Among `hosts`: any Host header."""
 PREFIX = "RECALL_"
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
-_NAME = re.compile(r"[^\s/@]+")
+_FORMS = {"hosts": (re.compile(r"[^\s/@]+"), "a name such as api.example.com")}
 
 
 class Settings(BaseSettings):
@@ -104,20 +104,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("images", "cors_origins")
+    @field_validator("images", "cors_origins", "hosts")
     @classmethod
-    def _check_origins(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_form(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        pattern, form = _FORMS.get(str(info.field_name), (_ORIGIN, "an origin such as https://shop.example"))
         for one in value:
-            if not (_ORIGIN.fullmatch(one) or (one == ANY and info.field_name == "cors_origins")):
-                raise ValueError(f"{one!r} is not an origin such as https://shop.example")
-        return value
-
-    @field_validator("hosts")
-    @classmethod
-    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            if not _NAME.fullmatch(one):
-                raise ValueError(f"{one!r} is not a name such as api.example.com")
+            if not (pattern.fullmatch(one) or (one == ANY and info.field_name == "cors_origins")):
+                raise ValueError(f"{one!r} is not {form}")
         return value
 
     @field_validator("root_path")

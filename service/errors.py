@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Annotated, Any, TypeVar, get_args
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from recall.config.run import models_of
 from recall.errors import (
     IndexFileError,
     JournalBusyError,
@@ -30,6 +31,7 @@ from recall.errors import (
     did_you_mean,
     pointer,
 )
+from recall.serving.rerank.base import without_tags
 from recall.serving.rerank.channels import AnyChannel, Channels
 from recall.serving.rerank.rules import AnyRule
 
@@ -282,8 +284,7 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
     path: tuple[str | int, ...] = entry["loc"]
     known = _keys(path, model)
     if path[:1] in (("rules",), ("channels",)):
-        # the discriminator of a union is not part of the path
-        path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
+        path = tuple(without_tags(path))
     match entry["type"]:
         case "extra_forbidden" if path[-1] in getattr(model, "preset", ()):
             return FaultDocument(
@@ -311,21 +312,13 @@ def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
     if path[:1] not in (("rules",), ("channels",)):
         for step in path[:-1]:
             field = model.model_fields.get(step) if isinstance(step, str) else None
-            model = model if field is None else next(_models(field.annotation), model)
+            model = model if field is None else next(iter(models_of(field.annotation)), model)
         return list(model.model_fields)
     kinds = {_kind(one): one for one in (*get_args(AnyRule), *get_args(AnyChannel))}
     for step in reversed(path[:-1]):
         if step in kinds:
             return [field.name for field in fields(kinds[step])]
     return [field.name for field in fields(Channels)]
-
-
-def _models(of: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models in a type, such as that of a list."""
-    if isinstance(of, type) and issubclass(of, BaseModel):
-        yield of
-    for part in get_args(of):
-        yield from _models(part)
 
 
 def _kind(of: Any) -> str:

@@ -146,7 +146,9 @@ class KeyRing:
                 raise ConfigError("no key would be left, and then none would be required", where=str(self.file))
         except ConfigError as error:
             self._stamp = stamp
-            self._note_error(str(error))
+            if str(error) != self.error:
+                log.error("the previous keys stay valid: %s", error)
+            self.error = str(error)
             return False
         self._stamp, self.error = stamp, ""
         self._set(listed)
@@ -184,11 +186,6 @@ class KeyRing:
             scratch = self._copy.with_suffix(f".{os.getpid()}")
             scratch.write_bytes(self.file.read_bytes())
             scratch.replace(self._copy)
-
-    def _note_error(self, reason: str) -> None:
-        if reason != self.error:
-            log.error("the previous keys stay valid: %s", reason)
-        self.error = reason
 
 
 def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:

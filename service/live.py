@@ -19,14 +19,12 @@ from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
 from recall.store.items.log import VARIABLE as ITEMS
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
+from service.background import Compactor, Follower, Shadow
 from service.bundles import Exchange, Snapshot
-from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue
 from service.config import Settings
 from service.errors import Kind, ProblemError
-from service.follower import Follower
 from service.scenarios import Scenarios
-from service.shadow import Shadow
 from service.tokens import Tokens
 
 _REMOTE_FACTOR = 4  # times as many search threads where some of them wait for another machine
@@ -65,7 +63,6 @@ class Live(Exchange):
         self.queue.threads = threads
         self.queue.on_wait = self.meters.stages["queue"].observe
         self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
-        self._search = self.meters.stages["search"]
         self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
@@ -107,7 +104,7 @@ class Live(Exchange):
         work = partial(_timed, snapshot.recommender, request)
         with snapshot:
             answer, seconds = await (self.queue.on_loop(work, caller) if quick else self.queue.in_thread(work, caller))
-        self._search.observe(seconds)
+        self.meters.stages["search"].observe(seconds)
         answer = self.with_degraded(answer)
         self.meters.answered(answer)
         self.shadow.offer(request, answer, snapshot)

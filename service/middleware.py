@@ -1,20 +1,21 @@
-"""Request id, timing and security headers of every answer."""
+"""Request id, timing, security headers and trace of every answer."""
 
 import random
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recall.errors import ConfigError
 from service.errors import Kind
 from service.live import Live
 from service.logs import REQUEST_ID, log_request
 from service.metrics import OTHER
-from service.tracing import record_stages
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -138,7 +139,8 @@ class RequestContext:
             raise
         finally:
             spent = time.perf_counter() - start
-            finish(self._live, scope["method"], _route_of(scope), status or Kind.GONE.status, spent, timings)
+            route = getattr(scope.get("route"), "path_format", None) or OTHER  # as declared
+            finish(self._live, scope["method"], route, status or Kind.GONE.status, spent, timings)
 
 
 def finish(live: Live, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]) -> None:
@@ -158,12 +160,6 @@ def finish(live: Live, method: str, route: str, status: int, seconds: float, tim
         log_request(method, route, status, seconds)
 
 
-def _route_of(scope: Scope) -> str:
-    """Return the declared path of the route that answered; "other" for none."""
-    found: str | None = getattr(scope.get("route"), "path_format", None)
-    return found or OTHER
-
-
 def _set_path(scope: Scope) -> None:
     """Set the percent-encoded path, below a root path that a proxy may strip.
 
@@ -175,3 +171,49 @@ def _set_path(scope: Scope) -> None:
     root = scope.get("root_path")
     if root and not (scope["path"] + "/").startswith(root + "/"):
         scope["path"] = root + scope["path"]
+
+
+# Tracing by OpenTelemetry, an extra: FastAPI's spans, with stages added. Its own variables say where spans go, such as
+# OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_TRACES_SAMPLER.
+
+
+def open_tracing() -> "TracerProvider":
+    """Return a provider of tracers, which sends spans by OTLP over HTTP on a thread.
+
+    Raises:
+        ConfigError: OpenTelemetry is not installed.
+    """
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ConfigError("traces need OpenTelemetry", hint="Install it with: pip install 'fm-recall[otel]'")
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    given = Resource.create()
+    named = given.attributes.get(SERVICE_NAME, "unknown_service")
+    own = Resource({SERVICE_NAME: "fm-recall"}) if str(named).startswith("unknown_service") else Resource({})
+    provider = TracerProvider(resource=given.merge(own), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def record_stages(provider: "TracerProvider", attributes: Mapping[str, str], timings: Mapping[str, float], began: int) -> None:
+    """Add attributes to the span of a request, and a span for each of its stages.
+
+    Args:
+        provider: makes spans.
+        attributes: of the request's span.
+        timings: seconds by stage. Stages follow one another, and so are laid end to end.
+        began: nanoseconds since 1970.
+    """
+    from opentelemetry.trace import get_current_span, set_span_in_context
+
+    span = get_current_span()
+    span.set_attributes(attributes)
+    tracer, within = provider.get_tracer("fm-recall"), set_span_in_context(span)
+    for name, seconds in timings.items():
+        if span.is_recording():
+            stage = tracer.start_span(name, within, start_time=began)
+            began += int(seconds * 1e9)
+            stage.end(began)

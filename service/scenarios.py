@@ -13,8 +13,6 @@ from recall.errors import did_you_mean
 from service.errors import Kind, ProblemError, parsed
 from service.schemas import RecommendRequest, Scenario, ScenarioRequest
 
-FILE = SCENARIOS
-
 _SETTLED = 0.1  # seconds after a write in which a file may be half written
 
 log = logging.getLogger("service")
@@ -30,7 +28,7 @@ class Scenarios:
 
     def __init__(self, root: Path | None) -> None:
         """Read nothing yet; without a root there are none."""
-        self._path = None if root is None else root / FILE
+        self._path = None if root is None else root / SCENARIOS
         self._seen: object = None
         self._looking = threading.Lock()
         self.known: dict[str, Scenario] = {}
@@ -47,23 +45,21 @@ class Scenarios:
         Args:
             recommender: of the bundle, with which each scenario is checked.
         """
-        if self._path is not None:
-            with self._looking:  # a request for a new scenario waits for the look that is reading it
-                self._look(self._path, recommender)
-
-    def _look(self, path: Path, recommender: Recommender) -> None:
-        try:
-            found = path.stat()
-            seen = (found.st_mtime_ns, found.st_size, found.st_ino, recommender.bundle.manifest.version)
-            if seen == self._seen or 0 <= time.time() - found.st_mtime < _SETTLED:
-                return
-            self._seen = seen
-            self.known, self.error = _read(path, recommender), ""
-        except FileNotFoundError:
-            self._seen, self.known, self.error = None, {}, ""
-        except (OSError, ValueError, RecallError) as error:
-            self.error = f"{FILE}: {error}"
-            log.error("%s; the scenarios before it stay", self.error)
+        if self._path is None:
+            return
+        with self._looking:  # a request for a new scenario waits for the look that is reading it
+            try:
+                found = self._path.stat()
+                seen = (found.st_mtime_ns, found.st_size, found.st_ino, recommender.bundle.manifest.version)
+                if seen == self._seen or 0 <= time.time() - found.st_mtime < _SETTLED:
+                    return
+                self._seen = seen
+                self.known, self.error = _read(self._path, recommender), ""
+            except FileNotFoundError:
+                self._seen, self.known, self.error = None, {}, ""
+            except (OSError, ValueError, RecallError) as error:
+                self.error = f"{SCENARIOS}: {error}"
+                log.error("%s; the scenarios before it stay", self.error)
 
     def request(self, name: str, body: ScenarioRequest) -> RecommendRequest:
         """Return the request of a scenario for one user.

@@ -76,7 +76,7 @@ class Tokens:
         self._bundle, self._configured = bundle, key
 
     def write(self, state: PageToken | ListToken) -> str:
-        """Return a token that says this."""
+        """Return a signed token with this content."""
         *rest, digests = state
         return str(self._serializer(type(state)).dumps([*rest, b64encode(b"".join(digests)).decode()]))
 

@@ -74,8 +74,9 @@ class Model:
         temporary: Path | None = None,
     ) -> None:
         """Wrap a recommender; `fit` and `load` do so."""
-        self.recommender = recommender
-        self.config = fitted.config if fitted is not None else _recorded_config(recommender)
+        self.recommender, bundle = recommender, recommender.bundle
+        recorded = dict(bundle.manifest.config)
+        self.config = fitted.config if fitted is not None else parse_config(recorded, where=str(bundle.folder))
         self.draft = "" if fitted is None else fitted.draft
         self.findings = () if fitted is None else fitted.findings
         self._fitted, self._library = fitted, library
@@ -271,7 +272,7 @@ class Model:
         ]
 
     def _asked(self, users: Any, key: str) -> pl.DataFrame:
-        """Return the users asked for, with what else is given of them."""
+        """Return the requested users, with their further columns."""
         if users is None:
             return self._lists.everyone().to_frame()
         if not isinstance(users, pl.Series) and (hasattr(users, "columns") or isinstance(users, pl.LazyFrame)):
@@ -305,12 +306,8 @@ def open_published(path: Path) -> Recommender:
     return Recommender.load(path, threads=os.cpu_count() or 1)
 
 
-def _recorded_config(recommender: Recommender) -> RunConfig:
-    return parse_config(dict(recommender.bundle.manifest.config), where=str(recommender.bundle.folder))
-
-
 def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> tuple[RunConfig, dict[str, object]]:
-    """Return a run whose test part are the given interactions."""
+    """Return a run with the given interactions as its test part."""
     tables = {
         part: open_sources({"interactions": source}, config.data)["interactions"]
         for part, source in (("train", sources["interactions"]), ("test", test))

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from recall._fsync import fsync
 from recall.bundle.depot import Depot, Pointer
-from recall.bundle.files import check_listed
+from recall.bundle.files import check_listed, link_or_copy
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishBusyError, PublishError, VersionMovedError
 
@@ -30,8 +30,6 @@ _LEASE = 60.0  # seconds for which a lease lasts without renewal
 _REMEMBERED = 100  # names before the live one
 _CHUNK = 1 << 20
 _TRIES = 20  # to take a number while others take theirs
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,11 @@ class ObjectDepot(Depot):
 
     @override
     def send(self, folder: Path) -> None:
-        manifest = Manifest.read(folder)
-        for name, entry in manifest.files.items():
-            self._put(f"files/{entry.sha256}", folder / name, create=True)
-        self._put(f"versions/{folder.name}.json", folder / MANIFEST, create=True)
+        files = {f"files/{entry.sha256}": folder / name for name, entry in Manifest.read(folder).files.items()}
+        own = {**files, f"versions/{folder.name}.json": folder / MANIFEST}
+        # files twice: a publisher that had not seen the manifest may have removed an old one that is listed here alone
+        for path, file in (*own.items(), *files.items()):
+            self._put(path, file, create=True)
 
     @override
     def send_scenarios(self, file: Path) -> None:
@@ -102,7 +101,10 @@ class ObjectDepot(Depot):
             raise BundleError(f"the manifest of version {name} says {manifest.version}", where=self.url)
         check_listed(to, manifest)
         for file, entry in manifest.files.items():
-            if not _link(held.get((file, entry.sha256)), to / file):
+            local = held.get((file, entry.sha256))
+            if local is not None:
+                link_or_copy(local, to / file)
+            else:
                 moved += self._download(entry.sha256, to / file)
         return moved
 
@@ -119,13 +121,13 @@ class ObjectDepot(Depot):
     @override
     def prune(self, keep: int) -> None:
         pointer, old = self.read(), datetime.now(UTC) - _YOUNG
-        there = self._calling(lambda: self._listed("versions/"))
+        there = self._list("versions/")
         kept = {*sorted(map(_name, there))[-keep:], *(*pointer.past, pointer.live)[-keep:]}
         gone = [path for path, changed in there.items() if _name(path) not in kept and changed < old]
         wanted = {digest for path in there.keys() - set(gone) for digest in self._digests(path).values()}
         unused = [
             path
-            for path, changed in self._calling(lambda: self._listed("files/")).items()
+            for path, changed in self._list("files/").items()
             if path.removeprefix("files/") not in wanted and changed < old
         ]
         for path in gone:  # manifests first: what is listed is whole
@@ -137,7 +139,7 @@ class ObjectDepot(Depot):
 
     @override
     def versions(self) -> list[str]:
-        return sorted(map(_name, self._calling(lambda: self._listed("versions/"))))
+        return sorted(map(_name, self._list("versions/")))
 
     @override
     def remove(self, name: str, files: Sequence[str]) -> None:
@@ -201,7 +203,8 @@ class ObjectDepot(Depot):
             raise PublishError(what, where=f"{self.url}/{path}", hint=hint) from None
 
     def _delete(self, path: str) -> None:
-        self._calling(lambda: self.store.delete(path))
+        with self._translating_errors():
+            self.store.delete(path)
 
     def _replace(self, pointer: Pointer, state: str | None) -> str:
         raw = orjson.dumps({"live": pointer.live, "past": pointer.past, "last": pointer.last}, option=orjson.OPT_INDENT_2)
@@ -220,61 +223,53 @@ class ObjectDepot(Depot):
         """
         try:
             mode: Any = "create" if state is None else {"e_tag": state}
-            return str(self._calling(lambda: self.store.put(path, content, mode=mode))["e_tag"])
+            with self._translating_errors():
+                return str(self.store.put(path, content, mode=mode)["e_tag"])
         except (AlreadyExistsError, PreconditionError):
             raise VersionMovedError(
                 "another machine has changed it meanwhile", where=f"{self.url}/{path}", hint="Start again from the live version"
             ) from None
 
     def _put(self, path: str, file: Path, *, create: bool = False) -> None:
-        def put() -> None:
-            if create and self._exists(path):
-                return
+        with self._translating_errors():
+            if create:
+                with suppress(FileNotFoundError):
+                    self.store.head(path)
+                    return
             self.store.put(path, file)
 
-        self._calling(put)
-
-    def _exists(self, path: str) -> bool:
-        try:
-            self.store.head(path)
-        except FileNotFoundError:
-            return False
-        return True
-
     def _get(self, path: str) -> tuple[bytes, str] | None:
-        def get() -> tuple[bytes, str] | None:
-            try:
-                found = self.store.get(path)
-            except FileNotFoundError:
-                return None
+        """Return content and tag of an object; None if there is none."""
+        with self._translating_errors(), suppress(FileNotFoundError):
+            found = self.store.get(path)
             return bytes(found.bytes()), str(found.meta["e_tag"])
-
-        return self._calling(get)
+        return None
 
     def _download(self, digest: str, to: Path) -> int:
-        def get() -> int:
-            seen, size = sha256(), 0
-            with to.open("wb") as file:
-                for chunk in self.store.get(f"files/{digest}").stream(min_chunk_size=_CHUNK):
-                    size += file.write(chunk)
-                    seen.update(chunk)
-            if seen.hexdigest() != digest:
-                raise BundleError(
-                    "a file of the depot was changed after it was stored",
-                    where=f"{self.url}/files/{digest}",
-                    why=f"its SHA-256 is {seen.hexdigest()}",
-                    hint="Remove it there, and publish again",
-                )
-            return size
+        seen, size = sha256(), 0
+        with self._translating_errors(), to.open("wb") as file:
+            for chunk in self.store.get(f"files/{digest}").stream(min_chunk_size=_CHUNK):
+                size += file.write(chunk)
+                seen.update(chunk)
+        if seen.hexdigest() != digest:
+            raise BundleError(
+                "a file of the depot was changed after it was stored",
+                where=f"{self.url}/files/{digest}",
+                why=f"its SHA-256 is {seen.hexdigest()}",
+                hint="Remove it there, and publish again",
+            )
+        return size
 
-        return self._calling(get)
+    def _list(self, prefix: str) -> dict[str, datetime]:
+        """Return the time of the last change of each object, by path."""
+        with self._translating_errors():
+            return {one["path"]: one["last_modified"] for part in self.store.list(prefix) for one in part}
 
-    def _listed(self, prefix: str) -> dict[str, datetime]:
-        return {one["path"]: one["last_modified"] for part in self.store.list(prefix) for one in part}
-
-    def _calling(self, act: Callable[[], Found]) -> Found:
+    @contextmanager
+    def _translating_errors(self) -> Iterator[None]:
+        """Raise errors of the store as BundleError or PublishError."""
         try:
-            return act()
+            yield
         except (AlreadyExistsError, PreconditionError):
             raise
         except FileNotFoundError as error:
@@ -300,16 +295,6 @@ def open_s3(url: str) -> ObjectDepot:
 
 def _name(path: str) -> str:
     return path.removeprefix("versions/").removesuffix(".json")
-
-
-def _link(file: Path | None, to: Path) -> bool:
-    if file is None:
-        return False
-    try:
-        os.link(file, to)
-    except OSError:
-        return False
-    return True
 
 
 def _first(error: Exception) -> str:

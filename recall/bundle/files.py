@@ -1,8 +1,10 @@
 """The files of a bundle: names, checksums, and whether there is memory for them."""
 
 import hashlib
+import os
 import re
 import resource
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -143,6 +145,26 @@ def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) 
                 why=f"SHA-256 {found.sha256}, the manifest says {files[name].sha256}",
                 hint=OTHER,
             )
+
+
+def link_or_copy(file: Path, to: Path) -> bool:
+    """Hard-link an immutable file, else copy it; return whether it is a link.
+
+    Removing one of two links does not affect the other.
+
+    Args:
+        file: file of a version.
+        to: path of the link or copy, which must not exist.
+
+    Raises:
+        OSError: It could be neither linked nor copied.
+    """
+    try:
+        os.link(file, to, follow_symlinks=False)
+    except OSError:
+        shutil.copyfile(file, to, follow_symlinks=False)
+        return False
+    return True
 
 
 def _sha256(path: Path) -> str:

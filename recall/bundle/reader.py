@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import orjson
@@ -31,20 +31,17 @@ _FAR = 1 << 16
 
 
 class ItemTable:
-    """Reads rows of a table of items. Threads share it."""
+    """Rows of a Parquet table; a small table is cached at the first read. Thread-safe."""
 
     def __init__(self, path: Path, most: int = MOST_HELD) -> None:
-        """Nothing is read before rows are asked for.
+        """Read nothing yet.
 
         Args:
             path: a Parquet file, which never changes.
-            most: largest table, in bytes, that stays in memory.
+            most: size in bytes up to which the whole table is cached.
         """
         self._path = path
         self._most = most
-        self._held: pl.DataFrame | None = None
-        self._large = False
-        self._lock = Lock()
 
     def rows(self, rows: Int64) -> pl.DataFrame:
         """Return some rows, int64 [m], in that order.
@@ -53,23 +50,15 @@ class ItemTable:
             BundleError: The file cannot be read.
         """
         with _reading(self._path):
-            held = self._whole()
-            return held[rows] if held is not None else self._parts(rows)
+            return self._held[rows] if self._held is not None else self._parts(rows)
 
-    def _whole(self) -> pl.DataFrame | None:
-        """Return the whole table if it is small enough to be cached."""
-        if self._held is None and not self._large:
-            with self._lock:
-                if self._held is None and not self._large:
-                    self._held = self._read()
-                    self._large = self._held is None
-        return self._held
-
-    def _read(self) -> pl.DataFrame | None:
-        if self._path.stat().st_size > self._most:  # it takes no less in memory
+    @cached_property
+    def _held(self) -> pl.DataFrame | None:
+        """The whole table; None if it is too large."""
+        if self._path.stat().st_size > self._most:  # in memory it is at least as large
             return None
-        found = pl.read_parquet(self._path)
-        return found if found.estimated_size() <= self._most else None
+        table = pl.read_parquet(self._path)
+        return table if table.estimated_size() <= self._most else None
 
     def _parts(self, rows: Int64) -> pl.DataFrame:
         """Read the slices around the rows."""

@@ -1,6 +1,5 @@
 """Write and publish a bundle; shared by training, rebuilding and importing."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from recall._arrays import Float32, Float64, Int32, Integers
 from recall._tensors import servable, write_tensors
 from recall._text_table import FEW, TextTable
 from recall.bundle import files
-from recall.bundle.files import kept_rows, packed
+from recall.bundle.files import kept_rows, link_or_copy, packed
 from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Provenance, Sizes
 from recall.bundle.versions import publish, staging
 from recall.errors import ExportError, PublishError, raising
@@ -137,29 +136,17 @@ class BundleWriter:
                 write_tensors(folder / files.LOOKUP, lookup)
 
     def link(self, file: Path) -> None:
-        """Add an immutable file of another version by a hard link, or by a copy.
-
-        A hard link takes neither time nor space, and removing one version does not affect the other. The file is copied if the
-        file system does not support links.
-
-        Args:
-            file: file of a published version.
-
-        Raises:
-            PublishError: As `copy`.
-        """
-        try:
-            os.link(file, self.folder / file.name)
-        except OSError:
-            self.copy(file)
+        """Add a file of another version by a hard link, or by a copy. Raises PublishError."""
+        self._add(file, link_or_copy)
 
     def copy(self, file: Path) -> None:
-        """Copy a file of another bundle. Raises PublishError."""
-        try:
-            shutil.copyfile(file, self.folder / file.name)
-        except OSError as error:
-            where = str(self.folder / file.name)
-            raise PublishError("a file could not be copied", where=where, why=str(error)) from None
+        """Add a copy of a file of another bundle. Raises PublishError."""
+        self._add(file, shutil.copyfile)
+
+    def _add(self, file: Path, add: Callable[[Path, Path], object]) -> None:
+        place = self.folder / file.name
+        with raising(PublishError, "a file could not be copied", where=str(place)):
+            add(file, place)
 
     def check_parity(
         self,

@@ -5,7 +5,7 @@ The modules of the commands are light; each imports what it needs when it runs, 
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, NoReturn
 
@@ -21,8 +21,6 @@ from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
 from recall.errors import TrainingInterruptedError
-
-_ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
 
 def run(given: Sequence[str]) -> None:
@@ -49,60 +47,66 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+_ABOUT = "Recommendations by factorization machine: from tables to a running service."
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "init": init,
+    "train": train,
+    "evaluate": evaluate,
+    "query": query,
+    "serve": serve,
+    "tune": tune,
+    "tune-index": tune_index,
+    "recommend": recommend,
+    "predict": predict,
+    "report": report,
+    "compare": compare,
+    "retrain": retrain,
+    "rebuild": rebuild,
+    "import": import_model,
+    "compact": compact,
+    "publish": publish_version,
+    "backup": backup,
+    "versions": show_versions,
+    "activate": activate,
+    "rollback": roll_back,
+}
+_GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "data": (
+        "Check tables, prepare them for fast reading, or generate some.",
+        {"check": check_data, "prepare": prepare_data, "generate": generate_data},
+    ),
+    "bundle": (
+        "Inspect or verify a published bundle, or export its vectors.",
+        {"show": show_bundle, "verify": verify_bundle, "export": export_bundle},
+    ),
+    "items": ("Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}),
+    "users": ("Change the users of a live root.", {"erase": erase_users}),
+    "key": ("API keys of a service.", {"new": new_key}),
+    "config": (
+        "Show a configuration, or what one may contain.",
+        {"show": show_config, "schema": config_schema, "keys": config_keys},
+    ),
+}
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Settings of `serve`, whose arguments are those of another command."""
+
+
 def application() -> typer.Typer:
     """Return the typer application with all commands."""
-    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
-    passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-    app.command("serve", context_settings=passing_on)(serve)
-    further: dict[str, Callable[..., None]] = {
-        "tune": tune,
-        "tune-index": tune_index,
-        "recommend": recommend,
-        "predict": predict,
-        "report": report,
-        "compare": compare,
-        "retrain": retrain,
-        "rebuild": rebuild,
-        "import": import_model,
-        "compact": compact,
-        "publish": publish_version,
-        "backup": backup,
-        "versions": show_versions,
-        "activate": activate,
-        "rollback": roll_back,
-    }
-    _add(app, further)
+    app = _group(_ABOUT, _COMMANDS)
     app.callback(context_settings={"help_option_names": ["-h", "--help"]})(_options)
-    for name, text, commands in _groups():
+    for name, (text, commands) in _GROUPS.items():
         app.add_typer(_group(text, commands), name=name)
     return app
 
 
-def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
-    tables: dict[str, Callable[..., None]] = {"check": check_data, "prepare": prepare_data, "generate": generate_data}
-    yield "data", "Check tables, prepare them for fast reading, or generate some.", tables
-    shown: dict[str, Callable[..., None]] = {"show": show_bundle, "verify": verify_bundle, "export": export_bundle}
-    yield "bundle", "Inspect or verify a published bundle, or export its vectors.", shown
-    yield "items", "Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}
-    yield "users", "Change the users of a live root.", {"erase": erase_users}
-    yield "key", "API keys of a service.", {"new": new_key}
-    yield (
-        "config",
-        "Show a configuration, or what one may contain.",
-        {"show": show_config, "schema": config_schema, "keys": config_keys},
-    )
-
-
 def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     app = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-    _add(app, commands)
-    return app
-
-
-def _add(app: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
     for name, command in commands.items():
         whole = " ".join((command.__doc__ or "").partition("\n\n")[0].split())  # which lists of commands would cut
-        app.command(name, short_help=whole)(command)
+        app.command(name, short_help=whole, context_settings=_PASSED_ON if command is serve else None)(command)
+    return app
 
 
 def _show_version(asked: bool) -> None:

@@ -223,35 +223,21 @@ def serve(
 
     Options are those of `python -m service`, which this command executes; RECALL_... variables set them, too.
     """
-    command, environment = _command(["--help"] if help_ else ["--no-wait", *context.args])
+    command, environment = service_command(["--help"] if help_ else ["--no-wait", *context.args])
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
 
-def service_command(
-    bundle: Path, host: str, port: int, users: str | None = None, options: Sequence[str] = ()
-) -> tuple[list[str], dict[str, str]]:
-    """Return the command that serves a bundle, and its environment.
-
-    It runs this interpreter with the service of this installation.
+def service_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command that runs the installed service, and its environment.
 
     Args:
-        bundle: folder of published versions, or one version.
-        host: address to listen on.
-        port: port to listen on.
-        users: address of the user store; default: from the environment.
-        options: further options of the service.
+        arguments: of the service. One with a password belongs in the environment: all users see a command line.
 
     Raises:
         UnavailableError: The dependencies of the service are not installed.
     """
-    # in the environment, because the address may contain a password and a command line is visible to all users
-    command, environment = _command([str(bundle), "--host", host, "--port", str(port), *options])
-    return command, environment if users is None else {**environment, "RECALL_USERS": users}
-
-
-def _command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise UnavailableError("serving needs fastapi and uvicorn", hint="Install them with: pip install 'fm-recall[serve]'")
     home = str(Path(__file__).parent.parent.parent)

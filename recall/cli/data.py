@@ -42,6 +42,7 @@ def check_data(
 
     if report is not None:
         import_module("matplotlib")  # reported before the check, which may take long
+    output.require_writable(report)
     loaded, folder = load_config(config, settings or ()), data if data is not None else config.parent
     with output.stage("check the tables") as say:
         findings = check(loaded, folder, say)

@@ -39,6 +39,7 @@ def demo(
     from recall.pipeline import run
 
     began = time.perf_counter()
+    output.require_writable(out / "evaluation.json")
     shop = None
     if data is None:
         data = out / "data"
@@ -177,11 +178,9 @@ def served(bundle: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command, environment = service_command(bundle, "127.0.0.1", port)
+    command, environment = service_command([str(bundle), "--host", "127.0.0.1", "--port", str(port), "--drain", "0"])
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [*command, "--drain", "0"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         with output.stage(f"serve on {url}"):
             _wait(process, url)

@@ -54,6 +54,7 @@ def evaluate(
 
     if report is not None:
         import_module("matplotlib")  # reported before the evaluation, which may take long
+    output.require_writable(out, report)
     with _held_out(config, [bundle, *(against or ())], data, part, settings or ()) as (opened, dataset, run, split):
         recommender, *others = opened
         if keep:
@@ -94,6 +95,8 @@ def report(
     from recall.evaluation.report import kept_evaluation, read_evaluation
     from recall.serving.recommender import Recommender
 
+    import_module("matplotlib")
+    output.require_writable(out)
     with Recommender.load(bundle, users=None) as recommender:
         opened = recommender.bundle
         evaluated = (
@@ -121,6 +124,7 @@ def compare(
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
 
     import_module("matplotlib")  # reported before the evaluation, which may take long
+    output.require_writable(out)
     with _held_out(config, [bundle, other], data, part) as (opened, dataset, run, split):
         one, two = opened
         with output.stage("evaluate both"):
@@ -211,6 +215,7 @@ def predict(
     from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
 
+    output.require_writable(out)
     with Recommender.load(bundle) as recommender:
         objective = recommender.bundle.manifest.objective
         if objective != "logistic" and not scores:
@@ -280,7 +285,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """Return ids as text, and the columns of user fields in the types of requests."""
     import polars as pl
 
-    from recall.data.column_types import forms
+    from recall.data.column_types import column_forms
     from recall.data.entities import read_ids
     from recall.features.values import as_requested, canonical_series, to_float
 
@@ -289,7 +294,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     numeric = schema.number_columns("user")
     read = dict.fromkeys(name for name in (*encoder.users.columns, *encoder.contexts.columns) if name in rows.columns)
     read.pop(schema.user_id, None)
-    users, items = forms(schema, encoder.types)
+    users, items = column_forms(schema, encoder.types)
     given = [
         to_float(rows[name], table.where(name)) if name in numeric else users.canonical(rows[name], table.where(name))
         for name in read
@@ -318,26 +323,20 @@ def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
     """Return one prediction for each row; equal rows share one request."""
     from recall.features.values import Distinct
+    from recall.serving.batch import requests_of
     from recall.serving.request import Request
 
-    encoder = recommender.bundle.encoder
-    user_id, item_id = encoder.schema.user_id, encoder.schema.item_id
+    item_id = recommender.bundle.encoder.schema.item_id
     users = asked.drop(item_id)
     distinct = Distinct.of(users)
-    requests = []
-    for values in users[distinct.first].iter_rows(named=True):
-        user = values.pop(user_id)
-        given = {name: value for name, value in values.items() if value is not None}
-        context = {name: given.pop(name) for name in encoder.context_columns if name in given}
-        requests.append(Request(user_id=user, features=given, context=context, exclude_seen=False))
+    requests = requests_of(recommender, users[distinct.first], Request(exclude_seen=False))
     return recommender.predict([(requests[code], item) for code, item in zip(distinct.codes, asked[item_id], strict=True)])
 
 
 def _check_out(out: Path, rows: "pl.DataFrame") -> None:
     import polars as pl
 
-    if out.suffix not in (".parquet", ".csv"):
-        raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
+    output.require_table_name(out)
     if out.suffix == ".csv" and any(isinstance(dtype, pl.List) for dtype in rows.dtypes):
         raise DataError("a CSV file holds no lists", where=str(out), hint="Write .parquet")
 

@@ -13,7 +13,7 @@ from recall._progress import TERMINATED
 from recall._progress import bar as bar
 from recall._progress import note as note
 from recall._progress import stage as stage
-from recall.errors import RecallError
+from recall.errors import DataError, RecallError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -115,6 +115,30 @@ def require_new(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise ExistsError("the file exists already", where=str(path), hint="Remove it, or name another folder")
+
+
+def require_table_name(path: Path) -> None:
+    """Raise DataError unless a file to write has the name of a table."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise DataError("this is neither .parquet nor .csv", where=str(path), hint="Give the file one of the two endings")
+
+
+def require_writable(*files: Path | None) -> None:
+    """Raise an error where a file could not be written at the end.
+
+    Args:
+        files: that a command will write; None where it was not asked for one.
+
+    Raises:
+        PublishError: A folder cannot be written.
+        ExistsError: A folder has that name.
+    """
+    from recall.bundle import versions
+
+    for file in filter(None, files):
+        if file.is_dir():
+            raise ExistsError("this is a folder", where=str(file), hint="Name a file")
+        versions.require_writable(file.parent)
 
 
 def show_error(error: Exception, trace: bool = False) -> int:

@@ -226,8 +226,9 @@ def upsert_items(
     as_json: output.Json = False,
 ) -> None:
     """Insert or replace items in the live catalogue, without training."""
-    from recall.data.entities import listed
+    from recall.data.entities import read_entities
     from recall.data.tables import read_items
+    from recall.features.canonical import ColumnForms
     from recall.features.values import as_requested
     from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
@@ -235,7 +236,9 @@ def upsert_items(
     with Recommender.load(root, verify=False) as recommender:
         column = recommender.bundle.encoder.schema.item_id
         read = read_items(data_config(recommender.bundle.manifest), table)
-        items = as_requested(listed(read, column, tuple(name for name in read.columns if name != column), set()))
+        items = as_requested(
+            read_entities(read, column, tuple(name for name in read.columns if name != column), (), ColumnForms())
+        )
         receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
         _show(receipt, {"added": len(items) - receipt.known, "replaced": receipt.known}, as_json)
 

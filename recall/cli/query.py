@@ -3,7 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,8 +159,6 @@ def read_scenario(root: Path, name: str) -> "Request":
         DataError: There is no such scenario, or the file is not TOML.
         RequestError: It is not a request.
     """
-    import tomllib
-
     from recall.bundle.versions import SCENARIOS
 
     path = root / SCENARIOS
@@ -172,8 +170,6 @@ def read_scenario(root: Path, name: str) -> "Request":
 
 
 def _request(values: dict[str, Any]) -> "Request":
-    from dataclasses import fields
-
     from recall.serving.request import Request
 
     known = [field.name for field in fields(Request)]
@@ -294,10 +290,10 @@ def recommend(
     from recall.serving.request import Request
     from recall.serving.shards import Job, JobError
 
-    if out.suffix not in (".parquet", ".csv"):
-        raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
+    output.require_table_name(out)
     if request is not None and scenario is not None:
         raise DataError("a scenario is a request of its own", where="--scenario", hint="Give --request or --scenario")
+    output.require_writable(out)
     template = (
         Request(
             n=n,

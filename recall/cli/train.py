@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -194,7 +195,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "metrics": trained.metrics,
         "new_items": trained.new_items,
         "unknown_users": trained.unknown_users,
-        "fields": [one.record() for one in trained.fields],
+        "fields": [asdict(one) for one in trained.fields],
         "training_seconds": trained.seconds,
         "zero_weights": trained.zeros,
         "export_seconds": dict(finished.exported.seconds),

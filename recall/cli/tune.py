@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import output
+from recall.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,6 +50,8 @@ def tune(
     """
     from recall.config import load_config
 
+    target = out if out is not None else config.with_suffix(".tuned.toml")
+    output.require_writable(target)
     loaded = load_config(config, settings or ())
     from recall._progress import terminable
     from recall.training.tune.space import OBJECTIVES
@@ -56,9 +59,10 @@ def tune(
     from recall.training.tune.trials import SearchLimits
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
-    _refuse_unknown(objective or [], OBJECTIVES)
+    for name in objective or []:
+        if name not in OBJECTIVES:
+            raise ConfigError(f"unknown objective {name!r}", where="--objective", hint=did_you_mean(name, OBJECTIVES))
     configured = loaded.model.k if loaded.model.kind == "lr" or "k" in loaded.model.model_fields_set else None
-    target = out if out is not None else config.with_suffix(".tuned.toml")
     limits = SearchLimits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 192, chosen)
     journal = target.with_suffix(".journal")
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
@@ -79,14 +83,6 @@ def tune(
             "to continue": f"run the same command again; trials are kept in {journal}",
         },
     )
-
-
-def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
-    from recall.errors import ConfigError, did_you_mean
-
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"unknown objective {name!r}", where="--objective", hint=did_you_mean(name, known))
 
 
 def _show(report: "TrialReport") -> None:

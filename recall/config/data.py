@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, field_validator, model_validator
 
-from recall.config.schema import Section
+from recall.config.schema import Section, refuse_if
 
 
 def _repeated(names: Iterable[str]) -> list[str]:
@@ -30,8 +30,8 @@ class ColumnSplit(Section):
 
     @model_validator(mode="after")
     def _parts_are_apart(self) -> "ColumnSplit":
-        if twice := _repeated((*self.train, *self.valid, *self.test)):
-            raise ValueError(f"a value means one part of the split, but {twice} are named more than once")
+        twice = _repeated((*self.train, *self.valid, *self.test))
+        refuse_if((twice, f"a value means one part of the split, but {twice} are named more than once"))
         return self
 
 
@@ -71,8 +71,8 @@ class HashSplit(Section):
 
     @model_validator(mode="after")
     def _some_train(self) -> "HashSplit":
-        if self.test + self.valid >= 1:
-            raise ValueError(f"test and valid must leave a share to train on, got {self.test} + {self.valid}")
+        share = self.test + self.valid
+        refuse_if((share >= 1, f"test and valid must leave a share to train on, got {self.test} + {self.valid}"))
         return self
 
 
@@ -144,10 +144,11 @@ class EventsConfig(Section):
 
     @model_validator(mode="after")
     def _names_are_apart(self) -> "EventsConfig":
-        if not self.weights and self.missing != "taken":
-            raise ValueError('weights must name at least one event, unless missing = "taken"')
-        if twice := _repeated((*self.weights, *self.left_out, *self.not_taken)):
-            raise ValueError(f"an event has one meaning, but {twice} are named more than once")
+        twice = _repeated((*self.weights, *self.left_out, *self.not_taken))
+        refuse_if(
+            (not self.weights and self.missing != "taken", 'weights must name at least one event, unless missing = "taken"'),
+            (twice, f"an event has one meaning, but {twice} are named more than once"),
+        )
         return self
 
 
@@ -217,27 +218,36 @@ class FileFormat(Section):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "FileFormat":
-        if not self.quote.isascii() or self.quote == self.separator:
-            raise ValueError(f"quote must be one ASCII character other than the separator, got {self.quote!r}")
-        if self.separator is not None and {"\n", "\r"} & set(self.separator):
-            raise ValueError("separator must not hold the end of a line")
-        if self.header == () or _repeated(self.header or ()):
-            raise ValueError(f"header must name each column once, got {list(self.header or ())}")
-        if without := sorted(set(self.clocks) - set(self.times)):
-            raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
-        if without := sorted(set(self.units) - set(self.numbers)):
-            raise ValueError(f"units needs the decimal mark of the numbers before them in numbers, which lacks {without}")
-        if self.explode_by is not None and self.explode is None:
-            raise ValueError("explode_by needs explode, the column that it divides")
-        if any(not 3 <= len(parts) <= 6 for parts in self.dates.values()):
-            raise ValueError("dates needs columns of year, month and day, and up to three more")
-        for name, pattern in self.times.items():
-            if "%" not in pattern or "%f" in pattern.replace(".%f", ""):
-                raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
-        if alike := sorted(name for name, (yes, no) in self.booleans.items() if yes.lower() == no.lower()):
-            raise ValueError(f"booleans needs two texts for true and false, but those of {alike} are alike")
-        if twice := _repeated(self.converted):
-            raise ValueError(f"a column has one meaning, but {twice} are named more than once")
+        dateless, numberless = sorted(set(self.clocks) - set(self.times)), sorted(set(self.units) - set(self.numbers))
+        alike = sorted(name for name, (yes, no) in self.booleans.items() if yes.lower() == no.lower())
+        twice = _repeated(self.converted)
+        refuse_if(
+            (
+                not self.quote.isascii() or self.quote == self.separator,
+                f"quote must be one ASCII character other than the separator, got {self.quote!r}",
+            ),
+            ({"\n", "\r"} & set(self.separator or ""), "separator must not hold the end of a line"),
+            (
+                self.header == () or _repeated(self.header or ()),
+                f"header must name each column once, got {list(self.header or ())}",
+            ),
+            (dateless, f"clocks needs the format of the dates in times, which lacks {dateless}"),
+            (numberless, f"units needs the decimal mark of the numbers before them in numbers, which lacks {numberless}"),
+            (self.explode_by is not None and self.explode is None, "explode_by needs explode, the column that it divides"),
+            (
+                any(not 3 <= len(parts) <= 6 for parts in self.dates.values()),
+                "dates needs columns of year, month and day, and up to three more",
+            ),
+            *(
+                (
+                    "%" not in pattern or "%f" in pattern.replace(".%f", ""),
+                    f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}",
+                )
+                for name, pattern in self.times.items()
+            ),
+            (alike, f"booleans needs two texts for true and false, but those of {alike} are alike"),
+            (twice, f"a column has one meaning, but {twice} are named more than once"),
+        )
         return self
 
     @property
@@ -345,15 +355,22 @@ class DataConfig(Section):
         parts |= {"outcome.column": self.outcome.column} if self.outcome is not None else {}
         parts |= {"events.column": self.events.column} if self.events is not None else {}
         parts |= {"split.column": self.split.column} if isinstance(self.split, ColumnSplit) else {}
-        for key, columns in (("user_columns", self.user_columns), ("item_columns", self.item_columns)):
-            for name, column in parts.items():
-                if column in columns:
-                    raise ValueError(f"data.{key} names {column!r}, which is data.{name} and describes neither users nor items")
-        if both := sorted(set(self.user_columns) & set(self.item_columns)):
-            raise ValueError(f"data.user_columns and data.item_columns both name {both}")
-        for name, form in self.formats.items():
-            if kept := sorted(set(self.text) & set(form.converted)):
-                raise ValueError(f"data.text keeps {kept} as written, and data.formats.{name} converts them")
+        both = sorted(set(self.user_columns) & set(self.item_columns))
+        refuse_if(
+            *(
+                (column in columns, f"data.{key} names {column!r}, which is data.{name} and describes neither users nor items")
+                for key, columns in (("user_columns", self.user_columns), ("item_columns", self.item_columns))
+                for name, column in parts.items()
+            ),
+            (both, f"data.user_columns and data.item_columns both name {both}"),
+            *(
+                (
+                    kept := sorted(set(self.text) & set(form.converted)),
+                    f"data.text keeps {kept} as written, and data.formats.{name} converts them",
+                )
+                for name, form in self.formats.items()
+            ),
+        )
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""A whole run: what one TOML file says, and how it is read.
+"""Configuration of a whole run, read from one TOML file.
 
 An error names every fault of the file.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from recall.config.data import DataConfig
-from recall.config.schema import FIELD_KINDS, AnyField, FieldConfig, Schema, Section
+from recall.config.schema import FIELD_KINDS, AnyField, FieldConfig, Schema, Section, refuse_if
 from recall.config.training import AutoConfig, FMConfig, Method, ModelConfig, SquareConfig, Train
 from recall.errors import ConfigError, did_you_mean
 
@@ -141,32 +141,48 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _schema_holds(self) -> "RunConfig":
-        schema = self.schema_
-        for name, field in schema.histories.items() if self.data.time is None else ():
-            if self.data.has_negatives:
-                raise ValueError("a history field needs data.time where rows may be not taken: it says what came before them")
-            if len(field.lags) > 1 or field.lags[0][0] > 1 or field.decay:
-                raise ValueError(
-                    f"without data.time, the column that orders each user's interactions, the history '{name}' holds what else "
-                    "the user took, and has one range and no decay, such as lags = [[1, 50]]"
-                )
-        for key, set_ in (("half_life", self.data.half_life is not None), ("carve_last", self.data.carve_last > 0)):
-            if set_ and self.data.time is None:
-                raise ValueError(f"data.{key} needs data.time, the column that orders each user's interactions")
+        histories = self.schema_.histories
+        if self.data.time is None:
+            refuse_if(
+                (
+                    histories and self.data.has_negatives,
+                    "a history field needs data.time where rows may be not taken: it says what came before them",
+                ),
+                *(
+                    (
+                        len(field.lags) > 1 or field.lags[0][0] > 1 or field.decay,
+                        f"without data.time, the column that orders each user's interactions, the history '{name}' holds what "
+                        "else the user took, and has one range and no decay, such as lags = [[1, 50]]",
+                    )
+                    for name, field in histories.items()
+                ),
+                *(
+                    (given, f"data.{key} needs data.time, the column that orders each user's interactions")
+                    for key, given in (("half_life", self.data.half_life), ("carve_last", self.data.carve_last))
+                ),
+            )
         return self
 
     @model_validator(mode="after")
     def _model_can_be_trained(self) -> "RunConfig":
-        if isinstance(self.train, SquareConfig) and self.model.cosine:
-            raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
-        if isinstance(self.train, AutoConfig) and self.model.cosine:
-            raise ValueError('train.objective = "auto" chooses model.cosine: leave it out, or name an objective')
-        for name, field in self.schema_.histories.items():
-            if field.learn_weights and self.model.kind == "lr":
-                raise ValueError(
+        refuse_if(
+            (
+                isinstance(self.train, SquareConfig) and self.model.cosine,
+                "the square loss is of inner products and cannot train model.cosine = true",
+            ),
+            (
+                isinstance(self.train, AutoConfig) and self.model.cosine,
+                'train.objective = "auto" chooses model.cosine: leave it out, or name an objective',
+            ),
+            *(
+                (
+                    field.learn_weights and self.model.kind == "lr",
                     f"no list of a model of kind 'lr' depends on the history '{name}': leave out its learn_weights, "
-                    "or choose a kind with factors, such as 'fm'"
+                    "or choose a kind with factors, such as 'fm'",
                 )
+                for name, field in self.schema_.histories.items()
+            ),
+        )
         return self
 
     @model_validator(mode="after")
@@ -308,14 +324,14 @@ def _walk(location: Sequence[int | str], values: Any) -> tuple[list[type[BaseMod
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
-    """Return the models that a type may be: none, one, or those of a union or table."""
+    """Return the models that a type, or a union, list or table of types, may be."""
     if annotation is FieldConfig:
         return list(FIELD_KINDS.values())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, UnionType, Annotated):
         return [model for part in get_args(annotation) for model in models_of(part)]
-    return models_of(get_args(annotation)[1]) if get_origin(annotation) is dict else []
+    return models_of(get_args(annotation)[-1]) if get_origin(annotation) in (dict, list) else []
 
 
 def _tags(model: type[BaseModel]) -> tuple[str, ...]:

@@ -14,6 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, WrapValidator
 from pydantic_core import PydanticKnownError
 from typing_extensions import override
 
+
+def refuse_if(*faults: tuple[object, str]) -> None:
+    """Raise ValueError for the first of some faults that is there.
+
+    Args:
+        faults: whether the fault is there, and its message.
+    """
+    for fault, message in faults:
+        if fault:
+            raise ValueError(message)
+
+
 Side = Literal["user", "item"]
 Source = Literal["interactions", "users", "items"]
 Norm = Literal["none", "mean", "sqrt"]
@@ -83,14 +95,16 @@ class ColumnField(FieldConfig):
 
     @model_validator(mode="after")
     def _source_fits_side(self) -> "ColumnField":
-        if self.side == "item" and self.source in ("interactions", "users"):
-            raise ValueError(
-                "an item field is read from the items table; context columns of the interactions belong to side 'user'"
-            )
-        if self.side == "user" and self.source == "items":
-            raise ValueError(
-                "a user field is read from the users table or from the interactions (context), not from the items table"
-            )
+        refuse_if(
+            (
+                self.side == "item" and self.source in ("interactions", "users"),
+                "an item field is read from the items table; context columns of the interactions belong to side 'user'",
+            ),
+            (
+                self.side == "user" and self.source == "items",
+                "a user field is read from the users table or from the interactions (context), not from the items table",
+            ),
+        )
         return self
 
     @override
@@ -212,17 +226,21 @@ class HistoryField(FieldConfig):
 
     @model_validator(mode="after")
     def _each_range_has_a_weight(self) -> "HistoryField":
-        if self.weights and len(self.weights) != len(self.lags):
-            raise ValueError(f"there are {len(self.weights)} weights for {len(self.lags)} ranges of lags: give one for each")
-        if self.learn_weights and not (self.shared and len(self.lags) > 1):
-            raise ValueError(
+        refuse_if(
+            (
+                self.weights and len(self.weights) != len(self.lags),
+                f"there are {len(self.weights)} weights for {len(self.lags)} ranges of lags: give one for each",
+            ),
+            (
+                self.learn_weights and not (self.shared and len(self.lags) > 1),
                 "learn_weights needs shared = true and two or more ranges of lags: "
-                "a range that has rows of its own learns by them how much it weighs"
-            )
-        if self.learn_weights and 0 in self.weights:
-            raise ValueError(
-                "learn_weights multiplies weights, and 0 stays 0: begin with another, such as 0.1, or leave the range out"
-            )
+                "a range that has rows of its own learns by them how much it weighs",
+            ),
+            (
+                self.learn_weights and 0 in self.weights,
+                "learn_weights multiplies weights, and 0 stays 0: begin with another, such as 0.1, or leave the range out",
+            ),
+        )
         return self
 
     @property
@@ -306,17 +324,14 @@ class Schema(_Base):
                 raise ValueError(f"no field of side '{side}': a factorization machine needs at least one on each side")
         for name, field in self.fields.items():
             for part in field.parts:
-                self._check_part(name, field, part)
+                whole = f"{field.kind} field '{name}'"
+                if (found := self.fields.get(part)) is None:
+                    raise ValueError(f"{whole} names '{part}', which is not a field")
+                refuse_if(
+                    (found.side != field.side, f"{whole} is of side '{field.side}', but '{part}' is of side '{found.side}'"),
+                    (not found.single_valued, f"{whole} needs single-valued parts; '{part}' is a {found.kind} field"),
+                )
         return self
-
-    def _check_part(self, name: str, whole: FieldConfig, part: str) -> None:
-        field = self.fields.get(part)
-        if field is None:
-            raise ValueError(f"{whole.kind} field '{name}' names '{part}', which is not a field")
-        if field.side != whole.side:
-            raise ValueError(f"{whole.kind} field '{name}' is of side '{whole.side}', but '{part}' is of side '{field.side}'")
-        if not field.single_valued:
-            raise ValueError(f"{whole.kind} field '{name}' needs single-valued parts; '{part}' is a {field.kind} field")
 
     def column(self, name: str) -> str:
         """Return the column that a field reads.
@@ -361,7 +376,7 @@ class Schema(_Base):
     @property
     def history(self) -> HistoryField | None:
         """The history field with the longest lag, or None when the schema has none."""
-        return max(self.histories.values(), key=lambda field: max(last for _, last in field.lags), default=None)
+        return max(self.histories.values(), key=lambda field: field.longest, default=None)
 
     def with_weights_of(self, trained: "Schema") -> "Schema":
         """Replace weights that are to be learnt by those that a trained schema has."""

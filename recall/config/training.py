@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from recall.config.schema import Section
+from recall.config.schema import Section, refuse_if
 
 
 class _Factors(Section):
@@ -45,8 +45,8 @@ class FwFMConfig(_Factors):
 
     @model_validator(mode="after")
     def _a_cosine_is_whole(self) -> "FwFMConfig":
-        if self.cosine and self.rank is not None:
-            raise ValueError("a cosine is of whole vectors: leave rank out, or set cosine = false")
+        fault = self.cosine and self.rank is not None
+        refuse_if((fault, "a cosine is of whole vectors: leave rank out, or set cosine = false"))
         return self
 
     def dim(self, user_fields: int, item_fields: int) -> int:
@@ -256,10 +256,16 @@ class SoftmaxConfig(GradientConfig):
 
     @model_validator(mode="after")
     def _a_place_is_one_in_the_whole_catalogue(self) -> "SoftmaxConfig":
-        if self.top is not None and self.candidates != "all":
-            raise ValueError('top needs the scores of all items: leave candidates = "all", or leave top out')
-        if self.top is None and self.top_temperature != 1:
-            raise ValueError("top_temperature does nothing without top: set top, such as top = 20")
+        refuse_if(
+            (
+                self.top is not None and self.candidates != "all",
+                'top needs the scores of all items: leave candidates = "all", or leave top out',
+            ),
+            (
+                self.top is None and self.top_temperature != 1,
+                "top_temperature does nothing without top: set top, such as top = 20",
+            ),
+        )
         return self
 
 

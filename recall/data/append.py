@@ -11,9 +11,9 @@ from polars.exceptions import PolarsError
 from recall._fsync import fsync
 from recall.config import DataConfig
 from recall.data.combine import upsert_rows
-from recall.data.files import COMPRESSED, kind_of
-from recall.data.incremental import drop_repeated
-from recall.data.tables import Table, Tables, read_tables
+from recall.data.files import files_of
+from recall.data.incremental import drop_repeated, read_new_tables
+from recall.data.tables import Table, read_tables
 from recall.errors import DataError, RecallError
 
 
@@ -34,17 +34,15 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
     Raises:
         DataError: A table is in a format that is read but not written, or the columns differ.
     """
-    before, after = _read(data, new, old)
-    for name, newer in after.named.items():
-        older = before.named[name]
-        path = older.path
-        first = next((one for one in path.iterdir() if one.name[0] not in "._"), path) if path.is_dir() else path
-        plain = kind_of(first) == "parquet" or first.suffix.lower() == ".csv"
-        if name in data.formats or not plain or first.suffix.lower() in COMPRESSED:
+    before = read_tables(data, old)
+    for name, newer in read_new_tables(data, new, before.named).named.items():
+        older, path = before.named[name], before.named[name].path
+        first = files_of(path)[0]
+        if name in data.formats or first.suffix.lower() not in (".parquet", ".csv") or path not in (first, first.parent):
             raise DataError(
                 "rows cannot be added to this file",
                 where=str(path),
-                why="only Parquet and plain CSV are written",
+                why="rows are added to a file of Parquet or plain CSV, or to a folder of such files",
                 hint="Convert it, or leave out --data to continue from the bundle and the new tables alone",
             )
         if path.is_dir() and name != "interactions":
@@ -53,28 +51,27 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
                 where=str(path),
                 hint="Write them as one file, or leave out --data",
             )
-        lost = [column for column in older.columns if column not in newer.types]
-        if lost:
-            raise DataError(
-                f"the new {name} lack column {lost[0]!r}, which the old ones have",
-                where=str(newer.path),
-                hint="Give every column; its cells may be empty",
-            )
-        unknown = [column for column in newer.columns if column not in older.types]
-        if unknown:
-            raise DataError(
-                f"the new {name} have column {unknown[0]!r}, which the old ones lack",
-                where=str(newer.path),
-                why="its values would be lost where the rows are added to the old ones",
-                hint=f"Add the column to {path}, where its cells may be empty, or leave it out",
-            )
-        changed = [column for column in older.columns if newer.types[column] != older.types[column]]
-        if changed and path.is_dir():
-            raise DataError(
-                f"column {changed[0]!r} is of type {newer.types[changed[0]]}, and {older.types[changed[0]]} in {path}",
-                where=str(newer.path),
-                hint="Write both in one type",
-            )
+        for column, dtype in older.types.items():
+            if column not in newer.types:
+                raise DataError(
+                    f"the new {name} lack column {column!r}, which the old ones have",
+                    where=str(newer.path),
+                    hint="Give every column; its cells may be empty",
+                )
+            if newer.types[column] != dtype and path.is_dir():
+                raise DataError(
+                    f"column {column!r} is of type {newer.types[column]}, and {dtype} in {path}",
+                    where=str(newer.path),
+                    hint="Write both in one type",
+                )
+        for column in newer.columns:
+            if column not in older.types:
+                raise DataError(
+                    f"the new {name} have column {column!r}, which the old ones lack",
+                    where=str(newer.path),
+                    why="its values would be lost where the rows are added to the old ones",
+                    hint=f"Add the column to {path}, where its cells may be empty, or leave it out",
+                )
 
 
 def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
@@ -95,40 +92,26 @@ def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
         DataError: As `check_appendable`.
         AppendError: The file system refused; tables before the one that it names have their rows.
     """
-    before, after = _read(data, new, old)
-    counts = {}
-    for name, newer in after.named.items():
+    before, counts = read_tables(data, old), {}
+    for name, newer in read_new_tables(data, new, before.named).named.items():
         older = before.named[name]
         if name == "interactions":
-            known = older.frame.select(pl.len()).collect().item()
-            newer, _ = drop_repeated(data, older, newer, known)
-        rows = newer.frame.collect()
-        counts[name] = len(rows)
-        if not len(rows):
-            continue
-        if name != "interactions":
+            rows = drop_repeated(data, older, newer)[0].frame.select(older.columns).collect()
+            written = rows if older.path.is_dir() else pl.concat([older.frame.collect(), rows], how="vertical_relaxed")
+            counts[name] = len(rows)
+        else:
             key = data.user_id if name == "users" else data.item_id
-            rows = upsert_rows(older, newer, key).frame.select(older.columns).collect()
-            if rows.equals(older.frame.collect()):
-                counts[name] = 0
-                continue
-        elif not older.path.is_dir():
-            rows = pl.concat([older.frame.collect(), rows.select(older.columns)], how="vertical_relaxed")
-        _write(older, rows.select(older.columns).rename(dict(older.original_names)))
+            written = upsert_rows(older, newer, key).frame.select(older.columns).collect()
+            counts[name] = 0 if written.equals(older.frame.collect()) else newer.frame.select(pl.len()).collect().item()
+        if counts[name]:
+            _write(older, written.rename(dict(older.original_names)))
     return counts
-
-
-def _read(data: DataConfig, new: Path, old: Path) -> tuple[Tables, Tables]:
-    """Open both sets of tables as they are; new users and items may be missing."""
-    before = read_tables(data, old)
-    there = {name: path for name in ("users", "items") if (path := getattr(data, name)) and (new / path).exists()}
-    return before, read_tables(data.model_copy(update={"users": None, "items": None, **there}), new)
 
 
 def _write(table: Table, rows: pl.DataFrame) -> None:
     path, ending = table.path, table.path.suffix.lower()
     if path.is_dir():
-        ending = next(one.suffix for one in sorted(path.rglob("*")) if one.is_file() and one.name[0] not in "._")
+        ending = files_of(path)[0].suffix
         digest = hashlib.sha256(rows.write_csv().encode() if ending == ".csv" else rows.write_ipc(None).getvalue())
         path = path / f"zz-added-{digest.hexdigest()[:16]}{ending}"  # after all others by name, which is the order of rows
     staged = path.with_name(f".{path.name}.part")

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recall._arrays import Bool
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.column_types import column_type
 from recall.data.dataset import Dataset, dataset_of, open_tables
-from recall.data.dependence import Dependence, described_side, encode_distinct, leaks
+from recall.data.dependence import Dependence, described_side, encode_distinct, leak_findings
 from recall.data.findings import (
     Finding,
     Level,
+    Report,
     bag_findings,
     missing_findings,
     normalize_ids,
@@ -31,9 +31,9 @@ from recall.data.findings import (
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
-from recall.data.roles import follows_calendar, looks_like_outcome, numbers_of
+from recall.data.roles import follows_calendar, looks_like_outcome
 from recall.data.sources import find_attributes, find_columns
-from recall.data.split import TEST, TRAIN, VALID, column_parts
+from recall.data.split import TEST, TRAIN, VALID, Parts, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
 from recall.errors import RecallError, did_you_mean
@@ -42,10 +42,9 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.values import canonical_series, examples, to_float
 
 _MAX_UNKNOWN = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
-_MAX_SHARE = 0.5  # share of the rows that have no ids, or one user, above which it is a warning. Chosen, not tuned.
+_MAX_SHARE = 0.5  # share of the rows with one user above which it is a warning. Chosen, not tuned.
 _MIN_USERS = 20  # users from which on one of them should not have most of the interactions. Chosen, not tuned.
 _SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
-_MAX_DISAGREEING = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
 def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
@@ -62,7 +61,7 @@ def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: 
     try:
         tables = open_tables(config.data, root)
     except RecallError as error:
-        return [_error(error)]
+        return [Finding("error", str(error))]
     checks = {"loading and encoding": _check_training(config, tables), **_table_checks(config, tables)}
     return _run_checks(checks, say)
 
@@ -87,11 +86,7 @@ def _table_checks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Findi
         return {}
     return {
         "formats": _check_formats(config.data, tables),
-        "rows left out": (
-            Finding("warning" if share > _MAX_SHARE else "note", table, "", message, 1)
-            for table, (message, share) in tables.notes.items()
-        ),
-        "descriptions of users and items": _check_moved_columns(tables),
+        "rows left out": iter(tables.findings),
         "columns of fields": _check_fields(config, tables),
         "ids": _check_ids(config.data, tables),
         "rows": _check_rows(config.data, tables),
@@ -104,18 +99,19 @@ def _check_formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
 
     This is a warning only, because new tables may lack columns that no field reads.
     """
-    for name, file_format in data.formats.items():
-        table = tables.named.get(name)
-        known = [] if table is None else [table.original_names.get(column, column) for column in table.columns]
-        known += [moved.column for moved in tables.moved]
-        for column in (
-            ()
-            if table is None
-            else (*file_format.numbers, *file_format.times, *file_format.booleans, *file_format.durations, *file_format.lists)
-        ):
-            if column not in known and column != file_format.explode:
+    for name, form in data.formats.items():
+        if name not in tables.named:
+            continue
+        table = tables.named[name]
+        known = [
+            *(table.original_names.get(column, column) for column in table.columns),
+            *data.user_columns,
+            *data.item_columns,
+        ]
+        for column in (*form.numbers, *form.times, *form.booleans, *form.durations, *form.lists):
+            if column not in known and column != form.explode:
                 message = f"data.formats.{name} names this column, which the table lacks. {did_you_mean(column, known)}"
-                yield Finding("warning", name, column, message, 1)
+                yield Finding("warning", message, 1, name, column)
 
 
 def _run_checks(checks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:
@@ -126,16 +122,8 @@ def _run_checks(checks: Mapping[str, Iterator[Finding]], say: Callable[[str], No
         try:
             found |= dict.fromkeys(findings)
         except RecallError as error:  # one check that fails does not stop the others
-            found |= {_error(error): None}
+            found[Finding("error", str(error))] = None
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
-
-
-def _error(error: RecallError) -> Finding:
-    return Finding("error", "", "", str(error), 1)
-
-
-def _report(table: str, column: str, level: Level, message: str, count: int) -> Finding:
-    return Finding(level, table, column, message, count)
 
 
 def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
@@ -147,26 +135,21 @@ def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
 
 def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Report leaking contexts, weights, parts of the split, and unknown ids."""
-    yield from leaks(dataset, _outcome_columns(config.data))
-    events = dataset.events
-    for table, column, message in dataset.assumptions:
-        yield Finding("note", table, column, message, 1)
-    for message in dataset.left_out:
-        yield Finding("note", "interactions", "", message, 1)
+    yield from leak_findings(dataset, _outcome_columns(config.data))
+    yield from dataset.assumptions
+    yield from (Finding("note", message, table="interactions") for message in dataset.left_out)
     yield from weight_findings(dataset.weight_range, config.data.weight)
     yield from part_findings(config, dataset)
     for part, name in ((VALID, "validation"), (TEST, "test")):
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
             if dataset.hold_out == f"{side}s":
                 continue
-            known = np.zeros(len(dataset.users if side == "user" else dataset.items), dtype=bool)
-            known[events[side].gather(dataset.training)] = True
-            asked = events[side].gather(dataset.select(part)).to_numpy()
-            cold = int((~known[asked]).sum())
+            trained, asked = (dataset.events[side].gather(dataset.select(number)) for number in (TRAIN, part))
+            cold = int((~asked.is_in(trained.unique().implode())).sum())
             if cold:
-                level: Level = "warning" if cold > _MAX_UNKNOWN * len(asked) else "note"
                 message = f"{cold:,} of {len(asked):,} {name} interactions are with {side}s that never train"
-                yield Finding(level, "interactions", column, message, cold)
+                level = _level(cold, _MAX_UNKNOWN * len(asked))
+                yield Finding(level, message, cold, "interactions", column)
 
 
 def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
@@ -179,7 +162,7 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         separator = field.separators(name).get(column)
         possible = ("items",) if field.side == "item" else ("interactions", "users")
         for table in (table for table in possible if column in read[table]):  # none for an id, else one
-            report = partial(_report, table, column)
+            report = partial(Finding, table=table, column=column)
             values = tables.named[table].collect([column])[column]
             if field.reads_numbers:
                 values = to_float(values, tables.named[table].where(column))
@@ -193,23 +176,12 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spelling_findings(values, report)
             if table == "interactions" and column in _outcome_columns(data):
                 yield report("warning", "the field reads what is known only after the interaction", len(values))
-    attributes = (*find_attributes(data, columns, tables), *find_attributes(data, columns, tables, "user"))
-    used = {*_outcome_columns(data), data.user_id, data.item_id, data.time, *attributes}
-    for table, file in tables.named.items():
-        for column, dtype in file.types.items():
+    used = {data.user_id, data.item_id, *data.columns_of_rows}
+    used |= {*find_attributes(data, columns, tables), *find_attributes(data, columns, tables, "user")}
+    for table, source in tables.named.items():
+        for column, dtype in source.types.items():
             if column not in read[table] and column not in used:
                 yield _unread_column(table, column, dtype.is_temporal())
-
-
-def _check_moved_columns(tables: Tables) -> Iterator[Finding]:
-    """Report columns that were moved to users or items although their rows disagree."""
-    for moved in tables.moved:
-        if moved.disagreeing:
-            level: Level = "warning" if moved.disagreeing > _MAX_DISAGREEING * moved.rows else "note"
-            name = moved.table.removesuffix("s")
-            message = f"{moved.disagreeing:,} of {moved.rows:,} interactions hold another value than the most frequent "
-            message += f"of their {name}, which is taken" + (f": does it describe the {name}?" if level == "warning" else "")
-            yield Finding(level, moved.table, moved.column, message, moved.disagreeing)
 
 
 def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
@@ -224,7 +196,7 @@ def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     for name in names:
         raw = table.collect([name, data.user_id, data.item_id, *([] if data.time is None else [data.time])]).drop_nulls()
         raw = raw.sample(_SAMPLE, seed=0) if len(raw) > _SAMPLE else raw
-        form = looks_like_outcome(raw[name], None if raw[name].dtype.is_nested() else numbers_of(raw[name]))
+        form = looks_like_outcome(raw[name])
         if not form or (data.time is not None and follows_calendar(raw[name], raw[data.time])):
             continue
         user, item = (encode_distinct(canonical_series(raw[column])) for column in (data.user_id, data.item_id))
@@ -236,24 +208,27 @@ def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
             "it in data.label, data.outcome or data.weight and leave the field out; if a request knows it before an item is "
             'chosen, say so with source = "interactions" in its field'
         )
-        yield Finding("warning", "interactions", name, message, len(raw))
+        yield Finding("warning", message, len(raw), "interactions", name)
+
+
+def _level(count: int, limit: float) -> Level:
+    return "warning" if count > limit else "note"
 
 
 def _unread_column(table: str, column: str, temporal: bool) -> Finding:
     outcome = table == "interactions" and not temporal
     word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if outcome else ""
     if not word:
-        return Finding("note", table, column, "nothing reads this column", 1)
+        return Finding("note", "nothing reads this column", 1, table, column)
     message = (
         f"nothing reads this column, which is called {word!r}, as what says how an interaction turned out: every row counts "
         "alike, until data.outcome, data.events, data.label or data.weight names it"
     )
-    return Finding("warning", table, column, message, 1)
+    return Finding("warning", message, 1, table, column)
 
 
 def _outcome_columns(data: DataConfig) -> set[str]:
-    split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
-    return split | set(data.outcome_columns)
+    return {name for name in data.columns_of_rows if name != data.time}
 
 
 def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
@@ -263,7 +238,8 @@ def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
             table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
         }
         for table, values in raw.items():
-            yield from rounded_id_findings(values, partial(_report, table, column))
+            yield from rounded_id_findings(values, partial(Finding, table=table, column=column))
+        report = partial(Finding, table="interactions", column=column)
         type_ = TEXT if column in data.text else id_type(raw.values())
         ids = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
         used = ids.unique()
@@ -271,22 +247,20 @@ def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         if count > _MAX_SHARE * len(ids):
             message = f"{count:,} of {len(ids):,} interactions are of one user, {most!r}: if it means an unknown user, "
             message += "leave these rows out; data.nulls may name it if it means nothing else"
-            yield Finding("warning", "interactions", column, message, count)
-        yield from spelling_findings(used, partial(_report, "interactions", column))
+            yield report("warning", message, count)
+        yield from spelling_findings(used, report)
         if name not in tables.named:
             continue
         listed = canonical_column(canonical_series(raw[name]), type_)
-        yield from row_number_findings(listed, partial(_report, name, column))
+        yield from row_number_findings(listed, partial(Finding, table=name, column=column))
         unknown = used.filter(~used.is_in(listed.implode())).sort()
         if len(unknown):
-            level: Level = "warning" if len(unknown) > _MAX_UNKNOWN * len(used) else "note"
             message = f"{len(unknown):,} of {len(used):,} ids are not in the {name} table, such as {examples(unknown)}"
-            yield Finding(level, "interactions", column, message, len(unknown))
+            yield report(_level(len(unknown), _MAX_UNKNOWN * len(used)), message, len(unknown))
         similar = normalize_ids(unknown).is_in(normalize_ids(listed.drop_nulls()).implode())
         if similar.any():
-            shown = examples(unknown.filter(similar))
-            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
-            yield Finding("warning", "interactions", column, message, int(similar.sum()))
+            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: "
+            yield report("warning", message + examples(unknown.filter(similar)), int(similar.sum()))
 
 
 def _check_rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
@@ -300,25 +274,24 @@ def _check_rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     repeated = _count_repeated(raw)
     if repeated:
         what = "user, item and time" if time_columns else "user and item"
-        level: Level = "warning" if time_columns else "note"
-        yield Finding(
-            level, "interactions", "", f"{repeated:,} rows repeat the {what} of another; their weights add up", repeated
-        )
+        message = f"{repeated:,} rows repeat the {what} of another; their weights add up"
+        yield Finding("warning" if time_columns else "note", message, repeated, "interactions")
     if data.time is None:
         return
+    report = partial(Finding, table="interactions", column=data.time)
     times = Times.of(raw[data.time], tables.interactions.where(data.time))
-    yield from time_findings(times, raw[data.user_id], data.split, data.time, datetime.now(UTC))
+    yield from time_findings(times, raw[data.user_id], data.split, report, datetime.now(UTC))
     tied = _count_repeated(raw.select(data.user_id, data.time))
     if tied:
         message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
-        yield Finding("note", "interactions", data.time, message, tied)
+        yield report("note", message, tied)
     if isinstance(data.split, LastSplit) and data.split.test:
         message = "each user's last interactions test, and others train on later ones: this measures ranking, not forecasting"
-        yield Finding("note", "interactions", data.time, message, len(raw))
+        yield report("note", message, len(raw))
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
         parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
-        yield from _check_future(raw[data.user_id], times.values, parts == TRAIN, parts == TEST, data.time)
+        yield from _check_future(raw[data.user_id], times.values, parts, report)
 
 
 def _count_repeated(rows: pl.DataFrame) -> int:
@@ -330,19 +303,17 @@ def _count_repeated(rows: pl.DataFrame) -> int:
     return len(rows) - rows.hash_rows().n_unique()
 
 
-def _check_future(users: pl.Series, times: pl.Series, train: Bool, test: Bool, column: str) -> Iterator[Finding]:
+def _check_future(users: pl.Series, times: pl.Series, parts: Parts, report: Report) -> Iterator[Finding]:
     """Report training interactions that are later than tested ones."""
-    frame = pl.DataFrame({"user": users, "time": times, "train": train, "test": test})
-    first = pl.col("time").filter("test").min()
-    later = frame.select(
-        own=(pl.col("train") & (pl.col("time") > first.over("user"))).sum(),
-        any=(pl.col("train") & (pl.col("time") > first)).sum(),
+    frame = pl.DataFrame({"user": users, "time": times, "part": parts})
+    first_test = pl.col("time").filter(pl.col("part") == TEST).min()
+    own, anyone = (
+        frame.select(((pl.col("part") == TRAIN) & (pl.col("time") > first)).sum()).item()
+        for first in (first_test.over("user"), first_test)
     )
-    own, anyone = later.row(0)
     if own:
         message = f"{own:,} training interactions are later than a test interaction of the same user: the future is trained on"
-        yield Finding("warning", "interactions", column, message, own)
+        yield report("warning", message, own)
     if anyone:
         message = f"{anyone:,} training interactions are later than the first test interaction: "
-        message += "this measures ranking, not forecasting"
-        yield Finding("note", "interactions", column, message, anyone)
+        yield report("note", message + "this measures ranking, not forecasting", anyone)

@@ -2,39 +2,36 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
-from recall.data.column_names import AMOUNT, RATING, outcome_word, words
+from recall.data.column_names import AMOUNT, RATING, outcome_word, word_set, words
 from recall.data.dependence import Codes, encode_distinct, function_gain
-from recall.data.findings import Finding
+from recall.data.findings import Finding, Report
 from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError
 
-_MAX_AHEAD = timedelta(days=1).total_seconds()  # clocks and time zones differ
+_DAY = 86_400.0  # seconds
 _MAX_FACTOR = 1000.0  # times the median, for numbers that are not unix times. Chosen, not tuned.
 _MAX_SPREADS = 20.0  # interquartile ranges from the median. Chosen, not tuned.
 
 
-@dataclass(frozen=True, slots=True)
-class _Oddity:
-    rows: Bool
-    what: str
-    hint: str
+_Implausible = Iterator[tuple[Bool, str, str]]
+"""Which rows are implausible, bool [n]; what is wrong with their time; a hint."""
 
 
-def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now: datetime) -> Iterator[Finding]:
+def time_findings(times: Times, users: pl.Series, rule: Split, report: Report, now: datetime) -> Iterator[Finding]:
     """Report implausible times, and bounds of a split in another unit.
 
     Args:
         times: times of all interactions, [n].
         users: user of each interaction, [n].
         rule: the split.
-        column: the time column.
+        report: makes the findings.
         now: current time; later times are in the future.
     """
     values = times.values.to_numpy().astype(np.float64)
@@ -42,101 +39,74 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
         return
     if times.naive:
         message = f"{times.naive:,} of {len(values):,} times have no offset from UTC, the others do: they are read as UTC"
-        yield Finding("warning", "interactions", column, message, times.naive)
+        yield report("warning", message, times.naive)
     unit = "microseconds" if times.unit > 1 else unit_of_time(values)
-    for odd in _unix_time_oddities(values, unit, now) if unit else _number_oddities(values):
-        if odd.rows.any():
-            yield Finding("warning", "interactions", column, _message(odd, times, users), int(odd.rows.sum()))
+    for rows, problem, hint in _implausible_unix_times(values, unit, now) if unit else _implausible_numbers(values):
+        if rows.any():
+            yield report("warning", _describe_rows(times, users, rows, problem) + f": {hint}", int(rows.sum()))
     if isinstance(rule, TimeSplit):
-        yield from _bound_findings(values, times.unit, rule, column)
+        yield from _bound_findings(values, times.unit, rule, report)
 
 
-def _unix_time_oddities(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
-    """Yield oddities of times in a known unit of unix time."""
+def _implausible_unix_times(values: Float64, unit: str, now: datetime) -> _Implausible:
     seconds = values / UNITS[unit]
     left = np.ones(len(values), dtype=np.bool_)
     for other, each in UNITS.items():
-        if other != unit:
-            mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])
-            left &= ~mixed
-            yield _Oddity(mixed, f"looks like {other} among {unit}", "the order and the split are wrong")
-    future = left & (seconds > now.timestamp() + _MAX_AHEAD)
-    yield _Oddity(future, "is in the future", "a placeholder for a missing date, or another unit?")
+        mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])  # none of the unit itself
+        left &= ~mixed
+        yield mixed, f"looks like {other} among {unit}", "the order and the split are wrong"
+    future = left & (seconds > now.timestamp() + _DAY)  # clocks and time zones differ
+    yield future, "is in the future", "a placeholder for a missing date, or another unit?"
     old = left & (seconds < OLDEST)
-    yield _Oddity(old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
+    yield old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?"
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-    spread = max(high - low, timedelta(days=1).total_seconds())
-    far = left & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * spread)
+    far = left & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * max(high - low, _DAY))
     if far.mean() < 0.25:
-        yield _Oddity(far, "is far from all others", "is it right?")
+        yield far, "is far from all others", "is it right?"
 
 
-def _number_oddities(values: Float64) -> Iterator[_Oddity]:
-    """Yield oddities of numbers that are not unix times, such as positions."""
-    middle = max(float(np.median(np.abs(values))), 1.0)
-    yield _Oddity(
-        values > _MAX_FACTOR * middle, f"is more than {_MAX_FACTOR:g} times the median", "a placeholder, or another unit?"
-    )
+def _implausible_numbers(values: Float64) -> _Implausible:
+    """Yield implausible numbers that are not unix times, such as positions."""
+    far = values > _MAX_FACTOR * max(float(np.median(np.abs(values))), 1.0)
+    yield far, f"is more than {_MAX_FACTOR:g} times the median", "a placeholder, or another unit?"
     negative = values < 0
-    if 0 < negative.mean() < 0.5:
-        yield _Oddity(negative, "is negative among positive ones", "a placeholder such as -1?")
+    if negative.mean() < 0.5:
+        yield negative, "is negative among positive ones", "a placeholder such as -1?"
 
 
-def _message(odd: _Oddity, times: Times, users: pl.Series) -> str:
-    rows = np.flatnonzero(odd.rows)
-    shown = list(dict.fromkeys(_format_time(times, int(row)) for row in rows[:1000]))[:3]
-    frame = pl.DataFrame({"user": users, "time": times.values, "odd": odd.rows})
-    latest = frame.group_by("user").agg(pl.col("odd").filter(pl.col("time") == pl.col("time").max()).any())["odd"]
+def _describe_rows(times: Times, users: pl.Series, rows: Bool, problem: str) -> str:
+    """Say how many rows [n] have a problem, with up to three of their times."""
+    found = times.values.filter(rows).head(1000).unique(maintain_order=True).head(3)
+    shown = found if times.unit == 1 else pl.from_epoch(found, time_unit="us").dt.to_string("%Y-%m-%dT%H:%M:%S")
+    frame = pl.DataFrame({"user": users, "time": times.values, "wrong": rows})
+    latest = frame.group_by("user").agg(pl.col("wrong").filter(pl.col("time") == pl.col("time").max()).any())["wrong"]
     last = f", and for {int(latest.sum()):,} of {len(latest):,} users it is the latest" if latest.any() else ""
-    text = (
-        f"in {len(rows):,} of {len(users):,} rows the time {odd.what}, such as {', '.join(shown)}, first in row {rows[0] + 1:,}"
-    )
-    return f"{text}{last}: {odd.hint}"
+    count = f"in {int(rows.sum()):,} of {len(users):,} rows the time {problem}, such as {', '.join(map(str, shown))}"
+    return f"{count}, first in row {int(rows.argmax()) + 1:,}{last}"
 
 
-def _format_time(times: Times, row: int) -> str:
-    value = times.values[row]
-    if times.unit == 1:
-        return str(value)
-    moment = pl.from_epoch(pl.Series([value]), time_unit="us").dt.to_string("%Y-%m-%dT%H:%M:%S")[0]
-    return str(moment)
-
-
-def _bound_findings(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterator[Finding]:
+def _bound_findings(values: Float64, unit: int, rule: TimeSplit, report: Report) -> Iterator[Finding]:
     """Report bounds of a split outside the range of all times."""
     low, high = values.min() / unit, values.max() / unit
     for key, bound in (("test", rule.test), ("valid", rule.valid)):
         if bound is None or 0 < bound < 1 or low < bound <= high:
             continue
-        message = (
-            f"data.split.{key} = {bound:.15g} lies {'after the last' if bound > high else 'before all but the first'} time, "
-        )
-        message += f"{high:.15g}" if bound > high else f"{low:.15g}"
+        side, end = ("after the last", high) if bound > high else ("before all but the first", low)
+        message = f"data.split.{key} = {bound:.15g} lies {side} time, {end:.15g}"
         for factor in (1e3, 1e6, 1e9):
             for other, mean in ((bound / factor, "divided"), (bound * factor, "multiplied")):
                 if low < other <= high:
                     message += f": {mean} by {factor:,.0f} it would be {other:.15g}, among them; is it in another unit?"
-        yield Finding("warning", "interactions", column, message, len(values))
+        yield report("warning", message, len(values))
 
 
 # Recognise a time column.
-_TIME_WORDS = {
-    "timestamp": 3,
-    "time": 3,
-    "datetime": 3,
-    "ts": 3,
-    "when": 3,
-    "date": 2,
-    "created": 2,
-    "at": 2,
-    "occurred": 2,
-    "position": 1,
+_TIME_WORDS = {  # words in names of time columns, the most certain with 3
+    **dict.fromkeys(word_set("timestamp time datetime ts when zeit zeitpunkt zeitstempel uhrzeit heure hora fecha datum"), 3),
+    **dict.fromkeys(word_set("日時 時間 时间"), 3),
+    **dict.fromkeys(word_set("date created at on occurred tag jour dia data 日付 日期 날짜"), 2),
+    **dict.fromkeys(word_set("position seq sequence step order"), 1),
 }
-_TIME_WORDS |= dict.fromkeys(
-    ("zeit", "zeitpunkt", "zeitstempel", "uhrzeit", "heure", "hora", "fecha", "datum", "日時", "時間", "时间"), 3
-)
-_TIME_WORDS |= dict.fromkeys(("tag", "jour", "dia", "data", "日付", "日期", "날짜"), 2)
-_TIME_WORDS |= {"seq": 1, "sequence": 1, "step": 1, "order": 1, "on": 2}
 _OTHER_WORDS = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
 _FORMATS = {
     "%m/%d/%Y %H:%M": "12/31/2010 8:26",
@@ -150,7 +120,7 @@ _FORMATS = {
     "%d %b %Y": "31 Dec 2010",
     "%a %b %d %H:%M:%S %z %Y": "Fri Dec 31 08:26:00 +0000 2010",
 }
-_DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for the first day of unix time
+_SHEETS = 25_569  # the number that spreadsheets have for the first day of unix time
 _SAMPLE_ROWS = 2_000  # texts that are parsed; a time column is uniform
 _MIN_ROWS = 20  # rows below which a name alone decides
 _MIN_AGREEING = 0.95  # share of rows that must agree. Chosen, not tuned.
@@ -161,7 +131,7 @@ _MAX_POSITIONS = 10  # up to so many different numbers may be positions on a scr
 
 
 @dataclass(frozen=True, slots=True)
-class TimeLike:
+class TimeCandidate:
     """A column that may be the time of the interactions.
 
     Attributes:
@@ -179,7 +149,7 @@ class TimeLike:
         return self.rank[0] > 0
 
 
-def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeLike | None:
+def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeCandidate | None:
     """Return the rank of a column that may be the time, or None.
 
     Args:
@@ -201,16 +171,15 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
         return None
     codes = encode_distinct(values)
     kept = codes >= 0
-    if function_gain(items[kept], codes[kept]).value >= _MIN_AGREEING:
-        return None
     # a log with one visit per user has one time per user, but so has a sign-up date
     plain = set(words(values.name)) <= set(_TIME_WORDS)
-    if not plain and function_gain(users[kept], codes[kept]).value >= _MIN_AGREEING:
-        return None
+    for owners in (items,) if plain else (items, users):
+        if function_gain(owners[kept], codes[kept]).value >= _MIN_AGREEING:
+            return None
     name = max((_TIME_WORDS.get(word, 0) for word in words(values.name)), default=0)
     missing = values.null_count() / len(values)
     reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    return TimeLike((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
+    return TimeCandidate((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
 
 
 def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
@@ -223,8 +192,7 @@ def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
         unit = Times.of(some, "").unit
     except DataError:
         for form, shown in _FORMATS.items():
-            parsed = some.str.strip_chars().str.to_datetime(form, strict=False, time_unit="us", exact=True)
-            if parsed.null_count() == 0:
+            if not some.str.strip_chars().str.to_datetime(form, strict=False, time_unit="us").null_count():
                 return 0, f"times written as {some[0]!r} (such as {shown!r}): write them in ISO 8601 to use them"
         return None
     return (2, "dates or times in ISO 8601") if unit > 1 else None
@@ -246,12 +214,10 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     if named and low >= OLDEST / _DAY + _SHEETS and high < NEWEST / _DAY + _SHEETS:
         return 2, "days as spreadsheets count them, from the end of 1899, under the name of a time"
     for digits, unit in ((8, "days"), (14, "seconds")):
-        scale = 10.0 ** (digits - 8)
-        if whole and 19_900_101 * scale <= low and high < 21_000_101 * scale:
-            day = (known // scale) % 100
-            month = (known // scale) // 100 % 100
-            if bool(day.is_between(1, 31).all()) and bool(month.is_between(1, 12).all()):
-                return 2, f"{unit} written as year, month and day in one number"
+        day = known // 10.0 ** (digits - 8)
+        possible = day.is_between(19_900_101, 21_000_100) & (day % 100).is_between(1, 31) & (day // 100 % 100).is_between(1, 12)
+        if whole and possible.all():
+            return 2, f"{unit} written as year, month and day in one number"
     return None
 
 

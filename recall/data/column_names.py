@@ -90,31 +90,31 @@ STATE = word_set(
 PLACE = word_set("state estado stato staat stage")
 """Those that may name a place."""
 
-_PAIRS = (
+_BOOLEAN_PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
     *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
     *("sì no", "tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
 )
-BOOLEAN_WORDS = frozenset(frozenset(pair.split()) for pair in _PAIRS)
+BOOLEAN_WORDS = frozenset(frozenset(pair.split()) for pair in _BOOLEAN_PAIRS)
 """Pairs of words for true and false, in lower case."""
-TRUE_WORDS = frozenset(pair.split()[0] for pair in _PAIRS)
+TRUE_WORDS = frozenset(pair.split()[0] for pair in _BOOLEAN_PAIRS)
 """Those for true."""
 TRUE_MARKS = TRUE_WORDS | word_set("1 x ✓ ✔")
 """Those for true where nothing is written for false."""
 
-_BEFORE = word_set("previous prev last past history before avg average mean expected prior item mode so far since")
-_CONTEXT = word_set(
+_KNOWN_BEFORE_WORDS = word_set("previous prev last past history before avg average mean expected prior item mode so far since")
+_CONTEXT_WORDS = word_set(
     "temperature distance age latitude longitude lat lon lng "
     "hour weekday weekend workday weekdays month day daytime daypart quarter season holiday isweekend isholiday ishome "
     "mobile app device os web online logged loggedin member subscriber premium new returning first "
     "position rank slot page depth screen people guests persons party children adults nights rooms "
     "stunde wochentag wochenende monat tag feiertag heure jour mois weekdag hora dia mes giorno mese ora"
 )
-_OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT | CONSEQUENCE
+_OUTCOME_WORDS = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT | CONSEQUENCE
 
 
-_EAST = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts whose words are not apart: 顧客ID
-_BORDERS = rf"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[{_EAST}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_EAST}])"
+_EASTERN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts whose words are not apart: 顧客ID
+_WORD_BORDERS = rf"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[{_EASTERN}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_EASTERN}])"
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -122,11 +122,11 @@ def words(name: str) -> tuple[str, ...]:
 
     `unixReviewTime` and `unix_review_time` have the same three.
     """
-    apart = re.sub(_BORDERS, " ", _without_accents(name))
+    apart = re.sub(_WORD_BORDERS, " ", _without_accents(name))
     return tuple(word.lower() for word in re.split(r"[\W_]+", apart) if word)
 
 
-def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
+def outcome_word(name: str, among: frozenset[str] = _OUTCOME_WORDS) -> str:
     """Return the word of a name that denotes an outcome, if any.
 
     Args:
@@ -138,17 +138,17 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
         denotes something only by itself: `y` is a label, and `x&y` is not.
     """
     parts = words(name)
-    if _BEFORE & set(words(name.rpartition(".")[2])):  # a nested object may be called history
+    if _KNOWN_BEFORE_WORDS & set(words(name.rpartition(".")[2])):  # a nested object may be called history
         return ""
     return next((word for word in (*(part for part in parts if len(part) > 1), "".join(parts)) if word in among), "")
 
 
 def known_before(name: str) -> bool:
     """Return whether a name denotes something known in advance: an hour, a device."""
-    return bool((_BEFORE | _CONTEXT) & {*words(name), "".join(words(name))})
+    return bool((_KNOWN_BEFORE_WORDS | _CONTEXT_WORDS) & {*words(name), "".join(words(name))})
 
 
-_WEIGHTS = {
+_EVENT_WEIGHTS = {
     1.0: word_set(
         "view viewed click clicked pv visit browse detail open opened play played listen listened watch watched read search "
         "to-read currently-reading pageview viewitem started start "
@@ -174,13 +174,13 @@ _WEIGHTS = {
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
-_NOT_TAKEN = word_set(
+_NOT_TAKEN_WORDS = word_set(
     "impression impressions impress shown show display displayed expose exposure skip skipped dislike disliked hide hidden "
     "ignore ignored reject rejected dismiss dismissed no decline declined "
     "angezeigt abgelehnt affiche mostrado rechazado mostrato rifiutato "
     "nein non nao nee nej nie ne nem hayır нет 否 いいえ 아니요 falsch faux falso onwaar"
 )
-_UNDONE = word_set(
+_UNDO_WORDS = word_set(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
     "failed failure void voided chargeback removeu eliminado retirado отменён возвращён "
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
@@ -190,8 +190,10 @@ _UNDONE = word_set(
 )
 
 
-_PARTLY = word_set("partial partially partly teilweise partiellement parcialmente parziale czesciowo")  # the rest was kept
-_AFTERWARDS = word_set("reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён")
+_PARTLY_WORDS = word_set(
+    "partial partially partly teilweise partiellement parcialmente parziale czesciowo"
+)  # the rest was kept
+_REJECTED_WORDS = word_set("reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ class EventRule:
 
 def known_events(names: Iterable[str]) -> list[str]:
     """Return the names that are in the vocabulary of events."""
-    return [name for name in names if _meaning(name) is not None]
+    return [name for name in names if _event_meaning(name) is not None]
 
 
 def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
@@ -225,10 +227,10 @@ def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
         names: String [n].
         state: whether they are states of a row, so that what was rejected later had been chosen before.
     """
-    meanings = {name: _meaning(name) for name in names.unique().sort()}
+    meanings = {name: _event_meaning(name) for name in names.unique().sort()}
     if state and 1.0 not in meanings.values():  # of views and other events, rejections are such, too
-        meanings |= {name: 1.0 for name in meanings if _AFTERWARDS & set(words(name))}
-    rule = _rule(meanings)
+        meanings |= {name: 1.0 for name in meanings if _REJECTED_WORDS & set(words(name))}
+    rule = _rule_of_meanings(meanings)
     return rule if rule.weights else EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))  # something must count
 
 
@@ -242,25 +244,25 @@ def flag_rule(names: Sequence[str]) -> EventRule:
         names: of the columns.
     """
     refused = {name: "not taken" for name in names if outcome_word(name, NEGATIVE)}
-    rule = _rule({name: _meaning(name) or refused.get(name) for name in names})
-    reactions = len(rule.weights) < len(names) and set(rule.weights.values()) <= {_LIKED}
+    rule = _rule_of_meanings({name: _event_meaning(name) or refused.get(name) for name in names})
+    reactions = len(rule.weights) < len(names) and set(rule.weights.values()) <= {_LIKE_WEIGHT}
     return replace(rule, missing="taken" if reactions else "not taken")
 
 
 def names_event(name: str) -> bool:
     """Return whether a name says nothing but what happened, such as `add_to_cart`."""
-    parts = [part for part in words(name) if part not in _COUNT]
-    return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_meaning(part), float) for part in parts)
+    parts = [part for part in words(name) if part not in _COUNT_WORDS]
+    return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_event_meaning(part), float) for part in parts)
 
 
 def names_reaction(name: str) -> bool:
     """Return whether a name is a reaction to a taken item, such as `completed`."""
-    return _meaning(name) == _LIKED
+    return _event_meaning(name) == _LIKE_WEIGHT
 
 
 def counts_events(name: str) -> bool:
     """Return whether a name says how often something happened, such as `views`."""
-    return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
+    return names_event(name) and (name.lower().endswith("s") or bool(_COUNT_WORDS & set(words(name))))
 
 
 def accumulates(name: str, side: str, *, fractions: bool) -> bool:
@@ -272,28 +274,33 @@ def accumulates(name: str, side: str, *, fractions: bool) -> bool:
         fractions: whether the numbers have fractions, as mean ratings have.
     """
     parts = set(words(name))
-    averaged = bool(parts & (RATING | GRADE)) and (fractions or bool(parts & _AVERAGE))
-    return averaged or counts_events(name) or bool(parts & TEXT - RATING - GRADE) or (side == "user" and bool(parts & _TOTAL))
+    averaged = bool(parts & (RATING | GRADE)) and (fractions or bool(parts & _AVERAGE_WORDS))
+    return (
+        averaged
+        or counts_events(name)
+        or bool(parts & TEXT - RATING - GRADE)
+        or (side == "user" and bool(parts & _TOTAL_WORDS))
+    )
 
 
 def names_person(name: str) -> bool:
     """Return whether a column of the users table holds the names of people."""
-    return not (parts := set(words(name)) - _PERSON_ASPECTS) - _PERSON and bool(parts)
+    return not (parts := set(words(name)) - _PERSON_ASPECT_WORDS) - _PERSON_WORDS and bool(parts)
 
 
-_COUNT = word_set("n num nb no number count counts cnt of total anzahl nombre")
-_TOTAL = word_set("total lifetime cumul cumulative ever toplam gesamt")
-_AVERAGE = word_set("avg average mean moyenne media durchschnitt durchschnittlich gemiddelde snitt srednia")
-_PERSON_ASPECTS = word_set("full first last middle family given display user customer client")
-_PERSON = word_set(
+_COUNT_WORDS = word_set("n num nb no number count counts cnt of total anzahl nombre")
+_TOTAL_WORDS = word_set("total lifetime cumul cumulative ever toplam gesamt")
+_AVERAGE_WORDS = word_set("avg average mean moyenne media durchschnitt durchschnittlich gemiddelde snitt srednia")
+_PERSON_ASPECT_WORDS = word_set("full first last middle family given display user customer client")
+_PERSON_WORDS = word_set(
     "name nickname fullname firstname lastname surname nom "
     "prenom nombre apellido apellidos completo nome cognome sobrenome vorname nachname naam voornaam achternaam imie nazwisko "
     "ad soyad adi soyadi fornamn efternamn имя фамилия 氏名 姓名 名前 이름"
 )
-_LIKED = 2.0
+_LIKE_WEIGHT = 2.0
 
 
-def _rule(meanings: Mapping[str, float | str | None]) -> EventRule:
+def _rule_of_meanings(meanings: Mapping[str, float | str | None]) -> EventRule:
     weights = {name: meaning for name, meaning in meanings.items() if isinstance(meaning, float)}
     unknown = tuple(name for name, meaning in meanings.items() if meaning is None)
     weights |= dict.fromkeys(unknown, 1.0)
@@ -303,19 +310,19 @@ def _rule(meanings: Mapping[str, float | str | None]) -> EventRule:
     return EventRule(dict(sorted(weights.items(), key=lambda one: one[1])), left_out, not_taken, unknown)
 
 
-def _meaning(name: str) -> float | str | None:
+def _event_meaning(name: str) -> float | str | None:
     parts = {*words(name), name.strip().lower(), "".join(words(name))}
     parts |= {part.removesuffix("s") for part in parts}
-    if parts & _UNDONE:
-        return "left out" if not parts & _PARTLY else 5.0
-    if parts & _NOT_TAKEN:
+    if parts & _UNDO_WORDS:
+        return "left out" if not parts & _PARTLY_WORDS else 5.0
+    if parts & _NOT_TAKEN_WORDS:
         return "not taken"
-    return next((weight for weight, names in sorted(_WEIGHTS.items(), reverse=True) if parts & names), None)
+    return next((weight for weight, names in sorted(_EVENT_WEIGHTS.items(), reverse=True) if parts & names), None)
 
 
 # Names of id columns and of files.
 
-_SIDES = {
+_ID_WORDS = {
     "user": word_set(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
         "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
@@ -338,7 +345,7 @@ _SIDES = {
         "товар товара продукт продукта фильм фильма книга книги 商品 物品 产品 產品 品目 製品 作品 アイテム 상품 제품 아이템"
     ),
 }
-_TABLES = {
+_TABLE_WORDS = {
     "interactions": word_set(
         "interactions interaction ratings rating events event clicks click clickstream views transactions transaction orders "
         "purchases sales plays listens history reviews behavior behaviour sessions logs log activity feedback data "
@@ -357,7 +364,7 @@ _TABLES = {
         "kunden nutzer benutzer mitglieder leser utilisateurs usuarios clientes utenti"
     ),
 }
-_INSTEAD = {  # of ids, where no name says user or item; the first that fits
+_FALLBACK_ID_WORDS = {  # of ids, where no name says user or item; the first that fits
     "user": (
         word_set(
             "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten karty karta "
@@ -371,12 +378,14 @@ _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     ),
     "item": (word_set("ean gtin upc barcode pzn page pageid url uri link path doc code title name"),),
 }
-_DESCRIBES = word_set(
+_DESCRIPTION_WORDS = word_set(
     "note notes comment comments remark remarks message agent type group segment category status rating price cost count "
     "notiz bemerkung kommentar gruppe note remarque commentaire nota observacion observacao"
 )
 """Words of columns that describe a user or an item, such as the notes of a customer."""
-_IDS = re.compile(r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$")
+_ID_ENDING = re.compile(
+    r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$"
+)
 
 _ID_PREFIXES = word_set("id cod codigo code codice kod ref nr no num nummer number sku uuid guid key код номер")
 
@@ -390,18 +399,18 @@ def fallback_id_column(columns: Iterable[str], side: str) -> str | None:
         columns: names.
         side: user or item.
     """
-    found = (_only(columns, known) for known in _INSTEAD[side])
+    found = (_only_match(columns, known) for known in _FALLBACK_ID_WORDS[side])
     return next((name for name in found if name is not None), None)
 
 
 def names_id(name: str) -> bool:
     """Return whether a name ends or begins like that of an id, such as `id_product`."""
-    return bool(_IDS.search(name.strip().lower()) or _ID_PREFIXES & set(words(name)[:1]))
+    return bool(_ID_ENDING.search(name.strip().lower()) or _ID_PREFIXES & set(words(name)[:1]))
 
 
 def names_visit(name: str) -> bool:
     """Return whether a name denotes the number of a session, order or receipt."""
-    return names_id(name) and any(_only([name], names) for names in _INSTEAD["user"][1:])
+    return names_id(name) and any(_only_match([name], names) for names in _FALLBACK_ID_WORDS["user"][1:])
 
 
 def id_column(columns: Iterable[str], side: str) -> str | None:
@@ -411,15 +420,15 @@ def id_column(columns: Iterable[str], side: str) -> str | None:
         columns: names.
         side: user or item.
     """
-    return _only(columns, _SIDES[side])
+    return _only_match(columns, _ID_WORDS[side])
 
 
-def _only(columns: Iterable[str], known: frozenset[str]) -> str | None:
+def _only_match(columns: Iterable[str], known: frozenset[str]) -> str | None:
     """Return the only column with a known word, or the only such that ends like an id."""
-    eastern = [word for word in known if re.search(f"[{_EAST}]", word)]  # compounds such as 顧客番号 are not apart
+    eastern = [word for word in known if re.search(f"[{_EASTERN}]", word)]  # compounds such as 顧客番号 are not apart
     fitting = [name for name in columns if known & _spellings(name) or any(one in name for one in eastern)]
     with_id = [name for name in fitting if names_id(name)]
-    fitting = [name for name in fitting if name in with_id or not _DESCRIBES & set(words(name))]
+    fitting = [name for name in fitting if name in with_id or not _DESCRIPTION_WORDS & set(words(name))]
     return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
 
 
@@ -438,12 +447,12 @@ def table_of_file(name: str) -> str | None:
     Args:
         name: of the file, without its folder.
     """
-    found = (table for word in reversed(words(name)) for table, known in _TABLES.items() if word in known)
+    found = (table for word in reversed(words(name)) for table, known in _TABLE_WORDS.items() if word in known)
     bought = {"order", "orders", "basket", "cart", "invoice", "receipt", "purchase", "transaction"} & set(words(name))
     return "interactions" if bought else next(found, None)
 
 
-_TITLES = (
+_TITLE_WORDS = (
     word_set("title titel titre titulo titolo tytul название заголовок 标题 標題 タイトル 제목"),
     word_set("name naam nom nombre nome nazwa namn navn имя наименование 名称 名稱 名前 이름"),
     word_set("label bezeichnung designation"),
@@ -459,4 +468,4 @@ def title_of(texts: Iterable[str]) -> str | None:
         texts: names of the columns of text, without that of the ids.
     """
     names = list(texts)
-    return next((name for known in _TITLES for name in names if known & set(words(name))), None)
+    return next((name for known in _TITLE_WORDS for name in names if known & set(words(name))), None)

@@ -1,12 +1,12 @@
 """Find the canonical type of each column, from its values or from a bundle."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import polars as pl
 from polars.datatypes import DataType
 
 from recall.config.schema import Schema
+from recall.data.findings import Finding
 from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import (
     LIST,
@@ -24,21 +24,13 @@ Frames = tuple[Callable[[str], pl.Series], pl.DataFrame | None, pl.DataFrame | N
 """Columns of interactions by name, users and items, with the columns that a run reads, as read."""
 
 
-class Assumption(NamedTuple):
-    """Reading of a column whose values differ from its text."""
-
-    table: str
-    column: str
-    message: str
-
-
 def find_types(
     schema: Schema,
     frames: Frames,
     context: tuple[str, ...],
-    numeric: Collection[str],
+    numeric: Mapping[str, Collection[str]],
     text: Collection[str] = (),
-) -> tuple[CanonicalTypes, tuple[Assumption, ...]]:
+) -> tuple[CanonicalTypes, tuple[Finding, ...]]:
     """Find the type of every column that a run reads, and the assumptions behind it.
 
     An id column has one type over all tables that hold it.
@@ -47,7 +39,7 @@ def find_types(
         schema: names the id columns; its bag fields say how text is cut.
         frames: the tables.
         context: columns of the interactions that user fields read.
-        numeric: columns that numeric fields read, as side and column in one text: "user age".
+        numeric: columns that numeric fields read, by side.
         text: columns whose values stay as they are written.
 
     Raises:
@@ -56,24 +48,24 @@ def find_types(
     """
     interactions, users, items = frames
     found: dict[str, dict[str, str]] = {}
-    assumptions: list[Assumption] = []
+    assumptions: list[Finding] = []
     for side, id_column, table in (("user", schema.user_id, users), ("item", schema.item_id, items)):
-        cuts = schema.separators(side)
-        name = f"{side}s"
-        columns = [] if table is None else [(name, column) for column in table if column.name != id_column]
-        columns += [("interactions", interactions(one)) for one in context] if side == "user" else []
-        ids = [("interactions", interactions(id_column)), *([] if table is None else [(name, table[id_column])])]
+        separators, tables = schema.separators(side), [] if table is None else [(f"{side}s", column) for column in table]
+        ids = [
+            ("interactions", interactions(id_column)),
+            *((name, column) for name, column in tables if column.name == id_column),
+        ]
+        columns = [(name, column) for name, column in tables if column.name != id_column]
+        columns += [("interactions", interactions(name)) for name in context] if side == "user" else []
         types = found[side] = {id_column: TEXT if id_column in text else id_type([column for _, column in ids])}
-        for _, column in columns:
-            is_number = f"{side} {column.name}" in numeric
-            if is_number:
-                types[column.name] = _number_type(column)
-            else:
-                types[column.name] = column_type(column, cuts.get(column.name), text)
-        _check_text(text, [*ids, *columns], {name for name in text if f"{side} {name}" in numeric})
-        for where, column in (*ids, *columns):
-            if f"{side} {column.name}" not in numeric:
-                assumptions += _find_assumptions(where, column, types[column.name], cuts.get(column.name))
+        for name, column in (*ids, *columns):
+            is_number, separator = column.name in numeric[side], separators.get(column.name)
+            if column.name != id_column:
+                types[column.name] = _number_type(column) if is_number else column_type(column, separator, text)
+            if column.name in text:
+                _check_text(name, column, is_number)
+            if not is_number:
+                assumptions += _find_assumptions(name, column, types[column.name], separator)
     read = {*found["user"], *found["item"]}
     for name in text:
         if name not in read:
@@ -95,41 +87,37 @@ def column_type(values: pl.Series, separator: str | None, text: Collection[str])
     """
     if values.name not in text:
         return type_of(values, separator)
-    many = separator is not None or isinstance(values.dtype, pl.List | pl.Array)
-    return LIST + TEXT if many else TEXT
+    return LIST + TEXT if separator is not None or isinstance(values.dtype, pl.List | pl.Array) else TEXT
 
 
-def _check_text(text: Collection[str], columns: Iterable[tuple[str, pl.Series]], numeric: Collection[str]) -> None:
-    for table, column in columns:
-        if column.name not in text:
-            continue
-        if column.name in numeric:
-            raise ConfigError(
-                f"data.text names {column.name!r}, which a numeric field reads",
-                where="data.text",
-                hint="Make the field categorical, or take the column out of data.text",
-            )
-        inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
-        if inner != pl.String and not inner.is_integer():
-            raise DataError(
-                f"data.text names {column.name!r}, which the {table} table stores as {column.dtype}",
-                where="data.text",
-                why="the original text of its values is lost",
-                hint="Store the column as text, or take it out of data.text",
-            )
+def _check_text(table: str, column: pl.Series, is_number: bool) -> None:
+    """Check that a column can keep its values as they are written."""
+    if is_number:
+        raise ConfigError(
+            f"data.text names {column.name!r}, which a numeric field reads",
+            where="data.text",
+            hint="Make the field categorical, or take the column out of data.text",
+        )
+    inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
+    if inner != pl.String and not inner.is_integer():
+        raise DataError(
+            f"data.text names {column.name!r}, which the {table} table stores as {column.dtype}",
+            where="data.text",
+            why="the original text of its values is lost",
+            hint="Store the column as text, or take it out of data.text",
+        )
 
 
-def _find_assumptions(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
+def _find_assumptions(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Finding]:
     """Yield an assumption where at least one text differs from its canonical form."""
     inner = type_.removeprefix(LIST)
     if type_ == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
         return
     written = canonical_column(values, type_, "", separator)
-    changed = (written != values).fill_null(value=False)
-    if changed.any():
-        row = int(changed.arg_max() or 0)
+    row = (written != values).fill_null(value=False).index_of(True)
+    if row is not None:
         example = f"{values[row]!r} is {written[row]!r}" if values.dtype == pl.String else "inside its lists"
-        yield Assumption(table, values.name, f"{_ASSUMED[inner]}: {example}")
+        yield Finding("note", f"{_ASSUMED[inner]}: {example}", 1, table, values.name)
 
 
 _ASSUMED = {
@@ -143,7 +131,7 @@ _ASSUMED = {
 }
 
 
-def forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
+def column_forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
     """Return how the columns of each side are brought to canonical form.
 
     Args:
@@ -156,7 +144,11 @@ def forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnFor
     return ColumnForms(types.users, schema.separators("user")), ColumnForms(types.items, schema.separators("item"))
 
 
-def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
+_WRITTEN = {pl.Date: "%Y-%m-%d", pl.Datetime: "%Y-%m-%dT%H:%M:%S%.f", pl.Time: "%H:%M:%S%.f"}
+"""Patterns of the canonical form, by dtype."""
+
+
+def cast_to_trained(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
     """Cast a column to the dtype that it had in training.
 
     A file then means the same when its rows are upserted.
@@ -175,20 +167,14 @@ def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:
         return canonical_column(canonical_series(values), type_)
     if values.dtype != pl.String:
         return values
+    read = values
     if dtype.is_numeric():
         read = values.cast(dtype, strict=False)
     elif dtype == pl.Boolean:
         read = values.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
-    elif dtype == pl.Date:
-        read = values.str.to_date("%Y-%m-%d", strict=False)
-    elif isinstance(dtype, pl.Datetime):
-        read = values.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit=dtype.time_unit, strict=False)
-        if dtype.time_zone is not None:
-            read = read.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
-    elif dtype == pl.Time:
-        read = values.str.to_time("%H:%M:%S%.f", strict=False)
-    else:
-        return values
+    elif dtype.is_temporal() and dtype.base_type() in _WRITTEN:
+        naive = pl.Datetime(dtype.time_unit) if isinstance(dtype, pl.Datetime) else dtype
+        read = values.str.strptime(naive, _WRITTEN[dtype.base_type()], strict=False).cast(dtype)  # type: ignore[arg-type]
     return read if read.null_count() == values.null_count() else values
 
 

@@ -4,19 +4,20 @@ Columns that two tables share are cast so that polars can concatenate them: numb
 types that differ to text in canonical form.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from polars.datatypes import DataType
 
-from recall._arrays import Int64
 from recall.config import DataConfig
-from recall.data.tables import MovedColumn, Table, Tables
+from recall.data.findings import Finding
+from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import canonical_ids
 from recall.features.values import Distinct, canonical_series
+
+_MAX_DISAGREEING = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
 def append_rows(older: Table, newer: Table) -> Table:
@@ -69,9 +70,8 @@ def find_source_row(older: Table, newer: Table, key: str | None, row: int) -> tu
     """
     kept_rows = older.frame.with_row_index("row")
     if key is not None:
-        ids = older.frame.select(key), newer.frame.select(key)
-        before, after = (ids_of_table.select(ids_to_text(newer, key)) for ids_of_table in ids)
-        kept_rows = before.with_row_index("row").join(after, on=key, how="anti", maintain_order="left")
+        before, after = (rows.with_columns(ids_to_text(newer, key)) for rows in (kept_rows, newer.frame))
+        kept_rows = before.join(after, on=key, how="anti", maintain_order="left")
     kept = kept_rows.select("row").collect()["row"]
     return (older, int(kept[row - 1]) + 1) if row <= len(kept) else (newer, row - len(kept))
 
@@ -82,47 +82,35 @@ def _combined(newer: Table, frame: pl.LazyFrame) -> Table:
 
 def _common_columns(table: Table, counterpart: Table) -> pl.LazyFrame:
     """Select the columns that both tables have, in compatible types."""
-    return table.frame.select(cast_compatible(sorted(set(table.types) & set(counterpart.types)), table, counterpart))
+    return table.frame.select(
+        cast_compatible(name, table, counterpart) for name in sorted(set(table.types) & set(counterpart.types))
+    )
 
 
-def cast_compatible(columns: Iterable[str], table: Table, counterpart: Table) -> list[pl.Expr]:
-    """Cast columns of a table so that they can be concatenated with its counterpart's.
+def cast_compatible(name: str, table: Table, counterpart: Table) -> pl.Expr:
+    """Cast a column so that it can be concatenated with that of another table.
 
     Args:
-        columns: columns that both tables have.
-        table: table whose columns are cast.
-        counterpart: table with the types that they must be compatible with.
+        name: column that both tables have.
+        table: table whose column is cast.
+        counterpart: the other table.
 
     Raises:
-        DataError: A column holds bags in one table and single values in the other.
+        DataError: The column holds bags in one table and single values in the other.
     """
-    return [_cast_column(name, table, counterpart) for name in columns]
-
-
-def _cast_column(name: str, table: Table, counterpart: Table) -> pl.Expr:
-    own_type, other_type = table.types[name], counterpart.types[name]
-    if pl.Null in (own_type, other_type):
+    types = table.types[name], counterpart.types[name]
+    are_lists = [isinstance(dtype, pl.List | pl.Array) for dtype in types]
+    if pl.Null in types:
         return pl.col(name)  # a column of nulls can be concatenated with any type
-    if isinstance(own_type, pl.List | pl.Array) != isinstance(other_type, pl.List | pl.Array):
+    if len(set(are_lists)) > 1:
         raise DataError(
-            f"column {name!r} is of type {own_type} here and {other_type} in {counterpart.path}",
+            f"column {name!r} is of type {types[0]} here and {types[1]} in {counterpart.path}",
             where=str(table.path),
             hint="Write both tables in the same way",
         )
-    castable = own_type == other_type or _family(own_type) == _family(other_type) != ""
-    return pl.col(name) if castable else to_text(pl.col(name))
-
-
-def _family(dtype: DataType) -> str:
-    """Return the family of types that polars casts to a common one, or ""."""
-    if isinstance(dtype, pl.List | pl.Array):
-        return "list"
-    return "number" if dtype.is_numeric() and not dtype.is_decimal() else ""
-
-
-def to_text(column: pl.Expr) -> pl.Expr:
-    """Convert a column to text in canonical form."""
-    return column.map_batches(canonical_series, return_dtype=pl.String())
+    if types[0] == types[1] or all(are_lists) or all(dtype.is_numeric() and not dtype.is_decimal() for dtype in types):
+        return pl.col(name)
+    return pl.col(name).map_batches(canonical_series, return_dtype=pl.String())
 
 
 def ids_to_text(table: Table, key: str) -> pl.Expr:
@@ -138,41 +126,28 @@ def ids_to_text(table: Table, key: str) -> pl.Expr:
 
 
 # Columns of the interactions that describe users or items, as in a log that repeats the item's title in every row.
-@dataclass(frozen=True, slots=True)
-class GroupModes:
-    """Most frequent value of a column for each group of rows, such as those of a user.
-
-    Attributes:
-        mode_row: int64 [groups], a row with the most frequent value of the group; -1 if no row of the group has a value.
-        disagreeing: number of rows with a different value than the mode of their group.
-        rows: number of rows with a value.
-    """
-
-    mode_row: Int64
-    disagreeing: int
-    rows: int
 
 
-def find_modes(groups: Distinct, values: pl.Series) -> GroupModes:
+def find_modes(groups: Distinct, values: pl.Series) -> tuple[pl.Series, int]:
     """Find the most frequent value of each group; of a tie, the one that occurs last.
 
     Args:
-        groups: group of each of n rows.
+        groups: group of each of n rows, such as those of a user.
         values: [n]; nulls do not count.
+
+    Returns:
+        Integer [groups], a row with the most frequent value of the group, null if no row of the group has a value; and the
+        number of rows with a different value than the mode of their group.
     """
-    known = np.flatnonzero(values.is_not_null().to_numpy())
-    distinct = Distinct.of(values.gather(known))
-    pair = groups.codes[known].astype(np.int64) * max(len(distinct.first), 1) + distinct.codes
-    pairs, first_from_end, count = np.unique(pair[::-1], return_index=True, return_counts=True)
-    last_row, group = len(known) - 1 - first_from_end, pairs // max(len(distinct.first), 1)
-    order = np.lexsort((last_row, count, group))
-    modes = order[np.append(np.diff(group[order]) > 0, len(order) > 0)] if len(order) else order
-    mode_row = np.full(len(groups.first), -1, dtype=np.int64)
-    mode_row[group[modes]] = known[last_row[modes]]
-    return GroupModes(mode_row, int(len(known) - count[modes].sum()), len(known))
+    rows = pl.DataFrame({"group": groups.codes, "value": Distinct.of(values).codes}).with_row_index("row")
+    counts = rows.filter(values.is_not_null()).group_by("group", "value").agg(pl.col("row").max(), count=pl.len())
+    modes = counts.sort("count", "row").unique("group", keep="last")
+    every_group = pl.DataFrame({"group": np.arange(len(groups.first), dtype=np.int32)})
+    mode_rows = every_group.join(modes, on="group", how="left", maintain_order="left")["row"]
+    return mode_rows, int(counts["count"].to_numpy().sum() - modes["count"].to_numpy().sum())
 
 
-def move_columns(data: DataConfig, tables: Tables, known: Tables | None = None) -> Tables:
+def move_columns(data: DataConfig, tables: Tables, known: Mapping[str, Table] | None = None) -> Tables:
     """Move `data.user_columns` and `data.item_columns` to the users and items tables.
 
     Every user and item gets the most frequent value of its interactions.
@@ -180,7 +155,7 @@ def move_columns(data: DataConfig, tables: Tables, known: Tables | None = None) 
     Args:
         data: names the columns.
         tables: the opened tables.
-        known: users and items of an earlier run with these columns, whose values new ones override.
+        known: users and items of an earlier run with these columns, by name, whose values new ones override.
 
     Raises:
         DataError: The interactions lack a column.
@@ -198,67 +173,56 @@ def move_columns(data: DataConfig, tables: Tables, known: Tables | None = None) 
                 why="data.user_columns and data.item_columns name columns of the interactions",
                 hint=did_you_mean(name, interactions.columns),
             )
-    sides: dict[str, Table | None] = {}
-    moved: list[MovedColumn] = []
+    entities: dict[str, Table | None] = {"users": tables.users, "items": tables.items}
+    findings = list(tables.findings)
     for side, key, names in (("user", data.user_id, data.user_columns), ("item", data.item_id, data.item_columns)):
-        table = tables.named.get(f"{side}s")
-        duplicates = [name for name in names if table is not None and name in table.types]
-        if duplicates:
-            raise ConfigError(
-                f"column {duplicates[0]!r} is in the {side}s table already",
-                where=f"data.{side}_columns",
-                hint=f"Take it out of data.{side}_columns, or rename it in one of the tables",
-            )
-        earlier = known.named.get(f"{side}s") if known is not None else None
-        values, counts = _modes_by_id(interactions, key, names, f"{side}s")
-        for newer in (_present_columns(earlier, key, names), values):
-            table = _upsert_cells(table, newer, key)
-        sides[side] = table
-        moved += counts
-    frame = interactions.frame.drop(columns)
-    remaining = replace(interactions, frame=frame, types=frame.collect_schema())
-    return replace(tables, interactions=remaining, users=sides["user"], items=sides["item"], moved=tuple(moved))
+        table = entities[f"{side}s"]
+        for name in names:
+            if table is not None and name in table.types:
+                raise ConfigError(
+                    f"column {name!r} is in the {side}s table already",
+                    where=f"data.{side}_columns",
+                    hint=f"Take it out of data.{side}_columns, or rename it in one of the tables",
+                )
+        earlier = None if known is None else known[f"{side}s"]
+        if earlier is not None and not earlier.types.keys().isdisjoint(names):
+            present = [name for name in names if name in earlier.types]
+            table = _upsert_cells(table, earlier.with_frame(earlier.frame.select(key, *present)), key)
+        if names:
+            values, disagreeing = _modes_by_id(interactions, key, names, side)
+            entities[f"{side}s"] = _upsert_cells(table, values, key)
+            findings += disagreeing
+    remaining = interactions.with_frame(interactions.frame.drop(columns))
+    return replace(tables, interactions=remaining, users=entities["users"], items=entities["items"], findings=tuple(findings))
 
 
-def _present_columns(table: Table | None, key: str, columns: tuple[str, ...]) -> Table | None:
-    """Select the columns that a table has; None if it has none of them."""
-    present = [name for name in columns if table is not None and name in table.types]
-    if table is None or not present:
-        return None
-    frame = table.frame.select(key, *present)
-    return replace(table, frame=frame, types=frame.collect_schema())
+def _modes_by_id(interactions: Table, key: str, columns: tuple[str, ...], side: str) -> tuple[Table, list[Finding]]:
+    """Return the most frequent values of each user or item, and columns with others."""
+    raw = interactions.collect([key, *columns]).with_columns(ids_to_text(interactions, key))
+    groups = Distinct.of(raw[key])
+    modes, findings = [raw[key].gather(groups.first)], []
+    for values in raw.select(columns):
+        rows, disagreeing = find_modes(groups, values)
+        modes.append(values.gather(rows))
+        if disagreeing:
+            message = f"{disagreeing:,} of {values.count():,} interactions hold another value than the most frequent "
+            message += f"of their {side}, which is taken"
+            finding = Finding("note", message, disagreeing, f"{side}s", values.name)
+            if disagreeing > _MAX_DISAGREEING * values.count():
+                finding = replace(finding, level="warning", message=f"{message}: does it describe the {side}?")
+            findings.append(finding)
+    return interactions.with_frame(pl.LazyFrame(modes).filter(pl.col(key).is_not_null())), findings
 
 
-def _modes_by_id(interactions: Table, key: str, columns: tuple[str, ...], table: str) -> tuple[Table | None, list[MovedColumn]]:
-    """Return the most frequent values of each user or item, with counts by column."""
-    if not columns:
-        return None, []
-    raw = interactions.collect([key, *columns])
-    ids = canonical_series(raw[key]) if key in interactions.text else canonical_ids(raw[key])
-    groups = Distinct.of(ids)
-    modes = {column: find_modes(groups, raw[column]) for column in columns}
-    values = [_gather_or_null(raw[column], mode.mode_row) for column, mode in modes.items()]
-    frame = pl.DataFrame([ids.gather(groups.first), *values]).filter(pl.col(key).is_not_null())
-    counts = [MovedColumn(table, column, mode.rows, mode.disagreeing) for column, mode in modes.items()]
-    return replace(interactions, frame=frame.lazy(), types=frame.schema), counts
-
-
-def _gather_or_null(values: pl.Series, rows: Int64) -> pl.Series:
-    """Return the values at the given rows, [m]; null for row -1."""
-    return values.gather(pl.Series(rows).replace(-1, None))
-
-
-def _upsert_cells(table: Table | None, newer: Table | None, key: str) -> Table | None:
+def _upsert_cells(table: Table | None, newer: Table, key: str) -> Table:
     """Upsert cells: newer values replace those of the same id and column."""
-    if table is None or newer is None:
-        return table if newer is None else newer
+    if table is None:
+        return newer
     common = [column for column in newer.columns if column in table.types and column != key]
-    old = table.frame.with_columns(ids_to_text(newer, key), *cast_compatible(common, table, newer))
-    new = newer.frame.with_columns(ids_to_text(newer, key), *cast_compatible(common, newer, table)).rename(
-        {column: f"{column} new" for column in common}
+    old, new = (
+        side.frame.with_columns(ids_to_text(newer, key), *(cast_compatible(column, side, other) for column in common))
+        for side, other in ((table, newer), (newer, table))
     )
-    joined = old.join(new, on=key, how="full", coalesce=True, maintain_order="left_right")
-    frame = joined.with_columns(pl.coalesce(f"{column} new", column).alias(column) for column in common).drop(
-        f"{column} new" for column in common
-    )
-    return replace(table, frame=frame, types=frame.collect_schema())
+    joined = old.join(new, on=key, how="full", coalesce=True, maintain_order="left_right", suffix=" new")
+    updated = joined.with_columns(pl.coalesce(f"{column} new", column).alias(column) for column in common)
+    return table.with_frame(updated.drop(f"{column} new" for column in common))

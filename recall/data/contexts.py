@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float32, Int32, Int64, Integers
+from recall._arrays import Int32, Int64, Integers
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN, VALID
 from recall.errors import DataError
@@ -128,21 +128,6 @@ class Contexts:
         return len(self.event)
 
 
-@dataclass(frozen=True, slots=True)
-class Positives:
-    """Items of each context in CSR form, distinct in a context and in order of rows.
-
-    Attributes:
-        indptr: int64 [C + 1].
-        items: int32 [nnz], rows of the catalogue.
-        weights: float32 [nnz], summed over the interactions of the context with the item.
-    """
-
-    indptr: Int64
-    items: Int32
-    weights: Float32
-
-
 def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, before: Int64 | None = None) -> Contexts:
     """Return the contexts of some interactions.
 
@@ -194,8 +179,7 @@ def _contexts(
         distinct = Distinct.of(rows.select(_keys(dataset, encoder))[positions])
         first, context = distinct.first, distinct.codes
     event = positions[first]
-    features = SparseRows.vstack(_encode_batches(dataset, encoder, rows, event, before[first]))
-    return Contexts(features, context, event)
+    return Contexts(SparseRows.vstack(_encode_batches(dataset, encoder, rows, event, before[first])), context, event)
 
 
 def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:
@@ -251,22 +235,20 @@ def _assign_parts(counts: Int64, parts: int) -> Int64:
     return found
 
 
-def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positives:
-    """Return the items of each context.
+def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> SparseRows:
+    """Return the distinct items of each context, with weights.
 
     Args:
         dataset: the interactions.
         contexts: made by `build_contexts` from the same positions.
         positions: int64 [m].
+
+    Returns:
+        A row for each context, over the items; weights are summed over the interactions of the context with the item.
     """
-    pairs = SparseRows.from_coo(
-        contexts.context,
-        dataset.events["item"].to_numpy()[positions],
-        dataset.events["weight"].to_numpy()[positions],
-        len(contexts),
-        len(dataset.items),
-    )
-    return Positives(pairs.indptr, pairs.indices, pairs.weights)
+    events = dataset.events.select("item", "weight")[positions]
+    shape = len(contexts), len(dataset.items)
+    return SparseRows.from_coo(contexts.context, events["item"].to_numpy(), events["weight"].to_numpy(), *shape)
 
 
 def _encode_batches(

@@ -86,43 +86,57 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         elif form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
             frame = frame.with_columns(members.map_batches(parse_lists, return_dtype=pl.List(pl.String)))
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
-    if form.unnest:
-        frame = _unnested(frame)
-    made_of = {**form.flags, **form.dates}
-    for name, parts in made_of.items():
+    while form.unnest and (nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]):
+        frame = frame.unnest(nested, separator=".")  # a column for each member, such as `user.id`
+    for name, parts in {**form.flags, **form.dates}.items():
         if not set(parts).isdisjoint(frame.collect_schema()):  # new rows may lack all of them
             _refuse_missing(f"{'flags' if name in form.flags else 'dates'}.{name}", parts, frame, where)
-    filled = {name: (pl.col(name).forward_fill(), group) for name, group in form.carry.items()}
-    frame = frame.with_columns(above.over(pl.col(group).rle_id()) if group else above for above, group in filled.values())
+    frame = frame.with_columns(
+        pl.col(name).forward_fill().over(pl.col(group).rle_id()) if group else pl.col(name).forward_fill()
+        for name, group in form.carry.items()
+    )
     if not form.converted and not form.joined:
         return frame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
-    bare = {name: _without(pl.col(name), words) for name, words in form.units.items()}
+    bare = {
+        name: pl.col(name).str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
+        for name, units in form.units.items()
+    }
     changes = [
         rewrite_number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts
     ]
     for name, pattern in form.times.items():
-        if name in form.clocks and form.clocks[name] in types:
-            both = pl.concat_str(
-                [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
-            )
-            changes.append(parse_time(both, pattern).alias(name))
+        clock = form.clocks.get(name)
+        if clock is not None and clock in types:
+            day_and_clock = [pl.col(column).cast(pl.String).str.strip_chars() for column in (name, clock)]
+            changes.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
             changes.append(parse_time(pl.col(name), pattern).alias(name))
-    lists = [name for name in form.lists if name in texts and name != form.explode]
-    changes += [pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String)) for name in lists]
-    changes += [parse_boolean(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
+    changes += [
+        pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String))
+        for name in form.lists
+        if name in texts and name != form.explode
+    ]
+    changes += [
+        pl.col(name)
+        .str.strip_chars()
+        .str.to_lowercase()
+        .cast(pl.Enum([no.lower(), yes.lower()]))
+        .to_physical()
+        .cast(pl.Boolean)
+        for name, (yes, no) in form.booleans.items()
+        if name in texts
+    ]
     changes += [rewrite_duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
-    exact = [name for name in form.durations if types.get(name) == pl.Duration]
-    changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
-    frame = frame.with_columns(changes)
-    flags = {made: [name for name in names if name in types] for made, names in form.flags.items()}
-    made = [last_true_flag(names).alias(name) for name, names in flags.items() if names]
-    for name, parts in form.dates.items():
-        if set(parts) <= set(types):
-            made.append(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name))
-    return frame.with_columns(made).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
+    changes += [pl.col(name).dt.total_microseconds() / 1e6 for name in form.durations if types.get(name) == pl.Duration]
+    made = [last_true_flag(names).alias(name) for name, names in form.flags.items() if not set(names).isdisjoint(types)]
+    made += [
+        pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name)
+        for name, parts in form.dates.items()
+        if set(parts) <= set(types)
+    ]
+    return frame.with_columns(changes).with_columns(made).drop(*form.clocks.values(), *form.joined, strict=False)
 
 
 def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, where: str) -> None:
@@ -130,15 +144,11 @@ def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, whe
     there = frame.collect_schema().names()
     for name in names:
         if name not in there:
-            what = f"{setting} in data.formats names the column {name!r}, which the table lacks"
-            raise DataError(what, where=where, hint=did_you_mean(name, there))
-
-
-def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Replace objects by a column for each member, such as `user.id`."""
-    while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
-        frame = frame.unnest(nested, separator=".")
-    return frame
+            raise DataError(
+                f"{setting} in data.formats names the column {name!r}, which the table lacks",
+                where=where,
+                hint=did_you_mean(name, there),
+            )
 
 
 def rewrite_number(text: pl.Expr, mark: str) -> pl.Expr:
@@ -163,11 +173,6 @@ def minus_first(text: pl.Expr) -> pl.Expr:
     return before.str.replace(r"^([^-−▲△]*\d)\s*[-−]$", "-${1}")
 
 
-def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:
-    """Return a text without a unit after it."""
-    return text.str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
-
-
 def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
     """Parse times; text that does not match the pattern is an error.
 
@@ -180,39 +185,28 @@ def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
     if "%p" in pattern:
         stripped = stripped.str.replace(rf"\s*({_BEFORE_NOON})$", " AM").str.replace(rf"\s*({_AFTER_NOON})$", " PM")
     named = re.search("%[bB]", pattern) is not None and "%a" not in pattern
-    parsed = _parsed(stripped, pattern, strict=not named)
+    parsed = _parse_dates(stripped, pattern, strict=not named)
     if named:
-        other = pl.when(parsed.is_null()).then(_english(stripped))
-        parsed = pl.coalesce(parsed, _parsed(other, pattern, strict=True))
+        other = pl.when(parsed.is_null()).then(_in_english(stripped))
+        parsed = pl.coalesce(parsed, _parse_dates(other, pattern, strict=True))
     if _CLOCK.search(pattern) is None:
         return parsed
     return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
 
 
-def _parsed(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
+def _parse_dates(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
     if _CLOCK.search(pattern) is None:
         return text.str.to_date(pattern, strict=strict)
     return text.str.to_datetime(pattern, time_unit="us", strict=strict)
 
 
-def _english(text: pl.Expr) -> pl.Expr:
+def _in_english(text: pl.Expr) -> pl.Expr:
     """Rewrite dates in English, without names of days: "Fr., 5. Januar" is "5 Jan"."""
     plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
     plain = plain.str.replace(r"\b(\d\d?)(ER|ST|ND|RD|TH)\b", "${1}")
     plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
     plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)
     return plain.str.replace(r" (GMT|UTC)$", " +0000")
-
-
-def parse_boolean(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Parse two words as booleans, ignoring case; other words are an error.
-
-    Args:
-        text: the column.
-        yes: the word for true.
-        no: the word for false.
-    """
-    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
 
 
 def ambiguous_comma(text: pl.Expr) -> pl.Expr:
@@ -269,15 +263,15 @@ def parse_lists(texts: pl.Series) -> pl.Series:
     Args:
         texts: column of text such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
     """
-    known = {text: _list(text) for text in texts.unique().drop_nulls()}
+    known = {text: _parse_list(text) for text in texts.unique().drop_nulls()}
     return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))
 
 
-def _list(text: str) -> list[str]:
+def _parse_list(text: str) -> list[str]:
     stripped = text.strip()
     if re.match(LIST_NOTATION, stripped) is None:
         return [stripped]
-    for parse in (json.loads, ast.literal_eval, _bare):
+    for parse in (json.loads, ast.literal_eval, _parse_unquoted_list):
         try:
             read = parse(stripped)
             break
@@ -290,6 +284,6 @@ def _list(text: str) -> list[str]:
     return [str(one).strip() for one in names if one is not None]
 
 
-def _bare(text: str) -> list[str]:
+def _parse_unquoted_list(text: str) -> list[str]:
     """Parse a list without quotes, such as "{a,b}"."""
     return next(csv.reader([text[1:-1]], skipinitialspace=True), [])

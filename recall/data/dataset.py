@@ -10,19 +10,19 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Bool, Int32, Int64
-from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, TimeSplit, UsersSplit
 from recall.config.schema import Schema
-from recall.data.column_types import Assumption, find_types, forms
+from recall.data.column_types import column_forms, find_types
 from recall.data.combine import move_columns
-from recall.data.entities import Offer, add_missing_ids, available, listed
+from recall.data.entities import Offer, add_missing_ids, available, read_entities
+from recall.data.findings import Finding
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, drop_left_out
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
 from recall.data.selection import COUNTED, decay_shares, drop_incomplete_rows, select
-from recall.data.sources import FieldColumns, find_attributes, find_columns
+from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
-    NegativeRows,
     Parts,
     carve,
     carve_last,
@@ -30,13 +30,14 @@ from recall.data.split import (
     hashed_parts,
     id_hashes,
     mark_given,
-    negative_parts,
     order_by_user_and_time,
+    parts_of_next,
     random_parts,
     separate_negatives,
     sorted_parts,
+    time_parts,
 )
-from recall.data.tables import Table, Tables, read_tables
+from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
@@ -69,7 +70,7 @@ class Dataset:
         weight_range: range of the weights of the training rows; None without a weight column.
         observation: smallest weight of a training row, in the unit of `events` and before any decay.
         types: canonical types of all columns, in whose form text is.
-        assumptions: columns of text that is read as a different value than it spells.
+        assumptions: notes about columns of text that are read as other values than they spell.
         available: bool [items], on offer by their date before training ended; None without a date column.
         left_out: messages about the rows that settings left out.
         ordered: whether a time column orders the interactions of a user.
@@ -88,7 +89,7 @@ class Dataset:
     weight_range: WeightRange | None = None
     observation: float = 1.0
     types: CanonicalTypes = UNTYPED
-    assumptions: tuple[Assumption, ...] = ()
+    assumptions: tuple[Finding, ...] = ()
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
     ordered: bool = True
@@ -108,10 +109,9 @@ class Dataset:
         """Items with training interactions, and items that were shown only."""
         if self.whole is not None:
             return self.whole
+        negatives = self.events.clear() if self.negatives is None else self.negatives
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
-        shown = np.empty(0, dtype=np.int32)
-        if self.negatives is not None:
-            shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
+        shown = negatives["item"].to_numpy()[negatives["split"].to_numpy() == TRAIN]
         return Offer.of(interacted, shown, self.available, len(self.items))
 
     @property
@@ -202,32 +202,35 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         DataError: A table, column or value does not match the configuration.
         ConfigError: A field can be read in two ways, the split lacks a column, or nothing is left to train on.
     """
-    schema, data = config.schema_, config.data
+    schema, data, where = config.schema_, config.data, tables.interactions.where
     columns = find_columns(schema, tables)
     user_numbers, item_numbers = schema.number_columns("user"), schema.number_columns("item")
-    prepared = tables if isinstance(tables, PreparedTables) else None
+    prepared, raw = tables if isinstance(tables, PreparedTables) else None, pl.DataFrame()
     if prepared is not None:
         prepared.verify_files()
         prepared.require_same_reading(schema, columns.context)
-    raw = pl.DataFrame() if prepared is not None else _raw(data, columns, tables.interactions)
+    else:
+        raw = tables.interactions.collect([data.user_id, data.item_id, *data.columns_of_rows, *columns.context])
+        if raw.is_empty():
+            raise DataError("there are no interactions", where=str(tables.interactions.path), hint="Give at least one row")
     column: Callable[[str], pl.Series] = prepared.column if prepared is not None else raw.get_column
-    where = tables.interactions.where
     attributes = find_attributes(data, columns, tables)
     item_numbers |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
     item_columns = (*columns.items, *attributes)
     user_columns = (*columns.users, *find_attributes(data, columns, tables, "user"))
     raw_users = None if tables.users is None else tables.users.collect([data.user_id, *user_columns])
     raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
-    assumptions: tuple[Assumption, ...] = ()
+    assumptions: tuple[Finding, ...] = ()
     if types is None:
-        numeric = {*(f"user {name}" for name in user_numbers), *(f"item {name}" for name in item_numbers)}
         frames = (column if prepared is None else prepared.distinct, raw_users, raw_items)
-        types, assumptions = find_types(schema, frames, columns.context, numeric, data.text)
+        types, assumptions = find_types(
+            schema, frames, columns.context, {"user": user_numbers, "item": item_numbers}, data.text
+        )
         del frames
         types = types if prepared is None else prepared.with_recorded_types(types)
-    user_forms, item_forms = forms(schema, types)
-    listed_users = listed(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
-    listed_items = listed(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
+    user_forms, item_forms = column_forms(schema, types)
+    listed_users = read_entities(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
+    listed_items = read_entities(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
     del raw_users, raw_items
     if prepared is not None:
         users, user = prepared.add_missing_ids("user", listed_users, user_forms)
@@ -287,8 +290,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     )
     shown = rows.at(shown_positions)
     rows = rows if order is None else rows.at(order)
-    carvable = None if known == 0 or order is None else (order >= known, shown_positions >= known)
-    parts, rest_parts = _parts(rows, shown, before, len(users), config, carvable)
+    new_rows = (True, True) if known == 0 or order is None else (order >= known, shown_positions >= known)
+    parts, shown_parts = _parts(rows, shown, before, len(users), config, *new_rows)
     is_training = parts == TRAIN
     if not is_training.any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
@@ -300,18 +303,17 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         weight = weight * pl.Series(decay_shares(rows.user, parts, data.half_life))
     is_available = None
     if data.available_from is not None:
-        last = float(rows.times.values.filter(is_training).to_numpy().max()) if rows.times is not None else None
-        is_available = available(tables.items, data.available_from, len(items), times, last)
+        trained_times = None if rows.times is None else replace(rows.times, values=rows.times.values.filter(is_training))
+        is_available = available(tables.items, data.available_from, len(items), trained_times)
         if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, regardless of its date
             is_available &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     del times, order, training, is_training
     events = rows.frame(parts, weight)
     negatives = (
-        shown.frame(rest_parts, file_weights.gather(shown_positions)).with_columns(before=before)
+        shown.frame(shown_parts, file_weights.gather(shown_positions)).with_columns(before=before)
         if data.has_negatives
         else None
     )
-    hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
     return Dataset(
         schema,
         events,
@@ -321,7 +323,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         columns.users,
         columns.items,
         negatives,
-        hold_out,
+        data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else "",
         weight_range=weight_range,
         observation=observation,
         types=types,
@@ -365,7 +367,13 @@ class _Rows:
 
 
 def _parts(
-    rows: _Rows, shown: _Rows, before: Int64, n_users: int, config: RunConfig, carvable: tuple[Bool, Bool] | None
+    rows: _Rows,
+    shown: _Rows,
+    before: Int64,
+    n_users: int,
+    config: RunConfig,
+    new_rows: Bool | Literal[True],
+    new_shown: Bool | Literal[True],
 ) -> tuple[Parts, Parts]:
     """Return the parts of interactions and negatives.
 
@@ -375,32 +383,24 @@ def _parts(
         before: int64 [m], number of interactions before each negative.
         n_users: number of users.
         config: the run.
-        carvable: bool [n] and bool [m], the rows that may be moved to validation; None for all.
+        new_rows: bool [n], interactions that may be moved to validation; True for all.
+        new_shown: bool [m], negatives that may be.
     """
     data = config.data
-    carvable_rows, carvable_shown = (None, None) if carvable is None else carvable
     if rows.parts is not None and shown.parts is not None:
         parts, shown_parts = rows.parts, shown.parts
         if isinstance(data.split, UsersSplit) and rows.times is not None:
             parts = mark_given(parts, rows.user, data.split.given)
     else:
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user, minlength=n_users))])
-        times, shown_times, unit = None, None, 1
-        if rows.times is not None and shown.times is not None:
-            times, shown_times, unit = rows.times.values, shown.times.values, rows.times.unit
-        parts = sorted_parts(starts, times, unit, data.split)
-        shown_parts = negative_parts(NegativeRows(shown.user, before, shown_times), starts, parts, times, unit, data.split)
-    parts = carve_last(parts, data.carve_last, rows.user, carvable_rows)
-    carved = carve(parts, data.carve, config.seed, carvable_rows)
-    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, carvable_shown)
-
-
-def _raw(data: DataConfig, columns: FieldColumns, interactions: Table) -> pl.DataFrame:
-    """Read the columns of the interactions that a run needs."""
-    raw = interactions.collect([data.user_id, data.item_id, *data.columns_of_rows, *columns.context])
-    if raw.is_empty():
-        raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
-    return raw
+        parts = sorted_parts(starts, rows.times, data.split)
+        if isinstance(data.split, TimeSplit) and rows.times is not None and shown.times is not None:
+            shown_parts = time_parts(shown.times, rows.times, data.split)
+        else:
+            shown_parts = parts_of_next(shown.user, before, starts, parts)
+    parts = carve_last(parts, data.carve_last, rows.user, new_rows)
+    carved = carve(parts, data.carve, config.seed, new_rows)
+    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, new_shown)
 
 
 def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:

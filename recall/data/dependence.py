@@ -37,14 +37,17 @@ class Gain:
     low: float
     rows: int
 
+    def exceeds(self, threshold: float) -> bool:
+        """Return whether the gain reaches a threshold, and its lower bound half."""
+        return self.value >= threshold and self.low > threshold / 2
+
 
 NO_GAIN = Gain(0.0, 0.0, 0)
 
 
 def encode_distinct(values: pl.Series) -> Int32:
     """Return a number for each distinct value, int32 [n]; -1 for a missing one."""
-    codes = Distinct.of(values).codes
-    return np.where(values.is_null().to_numpy(), np.int32(-1), codes)
+    return np.where(values.is_null().to_numpy(), np.int32(-1), Distinct.of(values).codes)
 
 
 def predict_by_group(groups: Codes, values: Codes) -> Float64:
@@ -90,7 +93,8 @@ def function_gain(groups: Codes, values: Codes) -> Gain:
     if 0 < seen.sum() < _FEWEST and (hit[seen] == 1).all():
         alike = float(np.square(np.bincount(values) / len(values)).sum())
         return Gain(1.0, 1.0, int(seen.sum())) if alike**again < _CHANCE else NO_GAIN
-    return _gain(hit[seen], predict_by_group(np.zeros(len(values), dtype=np.int64), values)[seen])
+    guess = predict_by_group(np.zeros(len(values), dtype=np.int64), values)[seen]
+    return _gain(hit[seen] - guess, 1 - float(guess.mean()) if len(guess) else 0.0)
 
 
 def number_gain(groups: Codes, values: Float64) -> Gain:
@@ -100,21 +104,15 @@ def number_gain(groups: Codes, values: Float64) -> Gain:
         groups: integer [n] >= 0.
         values: float64 [n] without NaN.
     """
-    rank = pl.Series(values, dtype=pl.Float64).rank("average").to_numpy()
-    if len(rank) < _FEWEST:
+    if len(values) < _FEWEST:
         return NO_GAIN
+    rank = pl.Series(values, dtype=pl.Float64).rank("average").to_numpy()
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
     seen = size[group] > 1
-    if seen.sum() < _FEWEST or rank.std() == 0:
-        return NO_GAIN
     total = np.bincount(group, weights=rank)[group]
     error = (rank - (total - rank) / np.maximum(size[group] - 1, 1))[seen] ** 2
     spread = (rank - rank.mean())[seen] ** 2
-    scale = float(spread.mean())
-    if scale == 0:
-        return NO_GAIN
-    gained = (spread - error) / scale
-    return Gain(float(gained.mean()), float(gained.mean() - _SIGMAS * gained.std() / np.sqrt(len(gained))), len(gained))
+    return _gain(spread - error, float(spread.mean()) if len(spread) else 0.0)
 
 
 def choice_gain(values: Codes, items: Codes, users: Codes) -> Gain:
@@ -131,7 +129,8 @@ def choice_gain(values: Codes, items: Codes, users: Codes) -> Gain:
     by_value, by_user = (
         np.where(np.isnan(hit), popular, hit) for hit in (predict_by_group(values, items), predict_by_group(users, items))
     )
-    return _gain(by_value, popular if popular.mean() >= by_user.mean() else by_user)
+    guess = popular if popular.mean() >= by_user.mean() else by_user
+    return _gain(by_value - guess, 1 - float(guess.mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +168,12 @@ class Dependence:
         return Dependence(of_item, of_user, choice_gain(value, item, user))
 
 
-def _gain(hit: Float64, base: Float64) -> Gain:
-    room = 1 - float(base.mean()) if len(base) else 0.0
-    if len(hit) < _FEWEST or room <= 0:
+def _gain(gained: Float64, possible: float) -> Gain:
+    """Return the mean of the gained accuracy [n] as a share of what was possible."""
+    if len(gained) < _FEWEST or possible <= 0:
         return NO_GAIN
-    gained = hit - base
     mean, error = float(gained.mean()), float(gained.std()) / np.sqrt(len(gained))
-    return Gain(mean / room, (mean - _SIGMAS * error) / room, len(gained))
+    return Gain(mean / possible, (mean - _SIGMAS * error) / possible, len(gained))
 
 
 # Thresholds of leakage: context columns that reveal the item, or how the interaction turned out.
@@ -192,7 +190,7 @@ _GROUPS = 20  # quantile groups of a numeric column. Chosen, not tuned.
 _ROWS = 100_000  # sample size
 
 
-def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]:
+def leak_findings(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]:
     """Warn about context columns that leak the answer, at most once a column.
 
     A request must supply context columns. What is known only after the item was chosen cannot be supplied, and an evaluation
@@ -204,22 +202,20 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
     """
     if not dataset.context_columns:
         return
-    labelled = list(_of_labels(dataset, outcomes))
+    labelled = list(_label_leak_findings(dataset, outcomes))
     yield from labelled
     outcomes = {*outcomes, *(finding.column for finding in labelled)}
-    events = dataset.events
-    if len(events) > _ROWS:
-        events = events[np.sort(np.random.default_rng(0).choice(len(events), _ROWS, replace=False))]
+    events = _sample(dataset.events)
     user, item = events["user"].to_numpy(), events["item"].to_numpy()
     for name in (column for column in dataset.context_columns if column not in outcomes):
         found = Dependence.of(user, item, events[name])
         message = ""
-        if found.of_item.low > OF_ITEM / 2 and found.of_item.value >= OF_ITEM:
+        if found.of_item.exceeds(OF_ITEM):
             message = (
                 f"this context nearly follows from the item ({found.of_item.value:.0%} of what a guess leaves open), so that "
                 "it tells the model what is to be found: name it in data.item_columns and give its field side = 'item'"
             )
-        elif found.choice.low > CHOICE / 2 and found.choice.value >= CHOICE:
+        elif found.choice.exceeds(CHOICE):
             message = (
                 f"the value of this context nearly determines the item ({found.choice.value:.0%} of what user and popularity "
                 "leave open): the service reaches an evaluation's figures only if a request knows it before an item is chosen"
@@ -230,33 +226,32 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
                 "data.weight, data.label, data.outcome or data.events, or leave the field out"
             )
         if message:
-            yield Finding(
-                "warning", "interactions", name, message, int(len(dataset.events) - dataset.events[name].null_count())
-            )
+            yield Finding("warning", message, dataset.events[name].count(), "interactions", name)
 
 
-def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
+def _sample(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows if len(rows) <= _ROWS else rows[np.sort(np.random.default_rng(0).choice(len(rows), _ROWS, replace=False))]
+
+
+def _label_leak_findings(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
     """Warn about contexts that nearly determine the label, such as dwell time."""
     if dataset.negatives is None or not len(dataset.negatives):
         return
+    taken = pl.Series(np.repeat([1, 0], [len(dataset.events), len(dataset.negatives)]))
     for name in (column for column in dataset.context_columns if column not in outcomes):
-        values = pl.concat([dataset.events[name], dataset.negatives[name]])
-        if isinstance(values.dtype, pl.List):
+        if isinstance(dataset.events.schema[name], pl.List):
             continue
-        taken = np.repeat([1, 0], [len(dataset.events), len(dataset.negatives)])
-        if len(values) > _ROWS:
-            drawn = np.sort(np.random.default_rng(0).choice(len(values), _ROWS, replace=False))
-            values, taken = values.gather(drawn), taken[drawn]
-        gain = function_gain(_grouped(values), taken)
-        if gain.value >= OF_ITEM and gain.low > OF_ITEM / 2:
+        values, sample = _sample(pl.DataFrame([pl.concat([dataset.events[name], dataset.negatives[name]]), taken]))
+        gain = function_gain(_group_values(values), sample.to_numpy())
+        if gain.exceeds(OF_ITEM):
             message = (
                 f"this context nearly says whether the item was taken ({gain.value:.0%} of what a guess leaves open): unless a "
                 "request knows it, it is known only afterwards; leave the field out"
             )
-            yield Finding("warning", "interactions", name, message, len(values))
+            yield Finding("warning", message, len(values), "interactions", name)
 
 
-def _grouped(values: pl.Series) -> Codes:
+def _group_values(values: pl.Series) -> Codes:
     """Return groups of equal values, or twentieths of many numbers; int [n] >= 0.
 
     Missing values are a group of their own.
@@ -268,7 +263,7 @@ def _grouped(values: pl.Series) -> Codes:
     numbers = values.cast(pl.Float64, strict=False)
     if numbers.null_count() > values.null_count():
         return codes
-    rank = numbers.rank("average") / max(len(numbers) - numbers.null_count(), 1)
+    rank = numbers.rank("average") / max(numbers.count(), 1)
     return np.where(codes == 0, 0, 1 + (rank.fill_null(0).to_numpy() * _GROUPS).astype(np.int64))
 
 
@@ -277,8 +272,5 @@ def described_side(relations: Dependence) -> str:
 
     A column of nearly one value fits both, and counts as neither.
     """
-    of_item, of_user = (
-        gain.value >= threshold and gain.low > threshold / 2
-        for gain, threshold in ((relations.of_item, OF_ITEM), (relations.of_user, OF_USER))
-    )
+    of_item, of_user = relations.of_item.exceeds(OF_ITEM), relations.of_user.exceeds(OF_USER)
     return "" if of_item == of_user else "item" if of_item else "user"

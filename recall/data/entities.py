@@ -1,6 +1,6 @@
 """Collect all users or items, and which items were on offer during training."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,12 @@ from recall.features.canonical import ColumnForms
 from recall.features.values import Distinct, canonical_series, examples, number_column
 
 
-def listed(
+def read_entities(
     table: Table | None,
     id_column: str,
     columns: tuple[str, ...],
     numeric: Collection[str],
-    forms: ColumnForms | None = None,
+    forms: ColumnForms,
     raw: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Read the rows of a users or items table, with unique ids.
@@ -29,7 +29,7 @@ def listed(
         id_column: id column, which becomes text.
         columns: further columns to read.
         numeric: names of columns that become numbers, each in a type that loses no digit.
-        forms: canonical types of text columns; default: text keeps its spelling.
+        forms: canonical types of text columns.
         raw: columns of the table, if they have been read already.
 
     Raises:
@@ -38,7 +38,6 @@ def listed(
     if table is None:
         return pl.DataFrame(schema={id_column: pl.String()})
     raw = table.collect([id_column, *columns]) if raw is None else raw
-    forms = forms if forms is not None else ColumnForms()
     ids = read_ids(raw[id_column], table.where(id_column), forms)
     repeated = ids.filter(ids.is_duplicated())
     if len(repeated):
@@ -48,9 +47,8 @@ def listed(
             why="one row describes one id",
             hint="Keep one row for each id",
         )
-    values = {name: number_column(raw[name], table.where(name)) for name in columns if name in numeric}
-    values |= {name: forms.canonical(raw[name], table.where(name)) for name in columns if name not in numeric}
-    return pl.DataFrame([ids, *(values[name] for name in columns)])
+    reads = {name: number_column if name in numeric else forms.canonical for name in columns}
+    return pl.DataFrame([ids, *(read(raw[name], table.where(name)) for name, read in reads.items())])
 
 
 def read_ids(values: pl.Series, where: str, forms: ColumnForms) -> pl.Series:
@@ -73,7 +71,7 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     """Append the ids that occur in interactions only, in order of appearance.
 
     Args:
-        frame: rows from `listed`; the first column is the id.
+        frame: rows from `read_entities`; the first column is the id.
         used: ids of the interactions, [n].
         where: location of that column, for errors.
 
@@ -85,7 +83,7 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     """
     distinct = Distinct.of(used)
     ids = canonical_series(used.gather(distinct.first)).alias(frame.columns[0])
-    if _are_missing(ids).any():
+    if ids.to_frame().select(id_missing([ids.name])).to_series().any():
         refuse_missing_ids(ids.gather(distinct.codes), where)
     everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
     rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
@@ -93,9 +91,13 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
 
 
-def _are_missing(ids: pl.Series) -> pl.Series:
-    """Return which ids are missing, empty or blank; Boolean [n]."""
-    return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
+def id_missing(ids: Sequence[str]) -> pl.Expr:
+    """Return whether any of several ids of a row is null, empty or blank.
+
+    Args:
+        ids: names of the columns.
+    """
+    return pl.any_horizontal(pl.col(name).is_null() | (pl.col(name).cast(pl.String).str.strip_chars() == "") for name in ids)
 
 
 def refuse_missing_ids(ids: pl.Series, where: str, hint: str = "Fill the ids in, or leave the rows out") -> None:
@@ -109,7 +111,7 @@ def refuse_missing_ids(ids: pl.Series, where: str, hint: str = "Fill the ids in,
     Raises:
         DataError: An id is absent; names the first five rows.
     """
-    absent = _are_missing(ids)
+    absent = ids.to_frame().select(id_missing([ids.name])).to_series()
     count = int(absent.sum())
     if count:
         rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()
@@ -148,8 +150,7 @@ class Offer:
             available: bool [n], items on offer by their date; None without a date column.
             n: size of the catalogue.
         """
-        taken = np.bincount(interacted, minlength=n) > 0
-        shown_or_available = np.bincount(shown, minlength=n) > 0
+        taken, shown_or_available = np.bincount(interacted, minlength=n) > 0, np.bincount(shown, minlength=n) > 0
         if available is not None:
             shown_or_available |= available
         return Offer(taken, shown_or_available & ~taken)
@@ -168,15 +169,14 @@ class Offer:
         }
 
 
-def available(table: Table | None, column: str, n: int, times: Times | None, last: float | None) -> Bool:
+def available(table: Table | None, column: str, n: int, times: Times | None) -> Bool:
     """Return the items that were on offer before the last training interaction.
 
     Args:
         table: the items table, whose rows are the first of the catalogue.
         column: column with the time from which each item is on offer; null for unknown.
         n: size of the catalogue.
-        times: times of the interactions: dates if the column holds dates, numbers if it holds numbers.
-        last: latest time of a training interaction.
+        times: times of the training interactions: dates if the column holds dates, numbers if it holds numbers.
 
     Returns:
         bool [n], False for items of unknown time.
@@ -184,7 +184,7 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
     Raises:
         DataError: The column is missing, or its times cannot be compared with those of the interactions.
     """
-    if table is None or times is None or last is None:
+    if table is None or times is None:
         raise DataError(
             "dates of availability need a table of items, and times of the interactions to compare with",
             where="data.available_from",
@@ -203,5 +203,5 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
                 why="the two are compared with each other",
                 hint="Write both as dates, or both as numbers in the same unit",
             )
-        result[given] = since.values.to_numpy() <= last
+        result[given] = since.values.to_numpy() <= times.values.max()
     return result

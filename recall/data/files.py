@@ -64,9 +64,11 @@ def files_of(path: Path) -> list[Path]:
     found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._" and one.stat().st_size)
     kinds = {kind_of(one) for one in found}
     if len(kinds) != 1:
-        what = "the folder has no files" if not found else "the folder has files of several kinds"
-        hint = "A table is a folder of files of one kind, such as part-0.parquet and part-1.parquet"
-        raise DataError(what, where=str(path), hint=hint)
+        raise DataError(
+            "the folder has no files" if not found else "the folder has files of several kinds",
+            where=str(path),
+            hint="A table is a folder of files of one kind, such as part-0.parquet and part-1.parquet",
+        )
     return found
 
 
@@ -86,23 +88,37 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
     form = written if written is not None else FileFormat()
     kind, where = kind_of(files[0]), f"data.formats, for {path}"
     if kind is None and written is None:
-        hint = "Convert it, name it so, or describe it in data.formats"
-        raise DataError("a table must be .parquet, .csv, .tsv, .txt or .jsonl", where=str(path), hint=hint)
+        raise DataError(
+            "a table must be .parquet, .csv, .tsv, .txt or .jsonl",
+            where=str(path),
+            hint="Convert it, name it so, or describe it in data.formats",
+        )
     if kind == "parquet":
         return convert_columns(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
     if kind == "json":
-        return convert_columns(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form, where)
-    parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
-    for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
-        if len(names) and names != (first := parts[0].collect_schema().names()):
+        return convert_columns(
+            pl.concat([_add_partition_columns(_read_json(one), path, one) for one in files], how="diagonal_relaxed"),
+            form,
+            where,
+        )
+    parts = [_add_partition_columns(_clean_cells(_scan_text(one, nulls, form), nulls, form), path, one) for one in files]
+    first = parts[0].collect_schema().names()
+    for number, file in enumerate(files[1:], 1):
+        names = parts[number].collect_schema().names()
+        if set(names) == set(first):  # in whatever order
+            parts[number] = parts[number].select(first)
+        elif names:
             differing = [name for name in [*names, *first] if (name in names) != (name in first)]
-            why = f"only one of {files[0].name} and {one.name} has {', '.join(differing[:8]) or 'names in this order'}"
-            hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
-            raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
+            raise DataError(
+                "the files of the table have different columns",
+                where=str(path),
+                why=f"only one of {files[0].name} and {file.name} has {', '.join(differing[:8])}",
+                hint="Give files of one kind; of several, such as views and orders, write one file with the kind in a column",
+            )
     return convert_columns(pl.concat(parts), form, where)
 
 
-def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
+def _add_partition_columns(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
     """Add the columns that the folders of a partition name, such as day=2024-01-31."""
     parts = file.relative_to(folder).parent.parts if folder.is_dir() else ()
     named = [part.partition("=") for part in parts if "=" in part]
@@ -118,9 +134,8 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
         error: what the library said that read it.
     """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    hint = "Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats"
-    if '"' in reason:
-        hint += ', such as quote = "" where quotes are ordinary characters'
+    quotes = ', such as quote = "" where quotes are ordinary characters' if '"' in reason else ""
+    hint = f"Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats{quotes}"
     if kind_of(path) == "json":
         hint = "Write one JSON object a line, or one array of them, with names and texts in double quotes"
     return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)
@@ -137,18 +152,18 @@ def read_content(path: Path, most: int = -1) -> bytes:
         DataError: It cannot be read or decompressed, or a zip archive has another number of members than one.
     """
     try:
-        with _open(path) as file:
+        with _open_decompressed(path) as file:
             return bytes(file.read(most))
-    except _damaged() as error:
+    except _decompression_errors() as error:
         raise unreadable_file(path, error) from None
 
 
-def _damaged() -> tuple[type[Exception], ...]:
+def _decompression_errors() -> tuple[type[Exception], ...]:
     zstandard: Any = sys.modules.get("zstandard")  # imported by now if such a file was read
     return _DAMAGED if zstandard is None else (*_DAMAGED, zstandard.ZstdError)
 
 
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
+def _open_decompressed(path: Path) -> IO[bytes] | gzip.GzipFile:
     match path.suffix.lower():
         case ".gz":
             return gzip.open(path)
@@ -156,16 +171,23 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
             try:
                 zstandard: Any = import_module("zstandard")  # of 24 MB, which a service that reads no tables does without
             except ModuleNotFoundError:
-                hint = "Install it with: pip install 'fm-recall[train]', or decompress the file"
-                raise DataError("a .zst file needs the package zstandard", where=str(path), hint=hint) from None
+                raise DataError(
+                    "a .zst file needs the package zstandard",
+                    where=str(path),
+                    hint="Install it with: pip install 'fm-recall[train]', or decompress the file",
+                ) from None
             return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
         case ".zip":
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
                 if len(members) != 1:
                     shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
-                    hint = "Unpack it (unzip), and name the files that are meant"
-                    raise DataError(f"the archive has {len(members)} members", where=str(path), why=shown, hint=hint)
+                    raise DataError(
+                        f"the archive has {len(members)} members",
+                        where=str(path),
+                        why=shown,
+                        hint="Unpack it (unzip), and name the files that are meant",
+                    )
                 return archive.open(members[0])
         case _:
             return path.open("rb")
@@ -181,27 +203,27 @@ def separator_for(path: Path, form: FileFormat) -> str:
     return form.separator or ("\t" if uncompressed_name(path).suffix.lower() in (".tsv", ".tab") else ",")
 
 
-def _json(path: Path) -> pl.LazyFrame:
+def _read_json(path: Path) -> pl.LazyFrame:
     raw = read_content(path).removeprefix(codecs.BOM_UTF8)
     read = (pl.read_json if raw.lstrip()[:1] == b"[" else pl.read_ndjson)(raw, infer_schema_length=None)
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
-    return (_by_column(read) if len(read) == 1 < len(read.columns) else read).lazy()
+    return (_rows_of_columns(read) if len(read) == 1 < len(read.columns) else read).lazy()
 
 
-def _by_column(read: pl.DataFrame) -> pl.DataFrame:
+def _rows_of_columns(read: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of an object of columns: lists, or as pandas writes them."""
     types = read.dtypes
     if all(isinstance(one, pl.List) and not one.inner.is_nested() for one in types):
-        lists = {values.name: values[0] for values in read}
-        return pl.DataFrame(lists) if len({len(one) for one in lists.values()}) == 1 else read
+        are_rows = len({len(values[0]) for values in read}) == 1
+        return read.explode(read.columns, empty_as_null=False, keep_nulls=False) if are_rows else read
     members = {tuple(field.name for field in one.fields) if isinstance(one, pl.Struct) else () for one in types}
     if len(members) == 1 and all(name.isdecimal() for name in next(iter(members))) and members != {()}:
         return pl.DataFrame({values.name: list(values[0].values()) for values in read}, strict=False)
     return read
 
 
-def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
+def _scan_text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
     plain_mark = len(separator.encode()) == 1
@@ -210,11 +232,12 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         try:
             text = read_content(path).decode(form.encoding)
         except UnicodeError as error:
-            hint = "Correct the encoding in data.formats"
-            raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
+            raise DataError(
+                f"the text is not {form.encoding}", where=str(path), why=str(error), hint="Correct the encoding in data.formats"
+            ) from None
         text = double_escaped_quotes(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
         text = remove_rules(text) if form.rules else text
-        source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
+        source = (text if plain_mark else _replace_separator(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None
     head = source[:_HEAD] if isinstance(source, bytes) else read_content(path, _HEAD)
@@ -233,14 +256,6 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         truncate_ragged_lines=form.ragged,
         eol_char=end,
     )
-
-
-def _same_order(parts: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
-    """Order the columns of files that have the same ones as the first file does."""
-    if len(parts) == 1:
-        return list(parts)
-    first = parts[0].collect_schema().names()
-    return [part.select(first) if set(part.collect_schema().names()) == set(first) else part for part in parts]
 
 
 def split_lines(text: str, most: int = 0) -> list[str]:
@@ -268,14 +283,14 @@ def remove_rules(text: str) -> str:
     return re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", unruled) if outer else unruled
 
 
-def _one_mark(text: str, separator: str) -> str:
+def _replace_separator(text: str, separator: str) -> str:
     """Replace a separator that polars does not know by one."""
     if separator != ALIGNED:
         return text.replace(separator, _UNIT)
     return "\n".join(re.sub(r" {2,}", _UNIT, line.strip(" ")) for line in split_lines(text))
 
 
-def _cells(frame: pl.LazyFrame, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
+def _clean_cells(frame: pl.LazyFrame, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     """Remove blanks around cells, and rows of totals."""
     if form.strip:
         frame = frame.rename(str.strip).with_columns(pl.all().str.strip_chars().replace(["", *nulls], None))

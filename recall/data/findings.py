@@ -29,17 +29,17 @@ class Finding:
 
     Attributes:
         level: error, which prevents training, warning or note.
-        table: interactions, users, items, or "" for the run as a whole.
-        column: the column, or "" for the table as a whole.
         message: the problem and how to solve it.
         count: number of rows or values concerned.
+        table: interactions, users, items, or "" for the run as a whole.
+        column: the column, or "" for the table as a whole.
     """
 
     level: Level
-    table: str
-    column: str
     message: str
-    count: int
+    count: int = 1
+    table: str = ""
+    column: str = ""
 
     @property
     def place(self) -> str:
@@ -53,7 +53,7 @@ class Finding:
 
 
 Report = Callable[[Level, str, int], Finding]
-"""Function that returns a finding for one column, given level, message and count."""
+"""`Finding` with the table and the column filled in."""
 
 
 def missing_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
@@ -85,7 +85,9 @@ def spelling_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
     if len(cases):
         yield report("warning", f"values differ in case only, such as {examples(cases)}: choose one", len(cases))
     parsed = texts.cast(pl.Float64, strict=False)
-    twice = _equal_numbers(texts.filter(parsed.is_not_null() & parsed.is_duplicated()).sort())
+    close = texts.filter(parsed.is_not_null() & parsed.is_duplicated()).sort()
+    times = Counter(map(Decimal, close))  # exact decimals, because long ids that differ may be equal in float64
+    twice = pl.Series([text for text in close if times[Decimal(text)] > 1])
     if len(twice):
         message = f"one number is written in several ways, such as {examples(twice)}: each way is a value of its own"
         yield report("warning", message, len(twice))
@@ -95,16 +97,6 @@ def spelling_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
         kinds = ("words", "numbers") if fewer is words else ("numbers", "words")
         message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(fewer.sort())}: are they meant?"
         yield report("warning", message, len(fewer))
-
-
-def _equal_numbers(texts: pl.Series) -> pl.Series:
-    """Return the texts that are equal as numbers.
-
-    Compares exact decimals: in float64 long ids that differ are equal.
-    """
-    exact = [Decimal(text) for text in texts.to_list()]
-    times = Counter(exact)
-    return texts.filter(pl.Series([times[number] > 1 for number in exact], dtype=pl.Boolean))
 
 
 def variety_findings(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
@@ -160,13 +152,10 @@ def row_number_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
         report: makes the findings.
     """
     numbers = ids.cast(pl.Int64, strict=False)
-    for first in (0, 1):
-        if len(ids) > 1 and numbers.equals(pl.Series(numbers.name, range(first, first + len(ids)), dtype=pl.Int64)):
-            message = (
-                f"the ids count the rows of the table from {first}: if they are positions rather than names, "
-                "the next export assigns them to others"
-            )
-            yield report("note", message, len(ids))
+    first = numbers[0] if len(ids) > 1 else None
+    if first in (0, 1) and numbers.diff().eq(1).sum() == len(ids) - 1:
+        message = f"the ids count the rows of the table from {first}: if they are positions rather than names, "
+        yield report("note", message + "the next export assigns them to others", len(ids))
 
 
 def rounded_id_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
@@ -202,7 +191,6 @@ def normalize_ids(ids: pl.Series) -> pl.Series:
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
 _BLANKS = ("\t", " ")  # suggested by checks only: a draft would cut ordinary text
 _MIN_HOLDING = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not tuned.
-_MOST = 0.95
 
 
 def count_list_texts(texts: pl.Series) -> int:
@@ -227,13 +215,13 @@ def guess_separator(texts: pl.Series) -> str:
     for mark in _SEPARATORS:
         holding = texts.filter(texts.str.contains(mark, literal=True))
         if len(holding) > _MIN_HOLDING * len(texts) and (
-            mark == "|" or (_recombines(holding, mark) and not _positions_matter(texts, mark))
+            mark == "|" or (_parts_recur(holding, mark) and not _positions_matter(texts, mark))
         ):
             return mark
     return ""
 
 
-def _recombines(texts: pl.Series, mark: str) -> bool:
+def _parts_recur(texts: pl.Series, mark: str) -> bool:
     """Return whether the parts between marks recur more often than whole texts do."""
     parts = texts.str.split(mark).explode().str.strip_chars(BLANKS)
     most = texts.n_unique() - 1 if mark == " " else 2 * texts.n_unique()  # names of two words have more words than names
@@ -246,7 +234,7 @@ def _positions_matter(texts: pl.Series, mark: str) -> bool:
     It has if each text has two parts, and no value occurs in both positions.
     """
     parts = texts.str.split(mark)
-    if mark == " " or (parts.list.len() != 2).any():
+    if (parts.list.len() != 2).any():
         return False
     first, second = (set(parts.list.get(place).str.strip_chars(BLANKS)) for place in (0, 1))
     return not first & second
@@ -295,14 +283,10 @@ def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Ite
     cut = int(texts.str.contains(separator, literal=True).sum())
     if cut > _MIN_HOLDING * len(texts):
         return
-    for mark in (one for one in (*_SEPARATORS, *_BLANKS) if one != separator):
+    for mark in (other for other in (*_SEPARATORS, *_BLANKS) if other != separator):
         holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _recombines(holding, mark)):
-            few = (
-                f"no cell holds the separator {separator!r}"
-                if not cut
-                else f"only {cut:,} cells hold the separator {separator!r}"
-            )
+        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _parts_recur(holding, mark)):
+            few = f"{f'only {cut:,} cells hold' if cut else 'no cell holds'} the separator {separator!r}"
             message = f"{few}, while {len(holding):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
             yield report("warning", message, len(holding))
             return

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
+from polars import selectors
 
 from recall.config import DataConfig
 from recall.data.conversions import convert_columns
@@ -38,9 +39,8 @@ def open_sources(sources: Mapping[str, object], data: DataConfig) -> dict[str, T
             tables[name] = read_table(Path(source), data.nulls, data.text, form)
         elif source is not None:
             frame = frame_of(source, name).lazy()
-            texts = [column for column, dtype in frame.collect_schema().items() if dtype == pl.String]
-            if data.nulls and texts:
-                frame = frame.with_columns(pl.col(texts).replace(list(data.nulls), None))
+            if data.nulls:
+                frame = frame.with_columns(selectors.string().replace(list(data.nulls), None))
             frame = frame if form is None else convert_columns(frame, form, f"data.formats.{name}")
             tables[name] = Table(Path(name), frame, frame.collect_schema(), text=data.text)
     return tables
@@ -126,9 +126,8 @@ def as_library(frame: pl.DataFrame, library: Library) -> Any:
     if library == "polars":
         return frame
     pandas: Any = import_module("pandas")  # optional
-    numeric = {column.name for column in frame if column.dtype.is_numeric()}
     return pandas.DataFrame(
-        {column.name: column.to_numpy() if column.name in numeric else column.to_list() for column in frame}
+        {column.name: column.to_numpy() if column.dtype.is_numeric() else column.to_list() for column in frame}
     )
 
 

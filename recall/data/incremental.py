@@ -1,7 +1,6 @@
 """Combine new interactions, users and items with those of earlier runs."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +8,6 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from recall._arrays import Integers
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import column_type
 from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows
@@ -17,7 +15,7 @@ from recall.data.dataset import Dataset, dataset_of, drop_unused_rows
 from recall.data.split import REMEMBERED
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
-from recall.errors import DataError, did_you_mean
+from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, canonical_column
 from recall.features.values import Distinct
 
@@ -39,8 +37,7 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
         DataError: As `load_dataset`; or a column changed its type between the tables.
         ConfigError: As `load_dataset`.
     """
-    additions = addition_tables(config.data, new, old)
-    return additions.dataset(config)
+    return addition_tables(config.data, new, old).dataset(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +70,13 @@ class Additions:
             DataError: As `load_dataset`; names the row of the original file.
             ConfigError: As `load_dataset`.
         """
-        with self.errors_located(config.data):
-            return dataset_of(config, self.tables, self.known, types)
-
-    @contextmanager
-    def errors_located(self, data: DataConfig) -> Iterator[None]:
-        """Make errors about a row of a combined table name the source file and its row."""
         try:
-            yield
+            return dataset_of(config, self.tables, self.known, types)
         except DataError as error:
-            raise self._locate(error, data) from None
+            raise self._located(error, config.data) from None
 
-    def _locate(self, error: DataError, data: DataConfig) -> DataError:
+    def _located(self, error: DataError, data: DataConfig) -> DataError:
+        """Return an error about a row of a combined table for the row of its source file."""
         keys = {"interactions": None, "users": data.user_id, "items": data.item_id}
         for name, newer in self.after.named.items():
             older = self.before.named.get(name)
@@ -109,16 +101,13 @@ def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
     if new.resolve() == old.resolve():
         raise DataError("the new tables are the old ones", where=str(new), hint="Give the folder of what came since")
     before = drop_unused_rows(data, read_tables(data, old))
-    after = _read(data, new, before.users, before.items)
-    known = before.interactions.frame.select(pl.len()).collect().item()
-    added, note = drop_repeated(data, before.interactions, after.interactions, known)
-    tables = replace(
-        _upsert_entities(data, after, before.users, before.items), interactions=append_rows(before.interactions, added)
-    )
+    after = drop_unused_rows(data, read_new_tables(data, new, before.named))
+    added, note, known = drop_repeated(data, before.interactions, after.interactions)
+    tables = replace(_upsert_entities(data, before.named, after), interactions=append_rows(before.interactions, added))
     return Additions(move_columns(data, tables), known, note, before, after)
 
 
-def drop_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, str]:
+def drop_repeated(data: DataConfig, older: Table, newer: Table) -> tuple[Table, str, int]:
     """Drop new interactions that repeat old ones.
 
     Two interactions are equal if they have the same user, item and time, and the same label and event where such columns
@@ -129,22 +118,19 @@ def drop_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> t
         data: names the columns.
         older: the old interactions.
         newer: the new interactions.
-        known: number of old interactions.
 
     Returns:
-        The new interactions that remain, and a message, see `Additions.note`.
+        The new interactions that remain; a message, see `Additions.note`; and the number of old interactions.
 
     Raises:
         DataError: A column is missing, or a time cannot be read.
     """
-    combined = append_rows(older, newer)
+    combined, known = append_rows(older, newer), older.frame.select(pl.len()).collect().item()
     outcome_columns = [data.label, data.events.column if data.events is not None else None]
     names = [data.user_id, data.item_id, data.time, *outcome_columns] if data.time is not None else combined.columns
     keys = list(dict.fromkeys(name for name in names if name is not None))
-    for name in keys:
-        for table in (older, newer):
-            if name not in table.types:
-                raise DataError(f"there is no column {name!r}", where=str(table.path), hint=did_you_mean(name, table.columns))
+    for table in (older, newer):
+        table.select(keys)  # raises if a column is missing
     raw = combined.collect(keys)
     columns = [
         canonical_column(raw[name], column_type(raw[name], None, data.text), combined.where(name), None).alias(name)
@@ -158,20 +144,17 @@ def drop_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> t
                 table, row = find_source_row(older, newer, None, error.row)
                 raise error.at(table.where(data.time), row) from None
             raise
-    codes = Distinct.of(pl.DataFrame(columns)).codes
-    known_counts = np.bincount(codes[:known], minlength=int(codes.max(initial=-1)) + 1)
-    new_codes = codes[known:]
-    repeated = (
-        pl.Series(new_codes).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy()
-        < known_counts[new_codes]
-    )
+    rows = pl.DataFrame({"code": Distinct.of(pl.DataFrame(columns)).codes}).with_row_index("row")
+    is_old = pl.col("row") < known
+    copies = rows.select(is_old.sum().over("code") > pl.int_range(pl.len()).over("code") - is_old.sum().over("code"))
+    repeated = copies.to_series()[known:]
     if not repeated.any():
         items = columns[keys.index(data.item_id)]
-        return newer, _unknown_items_note(items[known:], items[:known])
-    frame = newer.frame.collect().filter(pl.Series(~repeated)).lazy()
+        return newer, _unknown_items_note(items[known:], items[:known]), known
     equal_in = "every column" if data.time is None else "user, item and time"
-    message = f"{int(repeated.sum()):,} of {len(new_codes):,} new interactions equal old ones in {equal_in}"
-    return replace(newer, frame=frame), f"{message}: they are left out, so that none counts twice"
+    message = f"{repeated.sum():,} of {len(repeated):,} new interactions equal old ones in {equal_in}"
+    remaining = replace(newer, frame=newer.frame.collect().filter(~repeated).lazy())
+    return remaining, f"{message}: they are left out, so that none counts twice", known
 
 
 def _unknown_items_note(items: pl.Series, known: pl.Series) -> str:
@@ -200,38 +183,36 @@ def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Tabl
         users: users of the earlier runs.
         items: items of the earlier runs.
     """
-    after = _read(data, new, users, items)
-    joined = _upsert_entities(data, after, _drop_columns(users, data.user_columns), _drop_columns(items, data.item_columns))
-    return move_columns(data, joined, Tables(after.interactions, users, items))
+    before = {"users": users, "items": items}
+    after = drop_unused_rows(data, read_new_tables(data, new, before))
+    moved = [*data.user_columns, *data.item_columns]  # by an earlier run, from the interactions
+    own = {name: table.with_frame(table.frame.drop(moved, strict=False)) for name, table in before.items()}
+    return move_columns(data, _upsert_entities(data, own, after), before)
 
 
-def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | None) -> Tables:
-    """Open the new tables; users and items are optional if earlier runs had them."""
-    present = {
-        name: path
-        for name, path, known in (("users", data.users, users), ("items", data.items, items))
-        if path is not None and (known is None or (folder / path).exists())
-    }
-    return drop_unused_rows(data, read_tables(data.model_copy(update={"users": None, "items": None, **present}), folder))
+def read_new_tables(data: DataConfig, folder: Path, before: Collection[str]) -> Tables:
+    """Open the new tables; users and items are optional if earlier runs had them.
+
+    Args:
+        data: names the tables.
+        folder: folder of the new tables.
+        before: names of the tables of earlier runs.
+
+    Raises:
+        DataError: As `read_tables`.
+    """
+    paths = {"users": data.users, "items": data.items}
+    missing = [name for name, path in paths.items() if path is not None and name in before and not (folder / path).exists()]
+    return read_tables(data.model_copy(update=dict.fromkeys(missing)), folder)
 
 
-def _drop_columns(table: Table, columns: tuple[str, ...]) -> Table:
-    """Drop the columns that an earlier run moved here from the interactions."""
-    present = [name for name in columns if name in table.types]
-    if not present:
-        return table
-    frame = table.frame.drop(present)
-    return replace(table, frame=frame, types=frame.collect_schema())
-
-
-def _upsert_entities(data: DataConfig, after: Tables, users: Table | None, items: Table | None) -> Tables:
-    return Tables(after.interactions, _upsert(users, after.users, data.user_id), _upsert(items, after.items, data.item_id))
-
-
-def _upsert(before: Table | None, after: Table | None, key: str) -> Table | None:
-    if before is None or after is None:
-        return after or before
-    return upsert_rows(before, after, key)
+def _upsert_entities(data: DataConfig, before: Mapping[str, Table], after: Tables) -> Tables:
+    """Return the new tables, with the users and items of the old ones that they lack."""
+    entities = {}
+    for name, key in (("users", data.user_id), ("items", data.item_id)):
+        older, newer = before.get(name), after.named.get(name)
+        entities[name] = newer or older if older is None or newer is None else upsert_rows(older, newer, key)
+    return replace(after, users=entities["users"], items=entities["items"])
 
 
 class RememberedUser(Protocol):
@@ -263,38 +244,26 @@ def with_remembered(dataset: Dataset, users: Iterable[tuple[str, RememberedUser]
         orient="row",
     ).explode(schema.item_id, empty_as_null=False, keep_nulls=False)
     types = dataset.events.schema
-    events = (
-        earlier.join(_row_numbers(dataset.users, schema.user_id, "user"), on=schema.user_id, maintain_order="left")
-        .join(_row_numbers(dataset.items, schema.item_id, "item"), on=schema.item_id, maintain_order="left")
-        .select(
-            pl.col("user").cast(types["user"]),
-            pl.col("item").cast(types["item"]),
-            pl.lit(1.0, dtype=types["weight"]).alias("weight"),
-            pl.lit(REMEMBERED, dtype=types["split"]).alias("split"),
-            *(pl.lit(None, dtype=types[name]).alias(name) for name in dataset.context_columns),
-        )
+    user_rows, item_rows = (
+        frame.select(key).with_row_index(name)
+        for frame, key, name in ((dataset.users, schema.user_id, "user"), (dataset.items, schema.item_id, "item"))
     )
+    joined = earlier.join(user_rows, on=schema.user_id, maintain_order="left")
+    events = joined.join(item_rows, on=schema.item_id, maintain_order="left").select(
+        pl.col("user").cast(types["user"]),
+        pl.col("item").cast(types["item"]),
+        pl.lit(1.0, dtype=types["weight"]).alias("weight"),
+        pl.lit(REMEMBERED, dtype=types["split"]).alias("split"),
+        *(pl.lit(None, dtype=types[name]).alias(name) for name in dataset.context_columns),
+    )
+    negatives = dataset.negatives
+    if negatives is not None:
+        prepended = pl.Series(np.cumsum(np.bincount(events["user"], minlength=len(dataset.users))))  # up to each user
+        negatives = negatives.with_columns(before=pl.col("before") + prepended.gather(negatives["user"]))
     all_events = pl.concat([events, dataset.events]).sort("user", maintain_order=True)
-    return replace(dataset, events=all_events, negatives=_shift_negatives(dataset, events["user"].to_numpy()))
-
-
-def _shift_negatives(dataset: Dataset, user: Integers) -> pl.DataFrame | None:
-    """Shift the positions of negatives by the interactions that were prepended.
-
-    Args:
-        dataset: data set with or without negatives.
-        user: integer [m], user of each prepended interaction.
-    """
-    if dataset.negatives is None:
-        return None
-    earlier = np.cumsum(np.bincount(user, minlength=len(dataset.users)))
-    return dataset.negatives.with_columns(before=pl.col("before") + pl.Series(earlier[dataset.negatives["user"].to_numpy()]))
+    return replace(dataset, events=all_events, negatives=negatives)
 
 
 def _oldest_first(record: RememberedUser) -> list[str]:
     recent = set(record.history)
     return [*reversed([item for item in record.seen if item not in recent]), *reversed(record.history)]
-
-
-def _row_numbers(frame: pl.DataFrame, id_column: str, name: str) -> pl.DataFrame:
-    return frame.select(id_column).with_row_index(name)

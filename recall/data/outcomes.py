@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -46,26 +47,23 @@ class Outcomes:
         Raises:
             DataError: A label is neither 1 nor 0, a value is missing or not a number, an event is unknown, or no row is taken.
         """
-        taken: Bool | None = np.ones(len(raw), dtype=np.bool_) if data.has_negatives else None
-        if taken is not None and data.label is not None:
+        taken, weight = np.ones(len(raw), dtype=np.bool_), None
+        if data.label is not None:
             taken &= parse_labels(raw[data.label], where(data.label))
-        if taken is not None and data.outcome is not None and "not taken" in (data.outcome.below, data.outcome.missing):
-            column = data.outcome.column
-            taken &= _outcome_words(raw[column], data.outcome, where(column)) != "not taken"
-        weight = None
+        if data.outcome is not None and "not taken" in (data.outcome.below, data.outcome.missing):
+            taken &= _classify_outcomes(raw[data.outcome.column], data.outcome, where(data.outcome.column)) != "not taken"
         if data.events is not None:
-            name = data.events.column
-            weight = _event_weights(raw[name], data.events, where(name))
-            if taken is not None:
-                taken &= weight > 0
-        if taken is not None and not taken.any():
+            weight = _event_weights(raw[data.events.column], data.events, where(data.events.column))
+            taken &= weight > 0
+            weight = np.where(weight > 0, weight, 1.0)
+        if len(taken) and not taken.any():
             raise DataError(
                 "no row counts as taken",
                 where="data",
                 why="data.label, data.outcome and data.events must all say that a row was taken",
                 hint="At least one row must be taken",
             )
-        return Outcomes(taken, None if weight is None else np.where(weight > 0, weight, 1.0))
+        return Outcomes(taken if data.has_negatives else None, weight)
 
 
 def drop_left_out(data: DataConfig, table: Table) -> Table:
@@ -79,25 +77,23 @@ def drop_left_out(data: DataConfig, table: Table) -> Table:
         DataError: A value is missing or not a number, an event is not listed, or no row is left.
     """
     outcome, events = data.outcome, data.events
-    filters: dict[str, list[Callable[[pl.Series], pl.Series]]] = {}
+    filters: list[tuple[str, Callable[[pl.Series], pl.Series]]] = []
     if outcome is not None and "left out" in (outcome.below, outcome.missing):
-        filters.setdefault(outcome.column, []).append(
-            lambda values: pl.Series(_outcome_words(values, outcome, table.where(outcome.column)) != "left out")
-        )
+        where = table.where(outcome.column)
+        filters.append((outcome.column, lambda values: pl.Series(_classify_outcomes(values, outcome, where) != "left out")))
     if events is not None and (events.left_out or events.missing == "left out"):
-        filters.setdefault(events.column, []).append(
-            lambda values: pl.Series(np.isfinite(_event_weights(values, events, table.where(events.column))))
-        )
+        place = table.where(events.column)
+        filters.append((events.column, lambda values: pl.Series(np.isfinite(_event_weights(values, events, place)))))
     if not filters:
         return table
-    raw = table.collect(filters)  # eagerly first, because polars wraps errors raised in a lazy query
-    kept = np.logical_and.reduce([keep(raw[name]).to_numpy() for name, conditions in filters.items() for keep in conditions])
+    raw = table.collect(name for name, _ in filters)  # eagerly first, because polars wraps errors raised in a lazy query
+    kept = np.logical_and.reduce([keep(raw[name]).to_numpy() for name, keep in filters])
     if kept.all():
         return table
     if not kept.any():
         message = "every row is left out, so that there are no interactions"
         raise DataError(message, where=str(table.path), hint="Look at data.outcome and data.events")
-    conditions = [pl.col(name).map_batches(keep, pl.Boolean()) for name, conditions in filters.items() for keep in conditions]
+    conditions = [pl.col(name).map_batches(keep, pl.Boolean()) for name, keep in filters]
     return replace(table, frame=table.frame.filter(conditions), note=_COUNTED)
 
 
@@ -113,8 +109,7 @@ def parse_labels(values: pl.Series, where: str) -> Bool:
     """
     if values.dtype == pl.String:
         words = {"true": "1", "false": "0"}
-        lower = values.str.strip_chars().str.to_lowercase()
-        values = pl.select(pl.when(lower.is_in(list(words))).then(lower.replace(words)).otherwise(values)).to_series()
+        values = values.str.strip_chars().str.to_lowercase().replace_strict(words, default=values)
     parsed = to_float(values, where)
     if parsed.null_count():
         raise DataError(
@@ -124,12 +119,13 @@ def parse_labels(values: pl.Series, where: str) -> Bool:
             row=int(parsed.is_null().arg_max() or 0) + 1,
         )
     raise_if_any(values, ~parsed.is_in([0.0, 1.0]), where, "neither 0 nor 1")
-    if not (parsed == 1.0).any():
+    taken = (parsed == 1.0).to_numpy()
+    if not taken.any():
         raise DataError("no row has label 1", where=where, hint="At least one row must be taken")
-    return (parsed == 1.0).to_numpy()
+    return taken
 
 
-def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
+def _classify_outcomes(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
     """Return "taken", "left out" or "not taken" for each row, [n]."""
     parsed = to_float(values, where)
     missing = parsed.null_count()
@@ -169,8 +165,6 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
 
 
 _MISSING = {"error": float("nan"), "taken": 1.0, "left out": float("nan"), "not taken": 0.0}
-_SMALLEST = float(np.finfo(np.float32).tiny)
-_LARGEST = float(np.finfo(np.float32).max)
 _WIDE = 1e6  # largest over smallest weight; float32 has 7 digits, so the smallest vanish in sums beyond this
 _HEAVY = 0.1  # share of all training weight in one row of at least _ROWS. Chosen, not tuned.
 _ROWS = 50
@@ -273,12 +267,11 @@ class RowWeights:
         if not self.where:
             return pl.Series(self.values.astype(np.float32))
         largest = int(training[self.values[training].argmax()])
-        exponent = int(np.frexp(self.values[largest])[1])
-        halved = np.ldexp(self.values, -exponent)  # exact, and its sum cannot overflow
-        relative = pl.Series(halved / halved[training].mean())
+        scaled = np.ldexp(self.values, -int(np.frexp(self.values[largest])[1]))  # exact, and its sum cannot overflow
+        relative = pl.Series(scaled / scaled[training].mean())
         raise_if_any(
             pl.Series(self.values),
-            (relative < _SMALLEST) | (relative > _LARGEST),
+            ~relative.is_between(float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)),
             self.where,
             "too far from the mean weight of the training rows to be added to it",
             f"The mean is {self.mean(training):.6g}, and the largest is {self.values[largest]:.6g}, in row {largest + 1}: "
@@ -328,11 +321,10 @@ def weight_findings(found: WeightRange | None, column: str | None) -> Iterator[F
     """
     if found is None or column is None:
         return
+    report = partial(Finding, count=found.rows, table="interactions", column=column)
     if found.extreme:
-        message = f"{found}: a few rows decide what is learned; correct or cap them"
+        yield report("warning", f"{found}: a few rows decide what is learned; correct or cap them")
     elif not 1 / _UNUSUAL < found.mean < _UNUSUAL:
-        message = f"{found}: is this a strength? Only ratios matter, weights are divided by their mean"
+        yield report("warning", f"{found}: is this a strength? Only ratios matter, weights are divided by their mean")
     else:
-        yield Finding("note", "interactions", column, str(found), found.rows)
-        return
-    yield Finding("warning", "interactions", column, message, found.rows)
+        yield report("note", str(found))

@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, ValidationError
 from recall._arrays import Bool, Float64, Int32
 from recall._fsync import fsync
 from recall.config import ColumnSplit, DataConfig
-from recall.config.schema import Record, Schema
+from recall.config.schema import Record, Schema, Side
 from recall.data.entities import refuse_missing_ids
 from recall.data.files import unreadable_file
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
@@ -46,10 +46,8 @@ _APPLIED_WHEN_READ: Final = {
     "contains_changes_through",
 }
 """Settings of [data] that may differ from those of the preparation: they apply when it is read."""
-_NUMBERS: Final = {"Float64": pl.Float64, "Int64": pl.Int64, "UInt64": pl.UInt64}
-_PREPARE_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
 
-Side = Literal["user", "item"]
+_PREPARE_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
 
 
 class PreparedFile(Record):
@@ -135,20 +133,20 @@ class PreparedTables(Tables):
             DataError: As `Table.collect` and `ColumnForms.canonical`.
         """
         where = self.interactions.where(name)
-        if name not in self.sides and self.interactions.types[name] == pl.String:
+        if self.interactions.types[name] == pl.String:
             kind = coded(forms.canonical(self.distinct(name), where)).dtype
             if isinstance(kind, pl.Enum):
                 return pl.concat([forms.canonical(part, where).cast(kind) for part in self._read_shards(name)])
         return coded(forms.canonical(self.column(name), where))
 
     def _read_shards(self, name: str) -> Iterator[pl.Series]:
-        for path in self._shard_paths():
-            yield replace(self.interactions, frame=pl.scan_parquet(path)).collect([name])[name]
+        shards = (replace(self.interactions, frame=pl.scan_parquet(path)) for path in self._shard_paths())
+        return (shard.collect([name])[name] for shard in shards)
 
     def cast_to_recorded(self, numbers: pl.Series) -> pl.Series:
         """Cast a numeric column to the type over all rows, those left out included."""
-        known = self.manifest.read_as.get(numbers.name)
-        return numbers if known is None or known.number is None else numbers.cast(_NUMBERS[known.number])
+        known = self.manifest.read_as.get(numbers.name, ReadAs()).number
+        return numbers if known is None else numbers.cast(getattr(pl, known))
 
     def require_same_reading(self, schema: Schema, context: tuple[str, ...]) -> None:
         """Check that fields read context columns as they did in the preparation.
@@ -166,9 +164,12 @@ class PreparedTables(Tables):
         for name in context:
             then = self.manifest.read_as.get(name)
             if then is None or (then.number is not None, then.separator) != (name in numbers, cuts.get(name)):
-                what = f"fields read the column {name!r} in another way than when the data was prepared"
-                why = "its type depends on rows that were left out"
-                raise DataError(what, where=str(self.folder), why=why, hint=_PREPARE_AGAIN)
+                raise DataError(
+                    f"fields read the column {name!r} in another way than when the data was prepared",
+                    where=str(self.folder),
+                    why="its type depends on rows that were left out",
+                    hint=_PREPARE_AGAIN,
+                )
 
     def with_recorded_types(self, types: CanonicalTypes) -> CanonicalTypes:
         """Replace types by those that the manifest records."""
@@ -185,24 +186,27 @@ class PreparedTables(Tables):
         for name, file in self.manifest.files.items():
             found = sha256(_require_file(self.folder / name))
             if found != file.sha256:
-                why = f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}"
-                raise DataError("the file is damaged", where=str(self.folder / name), why=why, hint=_PREPARE_AGAIN)
+                raise DataError(
+                    "the file is damaged",
+                    where=str(self.folder / name),
+                    why=f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}",
+                    hint=_PREPARE_AGAIN,
+                )
 
     def ids(self, side: Side) -> pl.Series:
         """Return the ids of users or items by row, String [n]."""
-        path = self.folder / _IDS[side]
-        return self._read(path, "id", pl.String())
+        return self._read(self.folder / _IDS[side], "id", pl.String())
 
     def add_missing_ids(self, side: Side, frame: pl.DataFrame, forms: ColumnForms) -> tuple[pl.DataFrame, Int32]:
         """Return all users or items, and the row of each interaction.
 
         Args:
             side: which of the two.
-            frame: from `recall.data.entities.listed`; its first column is the id.
+            frame: from `recall.data.entities.read_entities`; its first column is the id.
             forms: canonical types by column.
 
         Returns:
-            As `recall.data.entities.extended`.
+            As `recall.data.entities.add_missing_ids`.
 
         Raises:
             DataError: Ids have another form than the one asked for, or the folder contradicts itself.
@@ -211,18 +215,29 @@ class PreparedTables(Tables):
         ids = self.ids(side).alias(frame.columns[0])
         refuse_missing_ids(ids, where, _PREPARE_AGAIN)
         if ids.n_unique() < len(ids):
-            what = f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}"
-            raise DataError(what, where=where, hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}",
+                where=where,
+                hint=_PREPARE_AGAIN,
+            )
         if not forms.canonical(ids, where).equals(ids):
-            what = f"ids of {side}s were prepared in another form than the model has"
-            raise DataError(what, where=where, hint="Read the source files, or prepare the data as the model was trained")
+            raise DataError(
+                f"ids of {side}s were prepared in another form than the model has",
+                where=where,
+                hint="Read the source files, or prepare the data as the model was trained",
+            )
         if not ids.head(len(frame)).equals(frame.to_series(0)):
-            what = f"the first ids are not those of {_TABLES[f'{side}s']}, in its order"
-            raise DataError(what, where=where, hint=_PREPARE_AGAIN)
-        rows = self.numbers(USER if side == "user" else ITEM, pl.Int32())
+            raise DataError(
+                f"the first ids are not those of {_TABLES[f'{side}s']}, in its order", where=where, hint=_PREPARE_AGAIN
+            )
+        column = USER if side == "user" else ITEM
+        rows = self.numbers(column, pl.Int32())
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(ids):
-            what = f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s"
-            raise DataError(what, where=self.interactions.where(USER if side == "user" else ITEM), hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s",
+                where=self.interactions.where(column),
+                hint=_PREPARE_AGAIN,
+            )
         return pl.concat([frame, ids[len(frame) :].to_frame()], how="diagonal"), rows
 
     def times(self, user: Int32) -> Times | None:
@@ -234,28 +249,23 @@ class PreparedTables(Tables):
         Raises:
             DataError: The interactions are not sorted by user and time.
         """
-        times = None
-        later = user[1:] > user[:-1]
+        times, ordered = None, user[1:] >= user[:-1]
         if TIME in self.interactions.types:
             dtype = self.interactions.types[TIME]
-            values = pl.Series(TIME, self.numbers(TIME, dtype))
-            moments = values.cast(pl.Datetime(dtype.time_unit)) if isinstance(dtype, pl.Datetime) else values
-            times = Times.of(moments, self.interactions.where(TIME))
-            numbers = times.values.to_numpy()
-            later |= (user[1:] == user[:-1]) & (numbers[1:] >= numbers[:-1])
-        else:
-            later |= user[1:] == user[:-1]
-        if not later.all():
-            row = int(np.flatnonzero(~later)[0]) + 2
-            what = "interactions are not sorted by user and time"
-            raise DataError(what, where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row)
+            times = Times.of(pl.Series(TIME, self.numbers(TIME, dtype)).cast(dtype), self.interactions.where(TIME))
+            values = times.values.to_numpy()
+            ordered &= (user[1:] > user[:-1]) | (values[1:] >= values[:-1])
+        if not ordered.all():
+            row = int(ordered.argmin()) + 2
+            raise DataError(
+                "interactions are not sorted by user and time", where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row
+            )
         return times
 
     def weights(self) -> Float64:
         """Return the weight of each interaction, 1 without such a column; float64 [n]."""
-        if WEIGHT not in self.interactions.types:
-            return np.broadcast_to(np.float64(1), self.manifest.interactions)
-        return self.numbers(WEIGHT, pl.Float64())
+        unweighted = np.broadcast_to(np.float64(1), self.manifest.interactions)
+        return self.numbers(WEIGHT, pl.Float64()) if WEIGHT in self.interactions.types else unweighted
 
     def taken(self) -> Bool | None:
         """Return which rows were taken, bool [n]; None where all were."""
@@ -271,19 +281,16 @@ class PreparedTables(Tables):
         Raises:
             DataError: A shard lacks the column or holds another type.
         """
-        parts = (self._read(path, column, dtype).to_physical().to_numpy() for path in self._shard_paths())
-        found: npt.NDArray[Any] | None = None
-        at = 0
-        for part in parts:
-            if found is None:
-                found = np.empty(self.manifest.interactions, dtype=part.dtype)
-            found[at : at + len(part)] = part
-            at += len(part)
-        assert found is not None, "a manifest has at least one shard"
+        found = np.empty(self.manifest.interactions, dtype=pl.Series(dtype=dtype).to_physical().to_numpy().dtype)
+        end = 0
+        for path in self._shard_paths():
+            part = self._read(path, column, dtype).to_physical().to_numpy()
+            found[end : end + len(part)] = part
+            end += len(part)
         return found
 
-    def _shard_paths(self) -> Iterator[Path]:
-        return (self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/"))
+    def _shard_paths(self) -> list[Path]:
+        return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/")]
 
     def _read(self, path: Path, column: str, dtype: DataType) -> pl.Series:
         try:
@@ -291,11 +298,18 @@ class PreparedTables(Tables):
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(path, error) from None
         if values.dtype != dtype or values.null_count():
-            what = f"column {column!r} must be {dtype} without missing values, got {values.dtype}"
-            raise DataError(what, where=str(path), hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"column {column!r} must be {dtype} without missing values, got {values.dtype}",
+                where=str(path),
+                hint=_PREPARE_AGAIN,
+            )
         if column == WEIGHT and not (fit := values.is_finite() & (values > 0)).all():
-            what = f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}"
-            raise DataError(what, where=f"{path}, column {column!r}", hint=_PREPARE_AGAIN, row=row + 1)
+            raise DataError(
+                f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}",
+                where=f"{path}, column {column!r}",
+                hint=_PREPARE_AGAIN,
+                row=row + 1,
+            )
         return values
 
 
@@ -315,14 +329,18 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         DataError: The folder is incomplete, of a newer format, or was prepared with other settings.
     """
     manifest = read_manifest(folder)
-    now, then = settings(data), manifest.settings
-    changed = [name for name in {**then, **now} if name not in _APPLIED_WHEN_READ and now.get(name) != then.get(name)]
+    now, then = data.model_dump(mode="json"), manifest.settings
+    changed = [
+        f"data.{name} was {orjson.dumps(then.get(name)).decode()} and is {orjson.dumps(now.get(name)).decode()}"
+        for name in sorted({*then, *now} - _APPLIED_WHEN_READ)
+        if now.get(name) != then.get(name)
+    ]
     if changed:
-        shown = "; ".join(
-            f"data.{one} was {_as_json(then.get(one))} and is {_as_json(now.get(one))}" for one in sorted(changed)
-        )
         raise DataError(
-            "the configuration has changed since the data was prepared", where=str(folder), why=shown, hint=_PREPARE_AGAIN
+            "the configuration has changed since the data was prepared",
+            where=str(folder),
+            why="; ".join(changed),
+            hint=_PREPARE_AGAIN,
         )
     files = [_require_file(folder / name) for name in manifest.files]
     shards = [path for path in files if path.parent.name == SHARDS]
@@ -333,8 +351,11 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(folder / SHARDS, error) from None
     if rows != manifest.interactions:
-        what = f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions"
-        raise DataError(what, where=str(folder / SHARDS), hint=_PREPARE_AGAIN)
+        raise DataError(
+            f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions",
+            where=str(folder / SHARDS),
+            hint=_PREPARE_AGAIN,
+        )
     needed = {
         USER: True,
         ITEM: True,
@@ -343,8 +364,9 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         WEIGHT: data.weighed_by is not None,
         **({data.split.column: True} if isinstance(data.split, ColumnSplit) else {}),
     }
-    for name in (name for name, is_needed in needed.items() if is_needed and name not in interactions.types):
-        raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_PREPARE_AGAIN)
+    for name, is_needed in needed.items():
+        if is_needed and name not in interactions.types:
+            raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_PREPARE_AGAIN)
     users, items = (read_table(folder / file, text=data.text) if file in manifest.files else None for file in _TABLES.values())
     sides: dict[str, Side] = {data.user_id: "user", data.item_id: "item"}
     return PreparedTables(interactions, users, items, folder=folder, manifest=manifest, sides=sides)
@@ -367,15 +389,19 @@ def read_manifest(folder: Path) -> PreparedManifest:
     try:
         plain = orjson.loads(path.read_bytes())
         if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
-            why = f"its format is {plain['format']}, and this version reads up to {FORMAT}"
-            raise DataError("the data was prepared by a newer version", where=str(path), why=why, hint="Update recall")
+            raise DataError(
+                "the data was prepared by a newer version",
+                where=str(path),
+                why=f"its format is {plain['format']}, and this version reads up to {FORMAT}",
+                hint="Update recall",
+            )
         return PreparedManifest.model_validate(plain)
     except (ValueError, ValidationError) as error:
         why = str(error).splitlines()[0]
         raise DataError("the manifest is damaged", where=str(path), why=why, hint=_PREPARE_AGAIN) from None
 
 
-def seal(
+def write_manifest(
     data: DataConfig,
     folder: Path,
     sources: Mapping[str, str],
@@ -407,7 +433,7 @@ def seal(
     schema = pl.read_parquet_schema(paths[0])
     manifest = PreparedManifest(
         format=FORMAT,
-        settings=settings(data),
+        settings=data.model_dump(mode="json"),
         sources=dict(sources),
         interactions=sum(file.rows for name, file in files.items() if name.startswith(f"{SHARDS}/")),
         users=files[_IDS["user"]].rows,
@@ -429,11 +455,6 @@ def seal(
     return manifest
 
 
-def settings(data: DataConfig) -> dict[str, JsonValue]:
-    """Return [data] of a configuration ready for JSON."""
-    return data.model_dump(mode="json")
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -444,7 +465,3 @@ def _require_file(path: Path) -> Path:
     if not path.exists():
         raise DataError("a file of the prepared data is missing", where=str(path), hint=_PREPARE_AGAIN)
     return path
-
-
-def _as_json(value: JsonValue) -> str:
-    return orjson.dumps(value).decode()

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import polars as pl
 
 from recall._arrays import Float64, Int64
-from recall.config import DataConfig, RunConfig
+from recall.config import RunConfig
 from recall.data.prepared import PreparedTables
 from recall.data.sources import find_attributes, find_columns
 from recall.data.tables import Table, Tables
@@ -90,12 +89,14 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     """
     data = config.data
     if isinstance(tables, PreparedTables):
-        hint = "Name the folder of the source files"
-        raise DataError("prepared data has no profile", where=str(tables.folder), hint=hint)
+        raise DataError("prepared data has no profile", where=str(tables.folder), hint="Name the folder of the source files")
     ids = tables.interactions.collect([data.user_id, data.item_id])
-    per_user, per_item = (_frequencies(ids[name]) for name in (data.user_id, data.item_id))
+    per_user, per_item = (
+        canonical_series(values).drop_nulls().value_counts()["count"].sort(descending=True).cast(pl.Int64).to_numpy()
+        for values in ids
+    )
     first, last, periods = _time_line(tables.interactions, data.time)
-    columns = tuple(_columns(config, tables, say))
+    columns = tuple(_profile_columns(config, tables, say))
     rows = {name: max((one.rows for one in columns if one.table == name), default=0) for name in tables.named}
     return Profile(rows, per_user, per_item, first, last, periods, columns)
 
@@ -114,17 +115,12 @@ def concentration(counts: Int64) -> tuple[Float64, Float64]:
     return 100 * at / max(len(counts), 1), 100 * sums[at] / max(int(sums[-1]), 1)
 
 
-def _frequencies(ids: pl.Series) -> Int64:
-    counts = canonical_series(ids).drop_nulls().value_counts()["count"].sort(descending=True)
-    return counts.to_numpy().astype(np.int64)
-
-
 def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, int]]:
     """Return first and last time, and interactions by period.
 
     All are empty where no time can be read.
     """
-    if column is None or column not in table.types:
+    if column is None:
         return "", "", {}
     try:
         times = Times.of(table.collect([column])[column].drop_nulls(), "")
@@ -151,8 +147,8 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
     return first, last, dict(periods.tail(_PERIODS).iter_rows())
 
 
-def _columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> Iterator[ColumnProfile]:
-    uses = _uses(config, tables)
+def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> Iterator[ColumnProfile]:
+    uses = _find_uses(config, tables)
     for name, table in tables.named.items():
         for column in table.columns:
             say(f"{name}.{column}")
@@ -162,29 +158,29 @@ def _columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> I
             except RecallError:  # of a type that no field reads, or not what its format says
                 with suppress(pl.exceptions.PolarsError):
                     values = table.frame.select(column).collect()[column]
-            yield _column(name, values, uses.get((name, column), ""))
+            yield _profile_column(name, values, uses.get((name, column), ""))
 
 
-def _column(table: str, values: pl.Series, use: str) -> ColumnProfile:
+def _profile_column(table: str, values: pl.Series, use: str) -> ColumnProfile:
     parts = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
     counted = parts.drop_nulls()
-    plain = counted.dtype.is_nested() or counted.dtype == pl.Binary
-    counts = pl.DataFrame() if plain else counted.alias("value").value_counts(sort=True)
-    shown = () if plain else tuple(map(str, counts.head(_EXAMPLES)["value"]))
-    different = 0 if plain else len(counts)
+    if counted.dtype.is_nested() or counted.dtype == pl.Binary:
+        counted = pl.Series(dtype=pl.String)  # these values cannot be counted
+    counts = counted.alias("value").value_counts(sort=True)
+    shown = tuple(map(str, counts.head(_EXAMPLES)["value"]))
     inner = str(parts.dtype).partition("(")[0].lower()
     type_ = f"list of {inner}" if isinstance(values.dtype, pl.List) else inner
-    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), different, shown)
+    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), len(counts), shown)
 
 
-def _uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
+def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     """Return what a run does with each column it reads, by table and column."""
     data, schema = config.data, config.schema_
-    found = {("interactions", column): use for column, use in _roles(data)}
-    for table, column in (("interactions", data.user_id), ("users", data.user_id)):
-        found[table, column] = "id of the user"
-    for table, column in (("interactions", data.item_id), ("items", data.item_id)):
-        found[table, column] = "id of the item"
+    roles = {"time": data.time, "weight": data.weight, "label": data.label}
+    roles |= {use: rule.column for use, rule in (("outcome", data.outcome), ("event", data.events)) if rule is not None}
+    found = {("interactions", column): use for use, column in roles.items() if column is not None}
+    found |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
+    found |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
     try:
         columns = find_columns(schema, tables)
         attributes = find_attributes(data, columns, tables)
@@ -193,18 +189,9 @@ def _uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
         return found
     found |= {("items", name): "attribute for filters" for name in attributes}
     found |= {("users", name): "attribute, kept with each user" for name in of_users}
-    by_table = (("users", columns.users), ("interactions", columns.context), ("items", columns.items))
+    read = {"users": columns.users, "interactions": columns.context, "items": columns.items}
     for name, field in schema.column_fields.items():
-        side = ("items",) if field.side == "item" else ("users", "interactions")
-        read = chain.from_iterable((table for column in field.columns(name) if column in there) for table, there in by_table)
-        for table in dict.fromkeys(read):
-            if table in side:
+        for table in ("items",) if field.side == "item" else ("users", "interactions"):
+            if not set(read[table]).isdisjoint(field.columns(name)):
                 found |= {(table, column): f"field {name} ({field.kind})" for column in field.columns(name)}
     return found
-
-
-def _roles(data: DataConfig) -> Iterator[tuple[str, str]]:
-    named = {"time": data.time, "weight": data.weight, "label": data.label}
-    named["outcome"] = data.outcome.column if data.outcome is not None else None
-    named["event"] = data.events.column if data.events is not None else None
-    yield from ((column, use) for use, column in named.items() if column is not None)

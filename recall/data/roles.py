@@ -6,13 +6,13 @@ not prove it, such a column has the role "assumed".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from recall.data.clock import TimeLike, time_like
+from recall.data.clock import TimeCandidate, rank_time_column
 from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
@@ -42,40 +42,31 @@ from recall.data.column_names import (
     words,
 )
 from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
-from recall.data.times import Times
+from recall.data.times import UNITS, Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
-
-OutcomeForm = Literal["", "switch", "scale", "quantity"]
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
 _CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
-_HOUR, _DAY = 3_600, 86_400
+_DAY, _SAMPLE_TIMES = 86_400, 2_000  # seconds; times that are compared
 
 
-def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> OutcomeForm:
+def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
     """Return whether a column holds booleans or ratings that may be an outcome.
 
     Args:
         values: the column, [n].
-        numbers: the column as numbers, [n]; None if it has other values.
 
     Returns:
         "switch" for booleans, "scale" for ratings, or "" if the name or the values speak against an outcome.
     """
-    if values.dtype.is_nested() or known_before(values.name):
+    numbers = numbers_of(values)
+    if known_before(values.name):
         return ""
-    known = values.drop_nulls()
-    if values.dtype == pl.Boolean:
-        return "switch" if known.n_unique() == 2 else ""
     if numbers is None:
-        samples = known.unique().head(3)
-        return (
-            "switch"
-            if known.dtype == pl.String and frozenset(samples.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS
-            else ""
-        )
+        texts = values.drop_nulls().unique().head(3) if values.dtype == pl.String else pl.Series(dtype=pl.String)
+        return "switch" if frozenset(texts.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS else ""
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"
@@ -93,40 +84,22 @@ def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
         values: a column of few distinct values, [n].
         times: the time column, [n]; False is returned for times of an unknown unit.
     """
-    dated = times.is_not_null()
-    values, seconds = values.filter(dated), _seconds(times.filter(dated))
-    if seconds is None:
+    try:
+        found = Times.of(times.drop_nulls(), "")
+    except DataError:
         return False
-    moments = pl.from_epoch(pl.Series(seconds), time_unit="s")
-    codes = encode_distinct(values)
-    known = codes >= 0
-    hours = (seconds // _HOUR) % 24
-    days = moments.dt.weekday().to_numpy()
-    for groups in (hours, days, moments.dt.month().to_numpy(), days * 24 + hours):
-        gain = function_gain(encode_distinct(pl.Series(groups[known])), codes[known])
-        if gain.value >= _CALENDAR and gain.low > _CALENDAR / 2:
-            return True
+    numbers = found.values.cast(pl.Float64) / found.unit
+    codes = encode_distinct(values.filter(times.is_not_null()))
+    for factor in UNITS.values():
+        seconds = numbers / factor
+        if len(seconds) and seconds.is_between(3e8, 5e9).all():
+            moment = pl.from_epoch(seconds.filter(codes >= 0).cast(pl.Int64), time_unit="s").dt
+            hour, day = moment.hour(), moment.weekday()
+            groups = (hour, day, moment.month(), day.cast(pl.Int32) * 24 + hour)
+            return any(function_gain(encode_distinct(group), codes[codes >= 0]).exceeds(_CALENDAR) for group in groups)
     return False
 
 
-def _seconds(times: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Return the unix seconds of a time column, int64 [n]; None where it holds none."""
-    try:
-        found = Times.of(times, "")
-    except DataError:
-        return None
-    values = found.values.to_numpy().astype(np.float64) / found.unit
-    for factor in (1.0, 1e3, 1e6, 1e9):
-        if len(values) and values.min() / factor > 3e8 and values.max() / factor < 5e9:
-            return (values / factor).astype(np.int64)
-    return None
-
-
-Kind = Literal[
-    "split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "assumed", "context"
-]
-
-PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 # origins, not events
@@ -153,8 +126,9 @@ class Role:
     """Detected role of a column.
 
     Attributes:
-        kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session, "said" depends
-            on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its values only.
+        kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session,
+            "consequence" depends on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its
+            values only.
         reason: reason, which the draft shows as a comment.
         time: rank of a time column; else None.
         events: proposed weights of an event column; else None.
@@ -162,18 +136,32 @@ class Role:
         high: largest value of a rating or an amount.
         levels: distinct values of a rating, ascending; empty for booleans.
         flag: whether the column is a boolean outcome, such as clicked.
-        lacking: whether some rows have no value.
+        has_missing: whether some rows have no value.
     """
 
-    kind: Kind
+    kind: Literal[
+        "split",
+        "time",
+        "label",
+        "event",
+        "rating",
+        "amount",
+        "consequence",
+        "item",
+        "user",
+        "visit",
+        "moment",
+        "assumed",
+        "context",
+    ]
     reason: str
-    time: TimeLike | None = None
+    time: TimeCandidate | None = None
     events: EventRule | None = None
     low: float = 0.0
     high: float = 0.0
-    levels: tuple[float, ...] = field(default=())
+    levels: tuple[float, ...] = ()
     flag: bool = False
-    lacking: bool = False
+    has_missing: bool = False
 
 
 def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_values: Mapping[str, pl.Series]) -> dict[str, Role]:
@@ -217,19 +205,21 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     return roles
 
 
-def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeLike]) -> str:
+def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
     """Return the column of the best rank; of equal ones the earliest, such as the booking before the journey."""
     best = max(times, key=lambda name: times[name].rank)
-    equal = [name for name, time in times.items() if time.rank[:2] == times[best].rank[:2]]
-    seconds = {name: _seconds(frame[name].drop_nulls()) for name in equal}
-    medians = {name: float(np.median(values)) for name, values in seconds.items() if values is not None}
-    timed = {name for name, values in seconds.items() if values is not None and (values % _DAY).any()}
-    first = min((name for name in medians if best not in timed or name in timed), key=lambda name: medians[name], default=best)
-    return first if best in medians and medians[best] - medians[first] > _DAY else best
+    seconds: dict[str, pl.Series] = {}
+    for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
+        found = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
+        seconds |= {name: found.values.cast(pl.Float64) / found.unit} if found.unit > 1 else {}
+    timed = {name for name, values in seconds.items() if (values % _DAY).any(ignore_nulls=True)}
+    equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
+    first = min(equal, key=lambda name: equal[name], default=best)
+    return first if best in equal and equal[best] - equal[first] > _DAY else best
 
 
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role "said" for a column that tells the event, or that only some events fill, else None.
+    """Return the role of a column that tells the event, or that only some events fill, else None.
 
     Examples are the number of a state, and the currency of purchases.
     """
@@ -237,12 +227,12 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
         return None
     for other in (one for one, role in found.items() if role.kind == "event" and one in frame.columns):
         different, events = frame[name].n_unique(), frame[other].n_unique()
-        if 1 < events <= different <= 2 * events and frame.select(name, other).n_unique() == different:
-            return Role("said", f"its values tell {other}")
+        if 1 < events <= different <= 2 * events < len(frame) / 10 and frame.select(name, other).n_unique() == different:
+            return Role("consequence", f"its values tell {other}")
         shares = frame.group_by(other).agg(pl.col(name).is_not_null().mean().alias("filled"))
         filled = shares.filter(pl.col("filled") > 0)
         if len(filled) < len(shares) and filled["filled"].min() == 1:
-            return Role("said", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
+            return Role("consequence", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
     return None
 
 
@@ -255,7 +245,7 @@ def _state_role(values: pl.Series) -> Role | None:
     if len(texts) > _MAX_EVENTS[True]:
         return None
     said = not PLACE & named or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
-    return Role("said", "the state of the row by its name, perhaps a later one") if said else None
+    return Role("consequence", "the state of the row by its name, perhaps a later one") if said else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -263,10 +253,8 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
 
     Text with leading zeros such as 007 is not a number, although it can be parsed.
     """
-    if values.dtype.is_numeric():
+    if values.dtype.is_numeric() or values.dtype == pl.Boolean:
         return values.cast(pl.Float64).fill_nan(None)
-    if values.dtype == pl.Boolean:
-        return values.cast(pl.Float64)
     if values.dtype != pl.String:
         return None
     parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
@@ -279,9 +267,9 @@ def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series
     if values.dtype.is_nested():
         return _describing_role(values, users, items)
     distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
-    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
+    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= {"train", "valid", "test"}:
         return Role("split", "names the part of every row")
-    time = time_like(values, numbers_of(values), users, items)
+    time = rank_time_column(values, numbers_of(values), users, items)
     if time is not None:
         return Role("time", time.reason, time=time)
     return _detect_role_without_time(values, users, items, whole)
@@ -290,15 +278,13 @@ def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series
 def _detect_role_without_time(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     numbers = numbers_of(values)
     outcome = _outcome_by_name(values, numbers, whole)
-    lacking = (values if numbers is None else numbers).null_count() > 0
-    outcome = _with_missing(outcome, values) if outcome is not None and lacking else outcome
-    strong = outcome is not None and outcome.kind not in ("amount", "said")
-    if outcome is not None and strong:
+    has_missing = (values if numbers is None else numbers).null_count() > 0
+    outcome = _with_missing(outcome, values) if outcome is not None and has_missing else outcome
+    if outcome is not None and outcome.kind not in ("amount", "consequence"):
         return outcome
     role = _describing_role(values if numbers is None else numbers, users, items)
-    if role.kind in ("item", "user") and values.name.lower() != "weight":
-        return role
-    return outcome or role
+    describes = role.kind in ("item", "user") and values.name.lower() != "weight"
+    return role if outcome is None or describes else outcome
 
 
 def _with_missing(role: Role, values: pl.Series) -> Role:
@@ -310,7 +296,7 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
         rule = EventRule({text: 1.0 for text in texts if text not in no}, (), no, (), "left out" if no else "not taken")
     elif rule is not None:
         rule = replace(rule, missing="left out" if role.flag and not outcome_word(values.name, NEGATIVE) else "taken")
-    return replace(role, kind="event" if rule is not None else role.kind, events=rule, lacking=True)
+    return replace(role, kind="event" if rule is not None else role.kind, events=rule, has_missing=True)
 
 
 def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bool) -> Role | None:
@@ -318,25 +304,25 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
     Values, name and calendar can each speak against it.
     """
-    numbers = None if values.dtype.is_nested() else numbers_of(values)
-    form = looks_like_outcome(values, numbers)
+    numbers = numbers_of(values)
+    form: str = looks_like_outcome(values)
     if not form and numbers is not None and _is_unknown_quantity(values.name, numbers):
         form = "quantity"
     if not form or (times is not None and follows_calendar(values, times)):
         return None
-    lacking = values.null_count() > 0
+    has_missing = values.null_count() > 0
     if form == "switch" and not has_flag and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in TRUE_MARKS}
-        rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
-        return Role("event", "the name says what the user did", events=rule, flag=True, lacking=lacking)
+        rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if has_missing else "")
+        return Role("event", "the name says what the user did", events=rule, flag=True, has_missing=has_missing)
     if form == "switch" or numbers is None:
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
-        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", lacking=lacking)
-    levels = tuple(numbers.drop_nulls().unique().sort().to_list())
+        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", has_missing=has_missing)
+    levels = tuple(numbers.drop_nulls().unique().sort())
     why = "as a scale has them" if form == "scale" else "and no name says that a request knows them"
-    reason = f"{_short(levels[0])} to {_short(levels[-1])}, {len(levels):,} different, {why}"
-    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, lacking=lacking)
+    reason = f"{levels[0]:g} to {levels[-1]:g}, {len(levels):,} different, {why}"
+    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, has_missing=has_missing)
 
 
 def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
@@ -362,24 +348,20 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
     numbered = values.dtype.is_numeric() or (values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"\d").all()))
-    if numbered and different > _MIN_VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
-        return Role("said", "its values nearly tell the item, such as the number of a copy")
+    if numbered and different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
+        return Role("consequence", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 
 def _names_visits(values: pl.Series, users: Codes) -> bool:
     """Return whether nearly every value belongs to one user, who has several values."""
-    if isinstance(values.dtype, pl.List | pl.Array) or not (values.dtype == pl.String or _are_integers(values)):
+    known = values.drop_nulls()
+    if values.dtype != pl.String and not (values.dtype.is_numeric() and (known == known.round()).all()):
         return False
     pairs = pl.DataFrame({"value": values, "user": users}).drop_nulls().unique()
     different = pairs["value"].n_unique()
     of_one = pairs.group_by("value").len()["len"].eq(1).sum() if len(pairs) else 0
     return different > _MIN_VISITS and of_one >= _MIN_OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
-
-
-def _are_integers(values: pl.Series) -> bool:
-    known = values.drop_nulls()
-    return values.dtype.is_numeric() and bool((known == known.round()).all())
 
 
 def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
@@ -389,13 +371,9 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         return None
     distinct = known.unique() if whole is None else whole.drop_nulls()
     if numbers is None or values.dtype == pl.Boolean:
-        role = _outcome_of_words(values, distinct)
-        if role is not None or numbers is None:
-            return role
+        return _outcome_of_words(values, distinct)
     different = numbers_of(distinct)
-    if values.dtype == pl.Boolean:
-        return None
-    levels = tuple(sorted((numbers if different is None else different).drop_nulls().unique().to_list()))
+    levels = tuple((numbers if different is None else different).drop_nulls().unique().sort())
     if not levels:  # only NaN
         return None
     low, high = levels[0], levels[-1]
@@ -411,20 +389,20 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         return Role("amount", "one value only", low=low, high=high) if outcome_word(name, LABEL) else None
     graded = outcome_word(name, GRADE) and low >= 0 and high <= _MAX_GRADE
     if outcome_word(name, RATING) or graded:
-        reason = f"{_short(low)} to {_short(high)}, {len(levels)} different: how much the user liked the item"
+        reason = f"{low:g} to {high:g}, {len(levels)} different: how much the user liked the item"
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, CONSEQUENCE):
-        return Role("said", f"{_short(low)} to {_short(high)}: what followed, by the name")
+        return Role("consequence", f"{low:g} to {high:g}: what followed, by the name")
     if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
-        return Role("amount", f"{_short(low)} to {_short(high)}: how much, or for how long", low=low, high=high, levels=levels)
+        return Role("amount", f"{low:g} to {high:g}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
 
 def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     name, texts = values.name, canonical_series(distinct).unique().sort()
-    lower = {text.strip().lower() for text in texts}
+    lower, named = {text.strip().lower() for text in texts}, set(words(name))
     if len(lower) == 1 and lower <= TRUE_MARKS and values.null_count() and outcome_word(name, LABEL):
         return Role("label", f"{texts[0]} or nothing, and the name says what the user did", flag=True)
     if lower in BOOLEAN_WORDS and outcome_word(name, NEGATIVE):
@@ -439,23 +417,21 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
     if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
         return None
-    state = bool(STATE & set(words(name)))
-    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
-    recognised = [] if _SOURCE_WORDS & set(words(name)) else known_events(texts)
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
+    recognised = [] if _SOURCE_WORDS & named else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
-    rule = event_rule(texts, state=state) if few else EventRule({}, (), (), ())
-    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL) or (state and rule.left_out)):
+    rule = event_rule(texts, state=bool(STATE & named)) if few else EventRule({}, (), (), ())
+    if few and (
+        len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL) or (STATE & named and rule.left_out)
+    ):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
     aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
     graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
     if (outcome_word(name, TEXT | RATING | EVENT | LABEL) or graded) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
-        return Role("said", reason)
+        return Role("consequence", reason)
     if outcome_word(name, DELETED):
-        return Role("said", "by its name it marks deleted rows, which count as others unless they are removed from the file")
+        reason = "by its name it marks deleted rows, which count as others unless they are removed from the file"
+        return Role("consequence", reason)
     return None
-
-
-def _short(number: float) -> str:
-    return f"{number:g}"

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Bool, Float32, Float64, Integers
 from recall.config import DataConfig
+from recall.data.entities import id_missing
+from recall.data.findings import Finding
 from recall.data.split import TRAIN, Parts
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time
@@ -37,8 +38,8 @@ class Selection:
 
 def select(
     data: DataConfig,
-    user: npt.NDArray[np.integer],
-    item: npt.NDArray[np.integer],
+    user: Integers,
+    item: Integers,
     times: Times | None,
     taken: Bool | None,
     weights: Float64,
@@ -83,29 +84,30 @@ def select(
         if bound is not None:
             if times is None or data.time is None:
                 raise ConfigError(f"data.{name} needs the time of each interaction", where="data", hint="Name it in data.time")
-            edge, values = _in_unit_of(bound, times, name, where(data.time)), times.values.to_numpy()
+            is_later = times.values.to_numpy() >= _in_unit_of(bound, times, name, where(data.time))
             shown = bound if isinstance(bound, str) else f"{bound:.15g}"
-            leave_out(values >= edge if name == "since" else values < edge, f"data.{name} = {shown}")
+            leave_out(is_later if name == "since" else ~is_later, f"data.{name} = {shown}")
     if data.repeats == "merge":
-        chosen = np.flatnonzero(rows & positives)
-        at = None if times is None else times.values.gather(chosen)
-        last, sums = _merge_pairs(user[chosen], item[chosen], at, weights[chosen])
-        weights = weights.copy()
-        weights[chosen[last]] = sums
-        kept = ~positives
-        kept[chosen[last]] = True
+        pairs = pl.DataFrame({"user": user, "item": item, "weight": weights}).with_row_index("row").filter(rows & positives)
+        if times is not None:
+            pairs = pairs.with_columns(time=times.values.gather(pairs["row"])).sort("time", maintain_order=True)
+        merged = pairs.group_by("user", "item", maintain_order=True).agg(pl.col("row").last(), pl.col("weight").sum())
+        weights, kept = weights.copy(), ~positives
+        weights[merged["row"]] = merged["weight"]
+        kept[merged["row"]] = True
         leave_out(kept, 'data.repeats = "merge"')
     if data.min_user > 1 or data.min_item > 1:
         chosen = np.flatnonzero(rows & positives)
-        core = k_core(user[chosen], item[chosen], data.min_user, data.min_item)
-        kept = np.isin(user, user[chosen[core]]) & np.isin(item, item[chosen[core]])
+        core = chosen[k_core(user[chosen], item[chosen], data.min_user, data.min_item)]
         bounds = {"min_user": data.min_user, "min_item": data.min_item}
-        leave_out(kept, " and ".join(f"data.{name} = {least}" for name, least in bounds.items() if least > 1))
-    changed = notes or data.repeats == "merge"
-    return Selection(rows, weights, tuple(notes)) if changed else None
+        leave_out(
+            np.isin(user, user[core]) & np.isin(item, item[core]),
+            " and ".join(f"data.{name} = {least}" for name, least in bounds.items() if least > 1),
+        )
+    return Selection(rows, weights, tuple(notes)) if notes or data.repeats == "merge" else None
 
 
-def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_user: int, min_item: int) -> Bool:
+def k_core(user: Integers, item: Integers, min_user: int, min_item: int) -> Bool:
     """Return the rows of the k-core: every user and item has enough partners.
 
     Users with fewer than `min_user` distinct items, and items with fewer than `min_item` distinct users, are removed
@@ -121,28 +123,13 @@ def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_use
         bool [n].
     """
     pairs = pl.DataFrame({"user": user, "item": item})
+    enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
     left = pairs.unique()
-    while True:
-        enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
-        fewer = left.filter(enough)
-        if len(fewer) == len(left):
-            break
+    while len(fewer := left.filter(enough)) < len(left):
         left = fewer
-    kept = pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"].to_numpy()
     rows = np.zeros(len(user), dtype=np.bool_)
-    rows[kept] = True
+    rows[pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"]] = True
     return rows
-
-
-def _merge_pairs(
-    user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], times: pl.Series | None, weights: Float64
-) -> tuple[npt.NDArray[np.int64], Float64]:
-    """Return the position of the last row of each pair, and the sum of its weights."""
-    rows = pl.DataFrame({"user": user, "item": item, "weight": weights}).with_row_index("row")
-    if times is not None:
-        rows = rows.with_columns(time=times).sort("time", maintain_order=True)
-    merged = rows.group_by("user", "item", maintain_order=True).agg(pl.col("row").last(), pl.col("weight").sum())
-    return merged["row"].cast(pl.Int64).to_numpy(), merged["weight"].to_numpy()
 
 
 def _in_unit_of(bound: float | str, times: Times, name: str, where: str) -> float:
@@ -184,12 +171,12 @@ def decay_shares(user: Integers, parts: Parts, half_life: float) -> Float32:
     shares = np.ones(len(user), dtype=np.float32)
     training = np.flatnonzero(parts == TRAIN)
     of_user = user[training]
-    last = np.searchsorted(of_user, of_user, side="right") - 1
-    ages = last - np.arange(len(training))
+    ages = np.searchsorted(of_user, of_user, side="right") - 1 - np.arange(len(training))  # later ones of the user
     shares[training] = np.maximum(np.exp2(-ages / half_life), FLOOR)
     return shares
 
 
+_MAX_SHARE = 0.5  # share of the rows that have no ids above which it is a warning. Chosen, not tuned.
 _COUNTED = " (rows are counted without those that data.missing_ids and data.missing_times leave out)"
 
 
@@ -204,7 +191,7 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
         DataError: An id column is missing, or no row has all of its ids and its time.
     """
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
-    kept, notes = dict(tables.named), {}
+    kept, findings = dict(tables.named), []
     for name, table in tables.named.items():
         messages, share = [], 0.0
         refuse_nested_ids(table, ids[name])
@@ -213,16 +200,16 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
         if needed:
             kept[name], missing, rows = _drop_missing(table, needed)
             messages += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
-            share = missing / rows if rows else 0.0
+            share = missing / max(rows, 1)
         if data.repeated_ids != "error" and name != "interactions":
             repeated = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
             once = kept[name].frame.unique(ids[name], keep=data.repeated_ids, maintain_order=True)
             kept[name] = replace(kept[name], frame=once)
-            counts = f"the {data.repeated_ids} of each counts"
-            messages += [f"of {repeated:,} rows that share their {ids[name][0]} {counts}"] if repeated else []
+            if repeated:
+                messages.append(f"of {repeated:,} rows that share their {ids[name][0]} the {data.repeated_ids} of each counts")
         if messages:
-            notes[name] = ("; ".join(messages), share)
-    return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
+            findings.append(Finding("warning" if share > _MAX_SHARE else "note", "; ".join(messages), table=name))
+    return Tables(kept["interactions"], kept.get("users"), kept.get("items"), tuple(findings))
 
 
 def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
@@ -237,18 +224,11 @@ def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
     """
     for name in ids:
         if name in table.types and table.types[name].is_nested():
-            hint = "Give one id in each row; data.formats has explode for lists of items"
-            raise DataError(f"ids are of type {table.types[name]}", where=table.where(name), hint=hint)
-
-
-def id_missing(ids: Sequence[str]) -> pl.Expr:
-    """Return whether any of several ids of a row is null, empty or blank.
-
-    Args:
-        ids: names of the columns.
-    """
-    columns = [pl.col(name) for name in ids]
-    return pl.any_horizontal(*(one.is_null() | (one.cast(pl.String).str.strip_chars() == "") for one in columns))
+            raise DataError(
+                f"ids are of type {table.types[name]}",
+                where=table.where(name),
+                hint="Give one id in each row; data.formats has explode for lists of items",
+            )
 
 
 def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:
@@ -258,6 +238,9 @@ def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:
     if not count:
         return table, 0, len(missing)
     if count == len(missing):
-        hint = "Look at data.user_id, data.item_id and data.time, which name these columns"
-        raise DataError(f"no row has a value in {' and '.join(ids)}", where=str(table.path), hint=hint)
+        raise DataError(
+            f"no row has a value in {' and '.join(ids)}",
+            where=str(table.path),
+            hint="Look at data.user_id, data.item_id and data.time, which name these columns",
+        )
     return replace(table, frame=table.frame.filter(~id_missing(ids)), note=_COUNTED), count, len(missing)

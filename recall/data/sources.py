@@ -44,17 +44,16 @@ def find_columns(schema: Schema, tables: Tables) -> FieldColumns:
         columns = field.columns(name)
         if columns[0] == (schema.user_id if field.side == "user" else schema.item_id):
             continue  # every table has the id
-        table = _table(name, field, columns[0], schema, tables)
-        for column in columns[1:]:
-            _require(name, column, table, tables)
+        table = _find_table(name, field, columns[0], schema, tables)
+        for column in columns:
+            _require_column(name, column, table, tables)
         found[table] |= dict.fromkeys(columns)
     for column in found["interactions"]:
         if column in RESERVED:
             raise ConfigError(
                 f"a context column cannot be called {column!r}", where="fields", hint="Rename it in the interactions"
             )
-    for column in found["users"]:
-        if column in found["interactions"]:
+        if column in found["users"]:
             raise ConfigError(
                 f"column {column!r} is read from the users table by one field and from the interactions by another",
                 where="fields",
@@ -84,15 +83,17 @@ def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables, sid
     if not named:
         return ()
     if table is None:
-        hint = f"Set data.{side}s to its file"
-        raise ConfigError(f"attributes are read from the {side}s table, which is not set", where=where, hint=hint)
+        raise ConfigError(
+            f"attributes are read from the {side}s table, which is not set", where=where, hint=f"Set data.{side}s to its file"
+        )
     for name in named:
         dtype = table.types.get(name)
         if dtype is None:
-            raise DataError(f"the {side}s table has no column {name!r}", where=where, hint=_near(name, [table]))
+            raise DataError(f"the {side}s table has no column {name!r}", where=where, hint=_suggest(name, [table]))
         if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.List | pl.Array):
-            hint = f"Store one list for each {side}"
-            raise DataError(f"{side}s cannot have lists of lists", where=table.where(name), hint=hint)
+            raise DataError(
+                f"{side}s cannot have lists of lists", where=table.where(name), hint=f"Store one list for each {side}"
+            )
         if side == "user" and name in columns.context:
             raise ConfigError(
                 f"a field reads the column {name!r} of the interactions",
@@ -103,7 +104,7 @@ def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables, sid
     return tuple(name for name in dict.fromkeys(named) if name not in read)
 
 
-def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:
+def _find_table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:
     where = f"fields.{name}"
     if field.side == "user" and column == schema.item_id:
         raise ConfigError(
@@ -113,7 +114,6 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             hint="Give the field side = 'item'",
         )
     if field.source is not None:
-        _require(name, column, field.source, tables)
         return field.source
     allowed = ("items",) if field.side == "item" else ("interactions", "users")
     having = [table for table in allowed if table in tables.named and column in tables.named[table].columns]
@@ -125,26 +125,24 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             where=where,
             hint=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
         )
-    elsewhere = [table for table, file in tables.named.items() if column in file.columns]
-    if elsewhere:
-        other = "user" if field.side == "item" else "item"
-        raise DataError(
-            f"column {column!r} is in the {elsewhere[0]} table, which no {field.side} field reads",
-            where=where,
-            why="what comes with an interaction belongs to the user side, what describes an item to the item side",
-            hint=f"Give the field side = '{other}', or move the column",
-        )
-    unset = [table for table in allowed if table not in tables.named]
+    for table, file in tables.named.items():
+        if column in file.columns:
+            raise DataError(
+                f"column {column!r} is in the {table} table, which no {field.side} field reads",
+                where=where,
+                why="what comes with an interaction belongs to the user side, what describes an item to the item side",
+                hint=f"Give the field side = '{'user' if field.side == 'item' else 'item'}', or move the column",
+            )
     raise DataError(
         f"no table has a column {column!r}",
         where=where,
         why="; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed),
-        hint=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
-        + "".join(f" Or set data.{table} to the table that has it" for table in unset),
+        hint=_suggest(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
+        + "".join(f" Or set data.{table} to the table that has it" for table in allowed if table not in tables.named),
     )
 
 
-def _require(name: str, column: str, table: str, tables: Tables) -> None:
+def _require_column(name: str, column: str, table: str, tables: Tables) -> None:
     if table not in tables.named:
         raise ConfigError(
             f"the field reads the {table} table, which is not set",
@@ -156,9 +154,9 @@ def _require(name: str, column: str, table: str, tables: Tables) -> None:
             f"the {table} table has no column {column!r}",
             where=f"fields.{name}",
             why=f"its file is {tables.named[table].path}",
-            hint=_near(column, [tables.named[table]]),
+            hint=_suggest(column, [tables.named[table]]),
         )
 
 
-def _near(column: str, tables: Iterable[Table]) -> str:
+def _suggest(column: str, tables: Iterable[Table]) -> str:
     return did_you_mean(column, {known for table in tables for known in table.columns})

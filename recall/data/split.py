@@ -1,9 +1,8 @@
 """Split the interactions into training, validation and test."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Bool, Float64, Int8, Int32, Int64, Integers, UInt64
@@ -23,21 +22,6 @@ VALID = 1
 TEST = 2
 
 Parts = Int8
-
-
-@dataclass(frozen=True, slots=True)
-class NegativeRows:
-    """Negatives (shown and not taken) with their positions among the interactions.
-
-    Attributes:
-        user: int32 [m], user of each negative.
-        before: int64 [m], number of interactions, sorted by user and time, before each negative.
-        times: number [m], times of the negatives; None without a time column.
-    """
-
-    user: Int32
-    before: Int64
-    times: pl.Series | None
 
 
 def order_by_user_and_time(user: Int32, times: Times | None) -> Int64:
@@ -72,8 +56,7 @@ def separate_negatives(order: Int64 | None, taken: Bool | None, n: int) -> tuple
         the number of interactions before each negative.
     """
     if taken is None:
-        nothing = np.empty(0, dtype=np.int64)
-        return order, nothing, nothing
+        return order, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     order = np.arange(n) if order is None else order
     sorted_taken = taken[order]
     return order[sorted_taken], order[~sorted_taken], np.cumsum(sorted_taken, dtype=np.int64)[~sorted_taken]
@@ -137,7 +120,7 @@ def random_parts(users: UInt64, items: UInt64, rule: RandomSplit, seed: int) -> 
     Returns:
         int8 [n], TRAIN, VALID or TEST.
     """
-    drawn = mixed(mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
+    drawn = splitmix64(splitmix64(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
     return _parts_of_draws(drawn, rule)
 
 
@@ -146,7 +129,7 @@ def id_hashes(ids: pl.Series) -> UInt64:
     return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
 
 
-def mixed(values: UInt64) -> UInt64:
+def splitmix64(values: UInt64) -> UInt64:
     """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 
     Each bit of the input flips each bit of the output with probability one half.
@@ -174,13 +157,12 @@ def mark_given(parts: Parts, user: Integers, share: float) -> Parts:
     return np.where((parts > TRAIN) & early, np.int8(GIVEN), parts)
 
 
-def sorted_parts(starts: Int64, times: pl.Series | None, unit: int, rule: Split) -> Parts:
+def sorted_parts(starts: Int64, times: Times | None, rule: Split) -> Parts:
     """Return the part of each interaction by its position or its time.
 
     Args:
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
-        times: number [n] in that order; required by a split by time.
-        unit: one unit of the configuration in the unit of `times`, see `Times.unit`.
+        times: of the n interactions in that order; required by a split by last interactions or by time.
         rule: a split by last interactions or by time; see `column_parts` and `hashed_parts` for others.
 
     Raises:
@@ -192,41 +174,33 @@ def sorted_parts(starts: Int64, times: pl.Series | None, unit: int, rule: Split)
             where="data.split",
             hint="Name the time column in data.time",
         )
+    if isinstance(rule, TimeSplit) and times is not None:
+        return time_parts(times, times, rule)
     parts = np.full(starts[-1], TRAIN, dtype=np.int8)
-    match rule:
-        case LastSplit():
-            for from_end in range(1, rule.valid + rule.test + 1):  # 1 for a user's last
-                places = (starts[1:] - from_end)[np.diff(starts) >= from_end]
-                parts[places] = TEST if from_end <= rule.test else VALID
-        case TimeSplit() if times is not None:
-            parts = _time_parts(times.to_numpy(), times.to_numpy(), unit, rule)
+    if isinstance(rule, LastSplit):
+        for from_end in range(1, rule.valid + rule.test + 1):  # 1 for a user's last
+            places = (starts[1:] - from_end)[np.diff(starts) >= from_end]
+            parts[places] = TEST if from_end <= rule.test else VALID
     return parts
 
 
-def negative_parts(
-    negatives: NegativeRows, starts: Int64, parts: Parts, times: pl.Series | None, unit: int, rule: Split
-) -> Parts:
-    """Return the part of each negative row, by its position or its time.
+def parts_of_next(user: Int32, before: Int64, starts: Int64, parts: Parts) -> Parts:
+    """Return the part of each negative: that of its user's next interaction.
 
-    With a split by time the bounds are those of the interactions. Otherwise a row is in the part of its user's next
-    interaction, or of the last where none follows; rows of a user without interactions train.
+    If none follows, it is the part of the user's last interaction; negatives of a user without interactions train.
 
     Args:
-        negatives: the negatives.
+        user: int32 [m], user of each negative.
+        before: int64 [m], number of interactions, sorted by user and time, before each negative.
         starts: argument of `sorted_parts`.
         parts: result of `sorted_parts`, int8 [n].
-        times: number [n], times of the interactions; required by a split by time.
-        unit: argument of `sorted_parts`.
-        rule: argument of `sorted_parts`.
     """
-    if isinstance(rule, TimeSplit) and times is not None and negatives.times is not None:
-        return _time_parts(negatives.times.to_numpy(), times.to_numpy(), unit, rule)
-    first, end = starts[negatives.user], starts[negatives.user + 1]
-    near = np.clip(np.minimum(negatives.before, end - 1), 0, None)
+    first, end = starts[user], starts[user + 1]
+    near = np.clip(np.minimum(before, end - 1), 0, None)
     return np.where(first < end, parts[near], np.int8(TRAIN))
 
 
-def carve(parts: Parts, share: float, seed: int, carvable: Bool | None = None) -> Parts:
+def carve(parts: Parts, share: float, seed: int, carvable: Bool | Literal[True] = True) -> Parts:
     """Move a random share of the training interactions to validation.
 
     Nothing changes if the split has a validation part already.
@@ -235,16 +209,16 @@ def carve(parts: Parts, share: float, seed: int, carvable: Bool | None = None) -
         parts: int8 [n].
         share: share of the training interactions.
         seed: seed of the draw.
-        carvable: bool [n], interactions that may be drawn; default all.
+        carvable: bool [n], interactions that may be drawn; True for all.
     """
     if share == 0 or (parts == VALID).any():
         return parts
-    train = _training_rows(parts, carvable)
+    train = np.flatnonzero((parts == TRAIN) & carvable)
     drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
     return _move_to_validation(parts, drawn)
 
 
-def carve_last(parts: Parts, count: int, user: Integers, carvable: Bool | None = None) -> Parts:
+def carve_last(parts: Parts, count: int, user: Integers, carvable: Bool | Literal[True] = True) -> Parts:
     """Move the last training interactions of each user to validation, but never all.
 
     Nothing changes if the split has a validation part already.
@@ -253,20 +227,16 @@ def carve_last(parts: Parts, count: int, user: Integers, carvable: Bool | None =
         parts: int8 [n].
         count: maximum number of interactions of each user.
         user: integer [n], ascending; the interactions of a user are sorted by time.
-        carvable: bool [n], interactions that may be moved; default all.
+        carvable: bool [n], interactions that may be moved; True for all.
     """
     if count == 0 or (parts == VALID).any():
         return parts
-    train = _training_rows(parts, carvable)
+    train = np.flatnonzero((parts == TRAIN) & carvable)
     of_user = user[train]
     first = np.searchsorted(of_user, of_user, side="left")
     end = np.searchsorted(of_user, of_user, side="right")
     place = np.arange(len(train))
     return _move_to_validation(parts, train[(end - place <= count) & (place > first)])
-
-
-def _training_rows(parts: Parts, carvable: Bool | None) -> Int64:
-    return np.flatnonzero(parts == TRAIN if carvable is None else (parts == TRAIN) & carvable)
 
 
 def _move_to_validation(parts: Parts, chosen: Int64) -> Parts:
@@ -275,24 +245,35 @@ def _move_to_validation(parts: Parts, chosen: Int64) -> Parts:
     return carved
 
 
-def _time_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.number], unit: int, rule: TimeSplit) -> Parts:
-    """Return the parts of `times` [m], by bounds or quantiles of `interactions` [n]."""
-    test = _threshold(interactions, rule.test, unit)
-    valid = test if rule.valid is None else _threshold(interactions, rule.valid, unit)
+def time_parts(times: Times, interactions: Times, rule: TimeSplit) -> Parts:
+    """Return the part of each row by its time.
+
+    Args:
+        times: of m interactions or negatives.
+        interactions: times of all interactions, of whose number the shares of the rule are.
+        rule: the bounds of the parts.
+
+    Raises:
+        ConfigError: Validation would start after the test.
+    """
+    test = _threshold(interactions, rule.test)
+    valid = test if rule.valid is None else _threshold(interactions, rule.valid)
     if valid > test:
         raise ConfigError(
             f"validation would start at {rule.valid}, after the test at {rule.test}",
             where="data.split.valid",
             hint="Give an earlier time or a smaller share",
         )
-    parts = np.full(len(times), TRAIN, dtype=np.int8)
-    parts[times >= valid] = VALID
-    parts[times >= test] = TEST
+    values = times.values.to_numpy()
+    parts = np.full(len(values), TRAIN, dtype=np.int8)
+    parts[values >= valid] = VALID
+    parts[values >= test] = TEST
     return parts
 
 
-def _threshold(times: npt.NDArray[np.number], bound: float, unit: int) -> float:
+def _threshold(times: Times, bound: float) -> float:
+    """Return a bound in the unit of the times: a quantile of them, or a time."""
     if not 0 < bound < 1:
-        return bound * unit
-    position = int(bound * len(times))
-    return float(np.partition(times, position)[position])
+        return bound * times.unit
+    position = int(bound * len(times.values))
+    return float(np.partition(times.values.to_numpy(), position)[position])

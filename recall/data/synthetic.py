@@ -26,11 +26,11 @@ from recall.data.synthetic_catalogue import (
     DEVICES,
     FACTORS,
     HOURS,
-    blank,
-    items_of,
-    normal,
-    standard,
-    users_of,
+    make_items,
+    make_users,
+    remove_values,
+    standard_normal,
+    standardized,
 )
 from recall.errors import ConfigError
 
@@ -142,25 +142,24 @@ class Synthetic:
 def generate(config: SyntheticConfig) -> Synthetic:
     """Generate the shop; deterministic for a configuration."""
     random = np.random.default_rng(config.seed)
-    category_styles = normal(random, len(CATEGORIES))
-    items, style = items_of(config.items, random, category_styles)
-    users, taste = users_of(config.users, random, category_styles)
-    truth = _truth(random, style, taste, items["year"].to_numpy())
-    events = _events(config, random)
+    category_styles = standard_normal(random, len(CATEGORIES))
+    items, style = make_items(config.items, random, category_styles)
+    users, taste = make_users(config.users, random, category_styles)
+    truth = _draw_truth(random, style, taste, items["year"].to_numpy())
+    events = _draw_events(config, random)
     with ThreadPoolExecutor(1) as pool:
-        sorting = pool.submit(_by_time, users["user_id"], events)
-        chosen = _choices(config, random, truth, events)
+        sorting = pool.submit(_sort_by_time, users["user_id"], events)
+        chosen = _draw_choices(config, random, truth, events)
         order, interactions = sorting.result()
     chosen = chosen[order]
     interactions.insert_column(1, items["item_id"].gather(np.maximum(chosen, 0)).alias("item_id"))
-    if (chosen < 0).any():
-        interactions = interactions.filter(chosen >= 0)
-    users = blank(random, users, {"age": 0.04, "gender": 0.03})
-    items = blank(random, items, {"brand": 0.02, "price": 0.03})
+    interactions = interactions.filter(chosen >= 0)
+    users = remove_values(random, users, {"age": 0.04, "gender": 0.03})
+    items = remove_values(random, items, {"brand": 0.02, "price": 0.03})
     return Synthetic(interactions, users, items, truth)
 
 
-def _by_time(user_ids: pl.Series, events: "_Events") -> tuple[Int64, pl.DataFrame]:
+def _sort_by_time(user_ids: pl.Series, events: "_Events") -> tuple[Int64, pl.DataFrame]:
     """Sort events by time: return the order, int64 [n], and columns without items."""
     order = np.sort(((events.time - _START) << _POSITION) + np.arange(len(events.user))) & ((1 << _POSITION) - 1)
     columns = {
@@ -172,20 +171,20 @@ def _by_time(user_ids: pl.Series, events: "_Events") -> tuple[Int64, pl.DataFram
     return order, pl.DataFrame(columns)
 
 
-def _truth(random: np.random.Generator, style: Float32, taste: Float32, year: Int64) -> Truth:
+def _draw_truth(random: np.random.Generator, style: Float32, taste: Float32, year: Int64) -> Truth:
     rank = random.permutation(len(style)) + 1
-    popularity = standard(-np.log(rank + 10.0) + 0.15 * standard(year))
+    popularity = standardized(-np.log(rank + 10.0) + 0.15 * standardized(year))
     spread = style.T @ style / np.float32(len(style))
-    turn = 0.8 * np.eye(FACTORS, dtype=np.float32) + 0.5 * normal(
+    rotation = 0.8 * np.eye(FACTORS, dtype=np.float32) + 0.5 * standard_normal(
         random, FACTORS
     )  # the next item resembles the previous one, rotated
-    successor = _scaled(style @ turn, spread, _SEQUENCE)
+    successor = _scaled(style @ rotation, spread, _SEQUENCE)
     return Truth(
         popularity=(_POPULARITY * popularity).astype(np.float32),
         style=style.astype(np.float32),
         taste=_scaled(taste, spread, _TASTE),
-        device=_scaled(normal(random, len(DEVICES)), spread, _CONTEXT),
-        daypart=_scaled(normal(random, len(DAYPARTS)), spread, _CONTEXT),
+        device=_scaled(standard_normal(random, len(DEVICES)), spread, _CONTEXT),
+        daypart=_scaled(standard_normal(random, len(DAYPARTS)), spread, _CONTEXT),
         successor=np.vstack([successor, np.zeros((1, FACTORS), dtype=np.float32)]),
     )
 
@@ -204,7 +203,7 @@ class _Events:
     daypart: Int64
 
 
-def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
+def _draw_events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
     most = min(config.items // 2, 50 * -(-config.interactions // config.users))
     activity = random.lognormal(0.0, 0.8, config.users)
     counts = np.minimum(np.floor(activity / activity.sum() * config.interactions).astype(np.int64), most)
@@ -225,15 +224,15 @@ def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
     return _Events(start, user, time, device, daypart)
 
 
-def _choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth, events: _Events) -> Int64:
+def _draw_choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth, events: _Events) -> Int64:
     """Draw the item row of each event, int64 [n]; -1 where a user finds nothing new."""
     if config.considered < config.items:
-        return _choices_among_some(config, truth, events)
+        return _draw_choices_from_offers(config, truth, events)
     counts = np.diff(events.start)
     by_activity = np.argsort(
         -counts, kind="stable"
     )  # a block holds users of similar activity, the most active first, so that those still choosing are a prefix
-    luck = random.random(len(events.user), dtype=np.float32)
+    uniform = random.random(len(events.user), dtype=np.float32)
     chosen = np.full(len(events.user), -1, dtype=np.int64)
     block = max(1, _CELLS // config.items)
     for first in range(0, config.users, block):
@@ -244,14 +243,14 @@ def _choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth,
             active = int(np.searchsorted(-counts[users], -step, side="left"))
             at = events.start[users[:active]] + step
             query = truth.device[events.device[at]] + truth.daypart[events.daypart[at]] + truth.successor[previous[:active]]
-            picked = _draw(np.add(base[:active], query @ truth.style.T, dtype=np.float32), luck[at])
+            picked = _draw_columns(np.add(base[:active], query @ truth.style.T, dtype=np.float32), uniform[at])
             base[np.arange(active), picked] = -np.inf
             chosen[at] = picked
             previous[:active] = picked
     return chosen
 
 
-def _choices_among_some(config: SyntheticConfig, truth: Truth, events: _Events) -> Int64:
+def _draw_choices_from_offers(config: SyntheticConfig, truth: Truth, events: _Events) -> Int64:
     from recall.data.synthetic_kernels import choose  # numba takes half a second to import
 
     kept, alias = alias_table(np.exp(truth.popularity, dtype=np.float64))
@@ -290,15 +289,15 @@ def alias_table(weights: npt.NDArray[np.float64]) -> tuple[Float32, npt.NDArray[
     return np.array(scaled, dtype=np.float32), np.array(alias, dtype=np.int32)
 
 
-def _draw(utility: Float32, luck: Float32) -> Int64:
+def _draw_columns(utility: Float32, uniform: Float32) -> Int64:
     """Draw a column of each row [n, c] with probability softmax(utility).
 
-    `luck` is uniform [n]. Overwrites `utility`.
+    `uniform` is uniform [n]. Overwrites `utility`.
     """
     utility -= utility.max(axis=1, keepdims=True)
     np.exp(utility, out=utility)
     np.cumsum(utility, axis=1, out=utility)
-    below = np.count_nonzero(utility < (luck * utility[:, -1])[:, None], axis=1)
+    below = np.count_nonzero(utility < (uniform * utility[:, -1])[:, None], axis=1)
     column: Int64 = np.minimum(below, utility.shape[1] - 1)
     return column
 

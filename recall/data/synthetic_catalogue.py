@@ -1,5 +1,7 @@
 """Items and users of a synthetic shop, and the styles and tastes behind them."""
 
+from itertools import chain, count, islice, product
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -33,19 +35,12 @@ _SYLLABLES = ("ba", "den", "ko", "lu", "mar", "nor", "pi", "ra", "sol", "tem", "
 
 
 def brand_names(n: int) -> pl.Series:
-    """Return n distinct pronounceable names, text [n]."""
-    base = len(_SYLLABLES)
-    names = []
-    for number in range(n):
-        name, rest = "", number + base  # from base on, so that every name has two syllables at least
-        while rest:
-            rest, syllable = divmod(rest, base)
-            name = _SYLLABLES[syllable] + name
-        names.append(name)
-    return pl.Series(names)
+    """Return n distinct pronounceable names of two or more syllables, text [n]."""
+    names = chain.from_iterable(product(_SYLLABLES[1:], *[_SYLLABLES] * more) for more in count(1))
+    return pl.Series(["".join(syllables) for syllables in islice(names, n)])
 
 
-def items_of(n: int, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
+def make_items(n: int, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
     """Return a table of n items, and their styles, float32 [n, FACTORS].
 
     Args:
@@ -56,24 +51,23 @@ def items_of(n: int, random: np.random.Generator, category_styles: Float32) -> t
     n_brands = max(8, n // 25)
     category = random.choice(len(CATEGORIES), n, p=_zipf(len(CATEGORIES), 0.7))
     home = random.integers(0, len(CATEGORIES), n_brands)  # a brand belongs to one category
-    by_home = [np.flatnonzero(home == number) for number in range(len(CATEGORIES))]
     brand = random.integers(0, n_brands, n)
-    for number, brands in enumerate(by_home):
-        own = np.flatnonzero((category == number) & (random.random(n) < 0.85))
+    for number in range(len(CATEGORIES)):
+        own, brands = np.flatnonzero((category == number) & (random.random(n) < 0.85)), np.flatnonzero(home == number)
         if len(brands):
             brand[own] = random.choice(brands, len(own))
     tags = _bags(random, category, len(TAGS), mean=3.0, spread=6.0)
     year = 2025 - np.minimum(random.geometric(0.18, n) - 1, 25)
     tier = random.normal(0, 0.4, n_brands)
     log_price = random.normal(2.5, 0.7, len(CATEGORIES))[category] + tier[brand] + random.normal(0, 0.4, n)
-    price_style, year_style = normal(random, 2)
+    price_style, year_style = standard_normal(random, 2)
     style = (
         1.0 * category_styles[category]
-        + 0.6 * normal(random, n_brands)[brand]
-        + 0.6 * _sums(tags, normal(random, len(TAGS)), n)
-        + 0.4 * standard(log_price)[:, None] * price_style
-        + 0.3 * standard(year)[:, None] * year_style
-        + 0.4 * normal(random, n)
+        + 0.6 * standard_normal(random, n_brands)[brand]
+        + 0.6 * _sums(tags, standard_normal(random, len(TAGS)), n)
+        + 0.4 * standardized(log_price)[:, None] * price_style
+        + 0.3 * standardized(year)[:, None] * year_style
+        + 0.4 * standard_normal(random, n)
     )
     names, lists = brand_names(n_brands).gather(brand), _lists(tags, TAGS, n)
     table = pl.DataFrame(
@@ -99,7 +93,7 @@ def _titles(brands: pl.Series, nouns: pl.Series, tags: pl.Series) -> pl.Series:
     ).to_series()
 
 
-def users_of(n: int, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
+def make_users(n: int, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
     """Return a table of n users, and their tastes, float32 [n, FACTORS].
 
     Args:
@@ -111,13 +105,13 @@ def users_of(n: int, random: np.random.Generator, category_styles: Float32) -> t
     gender = random.choice(len(GENDERS), n, p=(0.48, 0.48, 0.04))
     country = random.choice(len(COUNTRIES), n, p=_zipf(len(COUNTRIES), 1.0))
     interests = _bags(random, country * len(GENDERS) + gender, len(CATEGORIES), mean=1.6, spread=2.0)
-    (age_style,) = normal(random, 1)
+    (age_style,) = standard_normal(random, 1)
     taste = (
-        0.5 * standard(age)[:, None] * age_style
-        + 0.4 * normal(random, len(GENDERS))[gender]
-        + 0.5 * normal(random, len(COUNTRIES))[country]
+        0.5 * standardized(age)[:, None] * age_style
+        + 0.4 * standard_normal(random, len(GENDERS))[gender]
+        + 0.5 * standard_normal(random, len(COUNTRIES))[country]
         + 0.8 * _sums(interests, category_styles, n)
-        + 0.6 * normal(random, n)
+        + 0.6 * standard_normal(random, n)
     )
     table = pl.DataFrame(
         {
@@ -131,7 +125,7 @@ def users_of(n: int, random: np.random.Generator, category_styles: Float32) -> t
     return table, taste
 
 
-def normal(random: np.random.Generator, rows: int) -> Float32:
+def standard_normal(random: np.random.Generator, rows: int) -> Float32:
     """Return standard normal numbers, float32 [rows, FACTORS].
 
     Args:
@@ -147,7 +141,7 @@ def _zipf(n: int, power: float) -> Float64:
     return shares
 
 
-def standard(values: npt.NDArray[np.generic]) -> Float32:
+def standardized(values: npt.NDArray[np.generic]) -> Float32:
     """Return numbers of mean 0 and variance 1, float32 [n]."""
     numbers: Float64 = values.astype(np.float64)
     scores: Float32 = ((numbers - numbers.mean()) / (numbers.std() or 1.0)).astype(np.float32)
@@ -189,7 +183,7 @@ def _ids(letter: str, numbers: Int64) -> pl.Series:
     return letter + pl.Series(numbers).cast(pl.String).str.zfill(width)
 
 
-def blank(random: np.random.Generator, table: pl.DataFrame, shares: dict[str, float]) -> pl.DataFrame:
+def remove_values(random: np.random.Generator, table: pl.DataFrame, shares: dict[str, float]) -> pl.DataFrame:
     """Return a table in which some values are missing.
 
     Args:
@@ -197,7 +191,5 @@ def blank(random: np.random.Generator, table: pl.DataFrame, shares: dict[str, fl
         table: any table.
         shares: of the values that are removed, by column.
     """
-    for column, share in shares.items():
-        known = pl.Series(random.random(len(table)) >= share)
-        table = table.with_columns(pl.when(known).then(pl.col(column)).otherwise(None).alias(column))
-    return table
+    known = {column: pl.Series(random.random(len(table)) >= share) for column, share in shares.items()}
+    return table.with_columns(pl.when(is_known).then(pl.col(column)).alias(column) for column, is_known in known.items())

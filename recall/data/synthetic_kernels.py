@@ -5,7 +5,7 @@ import numpy as np
 from numba import float32, int32, int64, uint64
 
 from recall._numba import compiled, read
-from recall.data.split import mixed
+from recall.data.split import splitmix64
 from recall.data.synthetic_catalogue import FACTORS
 
 _TRIES = 16  # times that a user looks again where the choice was made before
@@ -13,7 +13,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 2.0**-53
 
 
-_mixed = compiled(uint64)(mixed)
+_splitmix64 = compiled(uint64)(splitmix64)
 _ROWS, _TABLE = read(int64), read(float32, 2)
 
 
@@ -60,7 +60,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
     # memory answers in one go what loops of their own ask for: which items, their styles, and which of them is chosen
     offered, weights = np.empty(considered, dtype=np.int64), np.empty(considered, dtype=np.float32)
     for user in range(first, last):
-        state = _mixed(seed ^ (np.uint64(user) * _STEP))
+        state = _splitmix64(seed ^ (np.uint64(user) * _STEP))
         previous = items  # the last row of `successor`: none
         for at in range(start[user], start[user + 1]):
             for factor in range(FACTORS):
@@ -69,7 +69,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
             chosen[at] = -1
             for _ in range(_TRIES):
                 for place in range(considered):
-                    drawn = _mixed(state + np.uint64(2 * place + 1) * _STEP)
+                    drawn = _splitmix64(state + np.uint64(2 * place + 1) * _STEP)
                     item = np.int64(((drawn >> np.uint64(32)) * np.uint64(items)) >> np.uint64(32))
                     own = np.int64(drawn & np.uint64(0xFFFFFF)) < aliases[item, 0]
                     offered[place] = item if own else np.int64(aliases[item, 1])
@@ -82,7 +82,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
                 for place in range(considered):
                     weight = weights[place]
                     total += weight
-                    luck = (_mixed(state + np.uint64(2 * place + 2) * _STEP) >> np.uint64(11)) * _UNIT
+                    luck = (_splitmix64(state + np.uint64(2 * place + 2) * _STEP) >> np.uint64(11)) * _UNIT
                     best = offered[place] if luck * total < weight else best
                 state += np.uint64(2 * considered) * _STEP
                 new = True

@@ -14,6 +14,7 @@ from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
 from recall.data.files import files_of, scan_table, unreadable_file
+from recall.data.findings import Finding
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -59,7 +60,7 @@ class Table:
             DataError: A column is missing or of a type that no field can read, or the file is damaged.
         """
         try:
-            return exact(self.select(columns).collect())
+            return normalize(self.select(columns).collect())
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(self.path, error) from None
 
@@ -79,11 +80,15 @@ class Table:
                     where=str(self.path),
                     hint="Store it as text, numbers, truth values, dates, times, or lists of these",
                 )
-        return self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted)
+        return self.frame.select(pl.col(name).cast(_readable_type(self.types[name])) for name in wanted)
 
     def where(self, column: str) -> str:
         """Return the location of a column, for errors."""
         return f"{self.path}, column {self.original_names.get(column, column)!r}{self.note}"
+
+    def with_frame(self, frame: pl.LazyFrame) -> "Table":
+        """Return the table with other rows or columns."""
+        return replace(self, frame=frame, types=frame.collect_schema())
 
     def renamed(self, old: str | None, new: str) -> "Table":
         """Rename a column; nothing changes when `old` is None or equals `new`.
@@ -106,25 +111,7 @@ class Table:
                 why=f"the id is called {new!r} everywhere else",
                 hint=f"Rename or remove column {new!r}",
             )
-        frame = self.frame.rename({old: new})
-        return replace(self, frame=frame, types=frame.collect_schema(), original_names={**self.original_names, new: old})
-
-
-@dataclass(frozen=True, slots=True)
-class MovedColumn:
-    """A column of the interactions that was moved to the users or items.
-
-    Attributes:
-        table: users or items.
-        column: name of the column.
-        rows: number of interactions with a value.
-        disagreeing: number of interactions whose value differs from the one of their user or item.
-    """
-
-    table: str
-    column: str
-    rows: int
-    disagreeing: int
+        return replace(self.with_frame(self.frame.rename({old: new})), original_names={**self.original_names, new: old})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +122,14 @@ class Tables:
         interactions: the interactions.
         users: the users; None if the configuration names none.
         items: the items; None if the configuration names none.
-        moved: columns that were moved from the interactions to the users and items.
-        notes: by table, a message about rows that `data.missing_ids` and `data.repeated_ids` left out, and the share of rows
-            without ids.
+        findings: notes and warnings about rows that `data.missing_ids`, `data.missing_times` and `data.repeated_ids` left out,
+            and about columns that were moved to users and items although their rows disagree.
     """
 
     interactions: Table
     users: Table | None
     items: Table | None
-    moved: tuple[MovedColumn, ...] = ()
-    notes: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def named(self) -> dict[str, Table]:
@@ -164,11 +149,19 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
         DataError: As `read_table`, or the folder holds prepared data, which can only be opened whole.
     """
     if (root / UNFINISHED).exists():
-        hint = "Name the folder of the source files"
-        raise DataError("the data was not prepared to the end", where=str(root), why=f"there is {UNFINISHED}", hint=hint)
+        raise DataError(
+            "the data was not prepared to the end",
+            where=str(root),
+            why=f"there is {UNFINISHED}",
+            hint="Name the folder of the source files",
+        )
     if (root / MANIFEST).exists():
-        why = "rows are added to the source files, which are then prepared again"
-        raise DataError("this is prepared data", where=str(root), why=why, hint="Name the folder of the source files")
+        raise DataError(
+            "this is prepared data",
+            where=str(root),
+            why="rows are added to the source files, which are then prepared again",
+            hint="Name the folder of the source files",
+        )
     return Tables(
         read_table(root / config.interactions, config.nulls, config.text, config.formats.get("interactions")),
         read_users(config, root / config.users) if config.users is not None else None,
@@ -214,7 +207,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
     """
-    if not path.exists() and (not files_of(path) or files_of(path) == [path]):
+    if not path.exists() and files_of(path) in ([], [path]):
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
@@ -229,25 +222,20 @@ def _innermost(dtype: DataType) -> DataType:
     return _innermost(dtype.inner) if isinstance(dtype, pl.List | pl.Array) else dtype  # type: ignore[arg-type]
 
 
-def _plain(dtype: DataType) -> DataType:
+def _readable_type(dtype: DataType) -> DataType:
     if isinstance(dtype, pl.List | pl.Array):
-        return pl.List(_plain(dtype.inner))  # type: ignore[arg-type]
+        return pl.List(_readable_type(dtype.inner))  # type: ignore[arg-type]
     if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
         return pl.String()
     return pl.Float64() if isinstance(dtype, pl.Decimal) and dtype.scale else dtype
 
 
-def _settles(dtype: DataType) -> bool:
-    return dtype == pl.String or dtype.is_decimal()
-
-
-def exact(frame: pl.DataFrame) -> pl.DataFrame:
+def normalize(frame: pl.DataFrame) -> pl.DataFrame:
     """Drop empty texts; turn decimals without a fraction into integers."""
-    return frame.with_columns(_exact(column) for column in frame if _settles(column.dtype))
+    return frame.with_columns(_normalize(column) for column in frame if column.dtype == pl.String or column.dtype.is_decimal())
 
 
-def _exact(values: pl.Series) -> pl.Series:
-    """Drop empty texts; turn decimals without a fraction into integers."""
+def _normalize(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
         return values.set(values == "", None) if (values == "").any() else values
     for dtype in (pl.Int64, pl.UInt64):

@@ -1,5 +1,6 @@
 """Times of interactions as numbers that sort as the times do."""
 
+import re
 from calendar import isleap
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,9 +16,7 @@ UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds"
 """Units of unix time: how many make a second."""
 OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # few logs are older than the web
 NEWEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()  # seconds up to here are below any milliseconds from 1990 on
-_DATE = "%Y-%m-%d"
 _CLOCK = "%Y-%m-%dT%H:%M:%S%.f"
-_MICROSECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,11 @@ class Times:
         Raises:
             DataError: A time is missing, not finite, or cannot be read.
         """
-        parsed, naive = _parsed(values, where) if values.dtype == pl.String else (values, 0)
+        parsed, naive = _parse_text(values, where) if values.dtype == pl.String else (values, 0)
         unit = 1
         if parsed.dtype in (pl.Date, pl.Datetime):
             instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
-            parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes only how an instant is displayed
+            parsed, unit = instants.to_physical(), 1_000_000  # a time zone changes only how an instant is displayed
         elif parsed.dtype.is_float():
             parsed = parsed.cast(pl.Float64)
             raise_if_any(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "not times")
@@ -59,8 +58,11 @@ class Times:
             parsed = parsed.cast(pl.Int64, strict=False)
             raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
         else:
-            hint = "Give numbers, dates or datetimes"
-            raise DataError(f"a time column must hold numbers, dates or text, got {values.dtype}", where=where, hint=hint)
+            raise DataError(
+                f"a time column must hold numbers, dates or text, got {values.dtype}",
+                where=where,
+                hint="Give numbers, dates or datetimes",
+            )
         if parsed.null_count():
             raise DataError(
                 f"{parsed.null_count():,} of {len(values):,} rows have no time",
@@ -72,7 +74,7 @@ class Times:
         return Times(parsed, unit, naive)
 
 
-def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
+def _parse_text(values: pl.Series, where: str) -> tuple[pl.Series, int]:
     """Parse a column of text as numbers or moments; count texts without an offset.
 
     The count is 0 where no text has an offset.
@@ -81,7 +83,7 @@ def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
         parsed = values.str.strip_chars().cast(dtype, strict=False)
         if parsed.null_count() == values.null_count():
             return parsed, 0
-    found = _moments(values)
+    found = _parse_iso8601(values)
     parsed = found["moment"]
     unread = parsed.is_null() & values.is_not_null()
     number = unread & values.cast(pl.Float64, strict=False).is_not_null()
@@ -93,7 +95,7 @@ def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
     return parsed, len(values) - values.null_count() - aware if aware else 0
 
 
-def _moments(values: pl.Series) -> pl.DataFrame:
+def _parse_iso8601(values: pl.Series) -> pl.DataFrame:
     """Return the moment in UTC of each ISO 8601 text, and whether it has an offset.
 
     The usual forms are parsed column-wise. The rest goes through `datetime.fromisoformat`, once for each different text.
@@ -110,7 +112,7 @@ def _moments(values: pl.Series) -> pl.DataFrame:
         pl.coalesce(
             text.str.to_datetime(_CLOCK, strict=False, time_unit="us"),
             zoned,
-            text.str.to_date(_DATE, strict=False).cast(pl.Datetime("us")),
+            text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")),
         ).alias("moment"),
         aware=zoned.is_not_null(),
     )
@@ -119,28 +121,16 @@ def _moments(values: pl.Series) -> pl.DataFrame:
         return found
     texts = values.filter(left)
     distinct = Distinct.of(texts)
-    read = [_moment(one) for one in texts.gather(distinct.first).to_list()]
-    moments = pl.Series([None if one is None else one[0] for one in read], dtype=pl.Datetime("us"))
-    aware = pl.Series([one is not None and one[1] for one in read], dtype=pl.Boolean)
-    places = left.arg_true()
-    return pl.DataFrame(
-        [
-            found["moment"].scatter(places, moments.gather(distinct.codes)),
-            found["aware"].fill_null(value=False).scatter(places, aware.gather(distinct.codes)),
-        ]
-    )
+    read = [_parse_unusual_iso8601(text) or (None, False) for text in texts.gather(distinct.first)]
+    others = pl.DataFrame(read, schema={"moment": pl.Datetime("us"), "aware": pl.Boolean}, orient="row")[distinct.codes]
+    found = found.with_columns(pl.col("aware").fill_null(value=False))
+    return found.select(column.scatter(left.arg_true(), others[column.name]) for column in found)
 
 
-def _moment(text: str) -> tuple[datetime, bool] | None:
+def _parse_unusual_iso8601(text: str) -> tuple[datetime, bool] | None:
     """Return the moment in UTC, and whether the text has an offset, or None."""
-    plain = text.strip().upper()
-    for zone in (" UTC", " GMT", "UTC", "GMT"):
-        if plain.endswith(zone):
-            plain = plain.removesuffix(zone) + "Z"
-            break
-    head, _, offset = plain.rpartition(" ")
-    if head and offset[:1] in ("+", "-", "Z"):
-        plain = head + offset
+    plain = re.sub(" ?(?:UTC|GMT)$", "Z", text.strip().upper())
+    plain = re.sub("(?<=.) (?=[-+Z][^ ]*$)", "", plain)  # a blank before the offset
     day, mark, clock = plain.partition("T" if "T" in plain else " ")
     digits = day.replace("-", "")
     try:

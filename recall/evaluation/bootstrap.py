@@ -19,7 +19,7 @@ _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 
 
 class Figures(BaseModel):
-    """Base of what a report holds."""
+    """Base of the results in a report: frozen, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,19 +75,19 @@ class PerRequestMetrics:
         return PerRequestMetrics(self.user[rows], {name: values[rows] for name, values in self.values.items()})
 
 
-def estimate(judgements: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Estimate]:
+def estimate(by_request: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Estimate]:
     """Mean over requests of every metric, with its interval.
 
     Args:
-        judgements: at least one request.
+        by_request: at least one request.
         resamples: times that the users are drawn; 0 leaves the intervals out.
         seed: of the draws; equal seeds over equal users draw equally.
     """
-    values = _stacked(judgements)
-    drawn = _resampled_means(values, judgements.user, resamples, seed)
+    values = np.stack(list(by_request.values.values()), axis=1)
+    drawn = _resampled_means(values, by_request.user, resamples, seed)
     return {
-        name: _estimate(float(mean), drawn[:, column])
-        for column, (name, mean) in enumerate(zip(judgements.values, values.mean(axis=0), strict=True))
+        name: interval(float(mean), drawn[:, column])
+        for column, (name, mean) in enumerate(zip(by_request.values, values.mean(axis=0), strict=True))
     }
 
 
@@ -115,7 +115,7 @@ def compare(a: PerRequestMetrics, b: PerRequestMetrics, resamples: int, seed: in
     result = {}
     for column, name in enumerate(names):
         other = column + len(names)
-        difference = _estimate(float(means[column] - means[other]), drawn[:, column] - drawn[:, other])
+        difference = interval(float(means[column] - means[other]), drawn[:, column] - drawn[:, other])
         result[name] = Comparison(difference=difference, ratio=_ratio(means[[column, other]], drawn[:, [column, other]]))
     return result
 
@@ -124,22 +124,13 @@ def _ratio(means: Float64, drawn: Float64) -> Estimate | None:
     if means[1] == 0:
         return None
     bounded = bool((drawn[:, 1] != 0).all())  # a resample that divides by 0 leaves the upper end without bound
-    return _estimate(float(means[0] / means[1]), drawn[:, 0] / drawn[:, 1] if bounded else drawn[:0, 0])
-
-
-def _estimate(value: float, drawn: Float64) -> Estimate:
-    if not len(drawn):
-        return Estimate(value=value)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value=value, low=float(low), high=float(high))
-
-
-def _stacked(judgements: PerRequestMetrics) -> Float64:
-    return np.stack(list(judgements.values.values()), axis=1)
+    return interval(float(means[0] / means[1]), drawn[:, 0] / drawn[:, 1] if bounded else drawn[:0, 0])
 
 
 def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
     """Yield how often each user is drawn, float64 [lines, users], in batches.
+
+    Nothing is yielded for a single user, whose spread is not known.
 
     Args:
         users: number of users.
@@ -148,21 +139,40 @@ def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
     """
     random = np.random.default_rng(seed)
     step = max(1, _BLOCK // max(users, 1))
-    for first in range(0, resamples, step):
+    for first in range(0, resamples if users > 1 else 0, step):
         lines = min(step, resamples - first)
         drawn = random.integers(0, users, size=(lines, users)) + np.arange(lines)[:, None] * users
         times = np.bincount(drawn.reshape(-1), minlength=lines * users).reshape(lines, users)
         yield times.astype(np.float64)
 
 
+def resampled_sums(values: Float64 | Integers, resamples: int, seed: int) -> Float64:
+    """Return the sums over the drawn users of each resample.
+
+    Args:
+        values: numbers [users, m].
+        resamples: number of resamples.
+        seed: of the draws.
+
+    Returns:
+        float64 [resamples, m]; without rows for a single user.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.concatenate([numbers[:0], *(times @ numbers for times in redrawn(len(numbers), resamples, seed))])
+
+
 def interval(value: float, drawn: Float64) -> Estimate:
-    """Return a figure with the interval of its resamples.
+    """Return a figure with the interval of its resamples, if there are any.
 
     Args:
         value: the figure.
         drawn: float64 [resamples]; NaNs are ignored.
     """
-    return _estimate(value, drawn[np.isfinite(drawn)])
+    finite = drawn[np.isfinite(drawn)]
+    if not len(finite):
+        return Estimate(value=value)
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return Estimate(value=value, low=float(low), high=float(high))
 
 
 def _resampled_means(values: Float64, user: Integers, resamples: int, seed: int) -> Float64:
@@ -175,13 +185,10 @@ def _resampled_means(values: Float64, user: Integers, resamples: int, seed: int)
         seed: of the draws.
 
     Returns:
-        float64 [resamples, m]; without rows when there is a single user, whose spread nothing tells.
+        float64 [resamples, m]; without rows for a single user.
     """
     _, code, requests = np.unique(user, return_inverse=True, return_counts=True)
-    users = len(requests)
-    if users < 2 or not resamples:
-        return np.zeros((0, values.shape[1]))
-    sums = np.stack([np.bincount(code, weights=column, minlength=users) for column in values.T] + [requests], axis=1)
-    totals: Float64 = np.concatenate([times @ sums for times in redrawn(users, resamples, seed)])
+    sums = np.stack([np.bincount(code, weights=column) for column in values.T] + [requests], axis=1)
+    totals = resampled_sums(sums, resamples, seed)
     means: Float64 = totals[:, :-1] / totals[:, -1:]
     return means

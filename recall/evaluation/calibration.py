@@ -11,7 +11,7 @@ from recall.bundle.reader import Bundle
 from recall.config import DataConfig, EvaluationConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset
-from recall.evaluation.bootstrap import Estimate, Figures, PerRequestMetrics, estimate, interval, redrawn
+from recall.evaluation.bootstrap import Estimate, Figures, PerRequestMetrics, estimate, interval, redrawn, resampled_sums
 from recall.evaluation.metrics import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
 from recall.serving.scoring import logistic
 
@@ -182,7 +182,7 @@ class Calibration(Figures):
 
 
 class Discrimination(Figures):
-    """Held-out rows that were taken against rows that were not."""
+    """AUC and calibration on held-out rows with labels, drawn or recorded."""
 
     source: Literal["labels", "draws"]
     """Whether those that were not taken are rows of label 0, or one draw for each interaction."""
@@ -192,7 +192,7 @@ class Discrimination(Figures):
     taken: int
     users: int
     left_out: int
-    """Rows that could not be scored, for the bundle lacks the item, or for which there was nothing to draw."""
+    """Rows without a score: the bundle lacks the item, or no item could be drawn."""
     auc: Estimate
     """Over all rows of all users."""
     gauc: Estimate | None
@@ -228,7 +228,7 @@ def discriminate(bundle: Bundle, dataset: Dataset, split: int, config: Evaluatio
         return None
     _, user = np.unique(rows.user, return_inverse=True)
     users = int(user.max()) + 1
-    within = user_aucs(user, rows.score, rows.taken)
+    aucs, rows_of_users = user_aucs(user, rows.score, rows.taken)
     return Discrimination(
         source=rows.source,
         power=rows.power,
@@ -237,8 +237,8 @@ def discriminate(bundle: Bundle, dataset: Dataset, split: int, config: Evaluatio
         users=users,
         left_out=rows.left_out,
         auc=_auc(rows, user, users, config.intervals, seed),
-        gauc=_weighted_mean(within.auc, within.rows.astype(np.float64), config.intervals, seed),
-        gauc_users=len(within.user),
+        gauc=_weighted_mean(aucs, rows_of_users.astype(np.float64), config.intervals, seed),
+        gauc_users=len(aucs),
         calibration=_calibration(rows, user, users, config.intervals, seed) if probable else None,
         seconds=time.monotonic() - started,
     )
@@ -246,11 +246,7 @@ def discriminate(bundle: Bundle, dataset: Dataset, split: int, config: Evaluatio
 
 def _auc(rows: Labelled, user: Int64, users: int, resamples: int, seed: int) -> Estimate:
     _, level = np.unique(rows.score, return_inverse=True)
-    drawn = [
-        weighted_auc(level, rows.taken, line[user])
-        for times in redrawn(users, resamples if users > 1 else 0, seed)
-        for line in times
-    ]
+    drawn = [weighted_auc(level, rows.taken, line[user]) for times in redrawn(users, resamples, seed) for line in times]
     return interval(weighted_auc(level, rows.taken, np.ones(len(level))), np.array(drawn))
 
 
@@ -258,8 +254,7 @@ def _weighted_mean(values: Float64, weights: Float64, resamples: int, seed: int)
     if not len(values):
         return None
     sums = np.stack([values * weights, weights], axis=1)
-    blocks = [times @ sums for times in redrawn(len(values), resamples if len(values) > 1 else 0, seed)]
-    totals = np.concatenate([np.zeros((0, 2)), *blocks])
+    totals = resampled_sums(sums, resamples, seed)
     return interval(float(sums[:, 0].sum() / sums[:, 1].sum()), totals[:, 0] / totals[:, 1])
 
 
@@ -271,9 +266,7 @@ def _calibration(rows: Labelled, user: Int64, users: int, resamples: int, seed: 
         + [np.bincount(place, minlength=users * BINS).reshape(users, BINS)],
         axis=1,
     )
-    flat = sums.reshape(users, 3 * BINS)
-    blocks = [(times @ flat).reshape(-1, 3, BINS) for times in redrawn(users, resamples if users > 1 else 0, seed)]
-    totals = np.concatenate([np.zeros((0, 3, BINS)), *blocks])
+    totals = resampled_sums(sums.reshape(users, 3 * BINS), resamples, seed).reshape(-1, 3, BINS)
     predicted, happened, count = sums.sum(axis=0)
     rate = taken.mean()
     return Calibration(

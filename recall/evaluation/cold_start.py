@@ -69,12 +69,12 @@ class ColdStart(Figures):
 
 
 def evaluate_cold_start(
-    trial: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
+    replay: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
 ) -> ColdStart:
     """Evaluate the model again with masked ids.
 
     Args:
-        trial: replay of the held-out requests.
+        replay: replay of the held-out requests.
         bundle: bundle of the replayed model.
         popularity: metrics of the popularity baseline on the same requests, in the same order.
         config: configuration with the lengths of lists and the number of resamples.
@@ -82,7 +82,7 @@ def evaluate_cold_start(
     """
     started = time.monotonic()
     at, encoder = sorted(set(config.at)), bundle.encoder
-    whole = trial.judge(trial.lists(at[-1]), at)
+    whole = replay.metrics_of(replay.lists(at[-1]), at)
 
     def masked(blocks: tuple[FeatureBlock, ...], judged: PerRequestMetrics) -> Masked:
         return Masked(
@@ -92,20 +92,20 @@ def evaluate_cold_start(
         )
 
     def evaluate_masked(blocks: tuple[FeatureBlock, ...], value: int) -> Masked:
-        vectors = bundle.tables.user_vectors(replace_blocks(trial.users, blocks, value))
-        return masked(blocks, trial.judge(trial.lists(at[-1], user_vectors=vectors), at))
+        vectors = bundle.tables.user_vectors(replace_blocks(replay.users, blocks, value))
+        return masked(blocks, replay.metrics_of(replay.lists(at[-1], user_vectors=vectors), at))
 
     item_ids, user_ids = encoder.id_blocks("item"), encoder.id_blocks("user")
     other_blocks = tuple(block for block in encoder.user_blocks if block.field in encoder.columns)
-    new_items = trial.lists(at[-1], replaced=_scores_without_ids(trial, bundle, item_ids)) if item_ids else None
+    new_items = replay.lists(at[-1], replaced=_scores_without_ids(replay, bundle, item_ids)) if item_ids else None
     return ColdStart(
-        requests=len(trial),
-        users=len(np.unique(trial.user)),
+        requests=len(replay),
+        users=len(np.unique(replay.user)),
         whole=estimate(whole, config.intervals, seed),
         popularity=estimate(
             PerRequestMetrics(popularity.user, {name: popularity.values[name] for name in whole.values}), config.intervals, seed
         ),
-        new_items=None if new_items is None else masked(item_ids, trial.judge(new_items, at)),
+        new_items=None if new_items is None else masked(item_ids, replay.metrics_of(new_items, at)),
         new_users=evaluate_masked(user_ids, UNKNOWN) if user_ids else None,
         history_only=evaluate_masked(other_blocks, MISSING) if encoder.histories and other_blocks else None,
         seconds=time.monotonic() - started,
@@ -126,15 +126,15 @@ def replace_blocks(rows: SparseRows, blocks: Sequence[FeatureBlock], value: int)
     )
 
 
-def _scores_without_ids(trial: OfflineReplay, bundle: Bundle, blocks: tuple[FeatureBlock, ...]) -> Replaced:
+def _scores_without_ids(replay: OfflineReplay, bundle: Bundle, blocks: tuple[FeatureBlock, ...]) -> Replaced:
     """Return the scores of relevant items with masked ids."""
-    relevant, size = trial.relevant, len(trial.item_vectors)
+    relevant, size = replay.relevant, len(replay.item_vectors)
     there = relevant.items < size
     pairs = ItemLists.from_pairs(relevant.owners[there], relevant.items[there], len(relevant))
     items, place = np.unique(pairs.items, return_inverse=True)
     rows = bundle.encoder.encode_items(bundle.items()[items])
     vectors: Float32 = bundle.tables.item_vectors(replace_blocks(rows, blocks, UNKNOWN))
-    return Replaced(pairs, pair_scores(trial.user_vectors, vectors, ItemLists(pairs.indptr, place.astype(np.int32))))
+    return Replaced(pairs, pair_scores(replay.user_vectors, vectors, ItemLists(pairs.indptr, place.astype(np.int32))))
 
 
 # Held-out requests sent as by an unknown user, compared with the most popular items under the same masks.
@@ -196,7 +196,7 @@ class UnknownUsers:
         popular = _judged(Popularity.fit(counts), held.user, held.relevant, held.masked, at)
         return UnknownUsers(unknown_user(encoder), held.relevant, held.masked, popular, tuple(at))
 
-    def judge(self, user_vector: Float32, item_vectors: Float32) -> PerRequestMetrics:
+    def metrics_of(self, user_vector: Float32, item_vectors: Float32) -> PerRequestMetrics:
         """Return the metrics of the ranking that an unknown user gets, for each request.
 
         Args:
@@ -214,18 +214,18 @@ class UnknownUsers:
         return _judged(Popularity.ranked(scores), self.popularity.user, self.relevant, self.masked, self.at)
 
     def figures(self, user_vector: Float32, item_vectors: Float32) -> dict[str, float]:
-        """Summarise `judge`, to monitor a model during training.
+        """Summarise `metrics_of`, to monitor a model during training.
 
         Args:
-            user_vector: as for `judge`.
-            item_vectors: as for `judge`.
+            user_vector: as for `metrics_of`.
+            item_vectors: as for `metrics_of`.
 
         Returns:
             For each metric, such as `ndcg@10`: `unknown_ndcg@10`, its mean over requests, and `unknown_margin_ndcg@10`,
             the upper end of the 95 % interval of its difference to popularity. A negative margin means that unknown users are
             served significantly worse than by popularity.
         """
-        judged = self.judge(user_vector, item_vectors)
+        judged = self.metrics_of(user_vector, item_vectors)
         result = {}
         for name, values in judged.values.items():
             result[f"unknown_{name}"] = float(values.mean())

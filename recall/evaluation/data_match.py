@@ -223,13 +223,8 @@ class BundleOverlap:
     items: float
     pairs: float | None
 
-    @property
-    def other_data(self) -> bool:
-        """Whether the bundles come from different data sets."""
-        return bool(self.columns) or self.items < _MIN_IDS or (self.pairs is not None and self.pairs < _MIN_PAIRS)
-
-    def reasons(self) -> Iterator[str]:
-        """Yield descriptions of the differences."""
+    def differences(self) -> Iterator[str]:
+        """Describe why the bundles come from different data sets, if they do."""
         for mine, served in self.columns:
             yield f"its ids are in a column {mine!r}, and those of the served version in {served!r}"
         if self.items < _MIN_IDS:
@@ -269,12 +264,12 @@ def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
     Raises:
         BundleError: The bundle comes from a different data set.
     """
-    overlap = compare_data(bundle, served)
-    if overlap.other_data:
+    differences = list(compare_data(bundle, served).differences())
+    if differences:
         raise BundleError(
             f"the version comes from another data set than {served.manifest.version}, which is served",
             where=str(bundle.folder),
-            why="; ".join(overlap.reasons()),
+            why="; ".join(differences),
             hint="Give a version of the data that this root serves, or another root; "
             "add --other-data if this root is to serve the other data from now on",
         )

@@ -5,7 +5,6 @@ The whole catalogue is ranked; nothing is sampled.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,8 +22,8 @@ from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerReques
 from recall.evaluation.calibration import Discrimination, discriminate
 from recall.evaluation.cold_start import ColdStart, evaluate_cold_start
 from recall.evaluation.data_match import refuse_foreign
-from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
-from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, turn
+from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, evaluate_new_items, evaluate_new_users, refuse_known_ids
+from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, popularity_curve
 from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
 from recall.index.tuning.recall import recalls_found
 from recall.serving.recommender import Recommender
@@ -43,19 +42,6 @@ class ListFigures(Figures):
     """Inequality of exposure over the catalogue, by `gini@k`; 0 is equal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The lists of one recommender.
-
-    Attributes:
-        rows: int64 [q, n], rows of the joint catalogue, -1 past the end of a short list.
-        strangers: requests whose user the bundle does not hold.
-    """
-
-    rows: Int64
-    strangers: int
-
-
 def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable:
     """Return the items of the data set by row, then those that only the bundles have.
 
@@ -68,14 +54,16 @@ def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable
     return TextTable.of(pl.concat([ids, *others]).unique(maintain_order=True))
 
 
-def pieces(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
+def batches(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
     """Yield the requests in batches of one search, with the position of the first."""
     for first in range(0, len(held), _AT_ONCE):
         yield first, held.between(first, min(first + _AT_ONCE, len(held)))
 
 
-def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int) -> Answers:
-    """Ask for lists of n items.
+def recommended_rows(
+    recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int
+) -> tuple[Int64, int]:
+    """Ask a recommender for lists of n items.
 
     Args:
         recommender: of the bundle.
@@ -84,20 +72,24 @@ def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, cata
         catalogue: from `joint_catalogue`.
         n: length of the lists.
 
+    Returns:
+        Rows of the joint catalogue, int64 [q, n], -1 past the end of a short list; and the number of requests whose user the
+        bundle does not hold.
+
     Raises:
         DataError: The data lack a column or the history that the model reads.
     """
     rows = np.full((len(held), n), -1, dtype=np.int64)
     strangers = 0
-    for first, piece in pieces(held):
-        answered = recommender.recommend_batch(requests(dataset, piece, recommender.bundle.encoder, n))
+    for first, batch in batches(held):
+        answered = recommender.recommend_batch(requests(dataset, batch, recommender.bundle.encoder, n))
         for row, answer in enumerate(answered, start=first):
             rows[row, : len(answer.items)] = catalogue.rows([item.item_id for item in answer.items])
             strangers += answer.user == "unknown"
-    return Answers(rows, strangers)
+    return rows, strangers
 
 
-def judge(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
+def request_metrics(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
     """Every metric of every request.
 
     Args:
@@ -111,32 +103,11 @@ def judge(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> 
     return PerRequestMetrics(held.user, values | {f"novelty@{k}": metrics.novelty(rows, information, k) for k in at})
 
 
-def list_figures(
-    judgements: PerRequestMetrics, rows: Int64, n_items: int, at: Sequence[int], resamples: int, seed: int
-) -> ListFigures:
-    """Summarise metrics as means with intervals, and the lists as a whole.
-
-    Args:
-        judgements: one value for each request and metric.
-        rows: int64 [q, places].
-        n_items: size of the catalogue.
-        at: lengths of the lists.
-        resamples: number of bootstrap resamples.
-        seed: of the draws.
-    """
-    exposed = {k: metrics.exposure(rows, n_items, k) for k in at}
-    return ListFigures(
-        metrics=estimate(judgements, resamples, seed),
-        coverage={f"coverage@{k}": metrics.coverage(shown) for k, shown in exposed.items()},
-        gini={f"gini@{k}": metrics.gini(shown) for k, shown in exposed.items()},
-    )
-
-
 _COMPARED = 2_000  # requests whose lists are compared with an exact search
 _PARTS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
 
-class Judged(Figures):
+class BundleResult(Figures):
     """The lists of one bundle."""
 
     bundle: str
@@ -152,20 +123,20 @@ class Judged(Figures):
     model: ListFigures
 
 
-class Rival(Judged):
-    """Another bundle, asked the same."""
+class Rival(BundleResult):
+    """Another bundle, evaluated on the same requests."""
 
     comparison: dict[str, Comparison]
     """The report's bundle against this one, over the same users and requests."""
 
 
-class EvaluationReport(Judged):
+class EvaluationReport(BundleResult):
     """All results of one evaluation."""
 
     part: Literal["train", "valid", "test"]
     mask: Literal["none", "context", "user"]
     request: Literal["row", "context"]
-    """How it was asked: with a history field each row is a request, whatever the configuration says."""
+    """What a request is: with a history field each row is one, whatever the configuration says."""
     requests: int
     users: int
     items: int
@@ -173,23 +144,23 @@ class EvaluationReport(Judged):
     found: Estimate
     """Share of the exact top lists that the index returned, on at most 2,000 of the requests."""
     popularity: ListFigures
-    """The most frequent training items under the same masks, for everyone the same."""
+    """The popularity baseline: the most frequent training items, under the same masks."""
     comparison: dict[str, Comparison]
     """Model against popularity, over the same users."""
     dial: Dial | None
-    """The curve over the popularity dial; None when `evaluation.dial` is empty."""
+    """Recall and coverage by `popularity` of the requests; None when `evaluation.dial` is empty."""
     cold: ColdStart | None
-    """A simulation of what is left when ids are unknown; None where the split holds users or items out, and so measures it."""
+    """Simulated cold start; None where the split holds users or items out, which measures it."""
     held_out_users: HeldOutUsers | None = None
-    """What users get of whom nothing trained, with `data.split` by "users"."""
+    """Results of users without training interactions, with `data.split` by "users"."""
     held_out_items: HeldOutItems | None = None
-    """How items are found of which nothing trained, with `data.split` by "items"."""
+    """Results of items without training interactions, with `data.split` by "items"."""
     discrimination: Discrimination | None = None
-    """The model as a judge of given pairs, where it was trained by log loss or the data have labels."""
+    """AUC and calibration, where the model was trained by log loss or the data have labels."""
     ablation: Ablation | None = None
-    """What each field is worth, where that was asked for."""
+    """The model without each of its fields, if requested."""
     rivals: tuple[Rival, ...] = ()
-    """Other bundles, where any were given."""
+    """Other bundles, evaluated on the same requests."""
     seconds: float
 
     def frame(self) -> pl.DataFrame:
@@ -224,20 +195,20 @@ def evaluate(
     ablated: bool = False,
     against: Sequence[Recommender] = (),
 ) -> EvaluationReport:
-    """Ask the recommender what the held-out interactions ask, and judge its answers.
+    """Evaluate a recommender on held-out interactions.
 
-    What is masked is known before: the training part, and the validation part too when the test part is judged.
+    Known interactions are masked: those of the training part, and of the validation part when the test part is evaluated.
 
     Args:
         recommender: the published model.
         dataset: the interactions, split.
-        config: `evaluation` says how to ask and what to judge.
-        split: the part to judge.
-        ablated: also leave out every field in turn.
-        against: other published models, to be asked the same.
+        config: `evaluation` has the protocol and the metrics.
+        split: the part to evaluate on.
+        ablated: also evaluate the model without each of its fields.
+        against: other published models, which are evaluated on the same requests.
 
     Raises:
-        DataError: the part is empty, a bundle was trained on other data, or the data lack a context column or the history
+        DataError: The part is empty, a bundle was trained on other data, or the data lack a context column or the history
             that a model reads.
     """
     started = time.monotonic()
@@ -250,28 +221,33 @@ def evaluate(
     for one in (recommender, *against):
         refuse_foreign(dataset, one.bundle, len(one.users), one.users.get)
     for one in (recommender, *against) if dataset.hold_out else ():
-        refuse_learnt(dataset, one.bundle, split)
+        refuse_known_ids(dataset, one.bundle, split)
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
     catalogue = joint_catalogue(dataset, [one.bundle.item_ids for one in (recommender, *against)])
     counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
     resamples, seed = config.evaluation.intervals, config.seed
 
     def figures(rows: Int64) -> tuple[PerRequestMetrics, ListFigures]:
-        by_request = judge(held, rows, counts, at)
-        return by_request, list_figures(by_request, rows, len(catalogue), at, resamples, seed)
+        by_request = request_metrics(held, rows, counts, at)
+        exposed = {k: metrics.exposure(rows, len(catalogue), k) for k in at}
+        return by_request, ListFigures(
+            metrics=estimate(by_request, resamples, seed),
+            coverage={f"coverage@{k}": metrics.coverage(shown) for k, shown in exposed.items()},
+            gini={f"gini@{k}": metrics.gini(shown) for k, shown in exposed.items()},
+        )
 
-    answered = answers(recommender, dataset, held, catalogue, at[-1])
-    by_model, model = figures(answered.rows)
+    rows, strangers = recommended_rows(recommender, dataset, held, catalogue, at[-1])
+    by_model, model = figures(rows)
     by_popularity, popularity = figures(Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1]))
     rivals = []
     for other in against:
-        others = answers(other, dataset, held, catalogue, at[-1])
-        by_rival, rival_model = figures(others.rows)
+        rival_rows, rival_strangers = recommended_rows(other, dataset, held, catalogue, at[-1])
+        by_rival, rival_model = figures(rival_rows)
         rivals.append(
             Rival(
                 bundle=other.bundle.manifest.version,
                 unreachable=_unreachable(other, dataset, held),
-                strangers=others.strangers,
+                strangers=rival_strangers,
                 context_columns=other.bundle.encoder.context_columns,
                 exact=other.index.exact,
                 model=rival_model,
@@ -279,11 +255,8 @@ def evaluate(
             )
         )
     drawn = held.drawn(config.evaluation.sample, seed)
-    trial, bundle, popular = (
-        OfflineReplay.of(recommender, dataset, held.take(drawn)),
-        recommender.bundle,
-        by_popularity.take(drawn),
-    )
+    replay, popular = OfflineReplay.of(recommender, dataset, held.take(drawn)), by_popularity.take(drawn)
+    bundle = recommender.bundle
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
         part=_PARTS[split],
@@ -294,21 +267,23 @@ def evaluate(
         items=len(recommender.bundle.item_ids),
         relevant=len(held.relevant.items),
         unreachable=_unreachable(recommender, dataset, held),
-        strangers=answered.strangers,
+        strangers=strangers,
         context_columns=recommender.bundle.encoder.context_columns,
         exact=recommender.index.exact,
         found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),
         model=model,
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),
-        dial=turn(trial, config.evaluation, seed),
-        cold=None if dataset.hold_out else evaluate_cold_start(trial, bundle, popular, config.evaluation, seed),
-        held_out_users=judge_users(trial, bundle, popular, config.evaluation, seed) if dataset.hold_out == "users" else None,
-        held_out_items=judge_items(trial, bundle, dataset, split, popular, config.evaluation, seed)
+        dial=popularity_curve(replay, config.evaluation, seed),
+        cold=None if dataset.hold_out else evaluate_cold_start(replay, bundle, popular, config.evaluation, seed),
+        held_out_users=evaluate_new_users(replay, bundle, popular, config.evaluation, seed)
+        if dataset.hold_out == "users"
+        else None,
+        held_out_items=evaluate_new_items(replay, bundle, dataset, split, popular, config.evaluation, seed)
         if dataset.hold_out == "items"
         else None,
         discrimination=discriminate(recommender.bundle, dataset, split, config.evaluation, seed),
-        ablation=ablate(trial, recommender.bundle, config.evaluation, seed) if ablated else None,
+        ablation=ablate(replay, recommender.bundle, config.evaluation, seed) if ablated else None,
         rivals=tuple(rivals),
         seconds=time.monotonic() - started,
     )
@@ -324,7 +299,7 @@ def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: in
     """Estimate the recall of the index against exact lists, unmasked."""
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [
-        recalls_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, piece, encoder, n)), n)
-        for _, piece in pieces(held)
+        recalls_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, batch, encoder, n)), n)
+        for _, batch in batches(held)
     ]
     return estimate(PerRequestMetrics(held.user, {"found": np.concatenate(shares)}), resamples, seed)["found"]

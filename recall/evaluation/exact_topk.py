@@ -68,13 +68,12 @@ class ItemLists:
         """
         span = int(max(self.items.max(initial=0), rows.max(initial=0))) + 1
         asked = np.arange(len(rows))[:, None] * span + rows
-        held: Bool = _among(asked, self._pairs(span)) & (rows >= 0)
-        return held
+        return np.isin(asked, self._pairs(span)) & (rows >= 0)
 
     def shared(self, others: "ItemLists") -> Bool:
         """Whether each item of list r is in list r of `others` too; bool [nnz]."""
         span = max(int(self.items.max(initial=0)), int(others.items.max(initial=0))) + 1
-        return _among(self._pairs(span), others._pairs(span))  # noqa: SLF001 - of the same class
+        return np.isin(self._pairs(span), others._pairs(span))  # noqa: SLF001 - of the same class
 
     def among(self, chosen: Integers) -> "ItemLists":
         """Restrict each list to `chosen`, integer [m], rising, as positions in it."""
@@ -106,15 +105,6 @@ class ItemLists:
         """Return list * span + item of each entry, int64 [nnz]."""
         pairs: Int64 = self.owners * span + self.items
         return pairs
-
-
-def _among(asked: Int64, known: Int64) -> Bool:
-    """Return whether each number of `asked` is one of `known`, int64 [m], unsorted."""
-    if not len(known):
-        return np.zeros(asked.shape, dtype=np.bool_)
-    known = np.sort(known)
-    found: Bool = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
-    return found
 
 
 _BLOCK = 1 << 22  # scores in memory at once: 16 MB
@@ -180,7 +170,24 @@ def top_of_scores(scores: Float32, masked: ItemLists, n: int) -> Int64:
         As `top_rows`.
     """
     scores[masked.owners, masked.items] = -np.inf
-    return _top(scores, n)
+    items = scores.shape[1]
+    # every item level with the bound is a candidate, so that ties at the border are settled by row and not by chance
+    bound = np.maximum(_lower_bound(scores, n), np.finfo(np.float32).min)
+    place = np.flatnonzero(scores >= bound[:, None])  # several times faster than two-dimensional nonzero
+    line, row = np.divmod(place, items)
+    result = np.full((len(scores), n), -1, dtype=np.int64)
+    crowded = np.bincount(line, minlength=len(scores)) > _CROWDED * n
+    for one in np.flatnonzero(crowded):  # most items score the same, and to sort them all would take a thousand times longer
+        rows, _ = top_k(scores[one], n)
+        result[one, : len(rows)] = rows
+    few = ~crowded[line]
+    place, line, row = place[few], line[few], row[few]
+    order = np.lexsort((row, -scores.reshape(-1)[place], line))
+    line, row = line[order], row[order]
+    rank = np.arange(len(line)) - np.searchsorted(line, line)
+    kept = rank < n
+    result[line[kept], rank[kept]] = row[kept]
+    return result
 
 
 def pair_scores(phi: Float32, psi: Float32, pairs: ItemLists) -> Float32:
@@ -238,29 +245,6 @@ def rank_values(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLis
         )
     rows = top_rows(phi, psi, masked, max(at))
     return per_request(relevant.contains(rows), relevant.lengths, at)
-
-
-def _top(scores: Float32, n: int) -> Int64:
-    """Return the rows of the n highest of each line, without -inf; int64 [b, n]."""
-    items = scores.shape[1]
-    # every item level with the bound is a candidate, so that ties at the border are settled by row and not by chance
-    bound = np.maximum(_lower_bound(scores, n), np.finfo(np.float32).min)
-    place = np.flatnonzero(scores >= bound[:, None])  # several times faster than two-dimensional nonzero
-    line, row = np.divmod(place, items)
-    result = np.full((len(scores), n), -1, dtype=np.int64)
-    crowded = np.bincount(line, minlength=len(scores)) > _CROWDED * n
-    if crowded.any():  # most items score the same, and to sort them all would take a thousand times longer
-        for one in np.flatnonzero(crowded):
-            rows, _ = top_k(scores[one], n)
-            result[one, : len(rows)] = rows
-        few = ~crowded[line]
-        place, line, row = place[few], line[few], row[few]
-    order = np.lexsort((row, -scores.reshape(-1)[place], line))
-    line, row = line[order], row[order]
-    rank = np.arange(len(line)) - np.searchsorted(line, line)
-    kept = rank < n
-    result[line[kept], rank[kept]] = row[kept]
-    return result
 
 
 def _lower_bound(scores: Float32, n: int) -> Float32:

@@ -13,9 +13,9 @@ from recall.config import AutoConfig, RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError
-from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
+from recall.evaluation.bootstrap import Estimate, Figures, compare, estimate
 from recall.evaluation.data_match import refuse_foreign, refuse_trained_on
-from recall.evaluation.evaluate import answers, joint_catalogue, judge
+from recall.evaluation.evaluate import joint_catalogue, recommended_rows, request_metrics
 from recall.evaluation.protocol import held_out
 from recall.serving.recommender import Recommender
 
@@ -140,7 +140,14 @@ def settle(activation: Activation, folder: Path, root: Path, before: str, datase
         Recommender.load(folder, verify=False, threads=threads, users=None) as new,
         Recommender.load(find(root, before), verify=False, threads=threads, users=None) as old,
     ):
-        mine, theirs, compared = compare_bundles(new, old, dataset, config, part, metric)
+        known = np.flatnonzero(dataset.events["split"].to_numpy() < part)
+        held = held_out(dataset, config.evaluation, dataset.select(part), known)
+        catalogue = joint_catalogue(dataset, [new.bundle.item_ids, old.bundle.item_ids])
+        counts, at = np.zeros(len(catalogue), dtype=np.int64), config.train.stopping.at
+        mine, theirs = (
+            request_metrics(held, recommended_rows(one, dataset, held, catalogue, at)[0], counts, (at,)) for one in (new, old)
+        )
+    compared = compare(mine, theirs, config.evaluation.intervals, config.seed)[metric]
     activated = compared.verdict != "lower"
     if activated:
         activate(root, folder.name, before)
@@ -150,38 +157,8 @@ def settle(activation: Activation, folder: Path, root: Path, before: str, datase
         activated=activated,
         metric=metric,
         part="test" if part == TEST else "valid",
-        requests=len(mine.user),
+        requests=len(held),
         new=estimate(mine, config.evaluation.intervals, config.seed)[metric],
         old=estimate(theirs, config.evaluation.intervals, config.seed)[metric],
         difference=compared.difference,
     )
-
-
-def compare_bundles(
-    new: Recommender, old: Recommender, dataset: Dataset, config: RunConfig, part: int, metric: str
-) -> tuple[PerRequestMetrics, PerRequestMetrics, Comparison]:
-    """Ask two versions the same held-out requests, and compare one figure.
-
-    Args:
-        new: one version.
-        old: the other.
-        dataset: the interactions, split.
-        config: how to ask, and the number of resamples.
-        part: the part that is held out.
-        metric: such as `ndcg@10`.
-
-    Returns:
-        The figure of each request by both, and the new version against the old one.
-    """
-    at = int(metric.partition("@")[2])
-    known = np.flatnonzero(dataset.events["split"].to_numpy() < part)
-    held = held_out(dataset, config.evaluation, dataset.select(part), known)
-    catalogue = joint_catalogue(dataset, [new.bundle.item_ids, old.bundle.item_ids])
-    counts = np.zeros(len(catalogue), dtype=np.int64)
-
-    def judged(one: Recommender) -> PerRequestMetrics:
-        values = judge(held, answers(one, dataset, held, catalogue, at).rows, counts, (at,)).values
-        return PerRequestMetrics(held.user, {metric: values[metric]})
-
-    mine, theirs = judged(new), judged(old)
-    return mine, theirs, compare(mine, theirs, config.evaluation.intervals, config.seed)[metric]

@@ -25,7 +25,7 @@ from recall.features.vocabulary import UNKNOWN
 
 
 class BaselineResult(Figures):
-    """One way to answer the requests, beside another."""
+    """Metrics of one way to answer the requests, compared with another."""
 
     metrics: dict[str, Estimate]
     """recall, hit_rate and ndcg, each as `name@k`."""
@@ -52,8 +52,8 @@ class HeldOutUsers(Figures):
     """Asked with the history alone, which holds the `given` share of the user's interactions; None without history field."""
     seconds: float
 
-    def ways(self) -> dict[str, BaselineResult]:
-        """Return how the model was asked, by a few words each."""
+    def results(self) -> dict[str, BaselineResult]:
+        """Return the results, by a name for what the requests hold."""
         ways = {"unknown": self.unknown, "by features": self.features, "by history": self.history}
         return {way: asked for way, asked in ways.items() if asked is not None}
 
@@ -90,14 +90,14 @@ class HeldOutItems(Figures):
     seconds: float
 
 
-def judge_users(
-    trial: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
+def evaluate_new_users(
+    replay: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
 ) -> HeldOutUsers:
     """Evaluate requests of held-out users with all, some and none of their features.
 
     Args:
-        trial: the requests.
-        bundle: the one that the trial is of.
+        replay: the requests.
+        bundle: the one that the replay is of.
         popularity: the baseline on the same requests, in the same order.
         config: lengths of the lists, and number of resamples.
         seed: of the resamples.
@@ -111,16 +111,16 @@ def judge_users(
 
     def asked(blocks: Sequence[FeatureBlock]) -> BaselineResult:
         """Evaluate the requests with `blocks` as for an unknown user."""
-        rows = trial.users.replaced(blocks, nothing)
-        judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)
+        rows = replay.users.replaced(blocks, nothing)
+        judged = replay.metrics_of(replay.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)
         return BaselineResult(
             metrics=estimate(judged, config.intervals, seed), comparison=compare(judged, popularity, config.intervals, seed)
         )
 
     unknown = asked(encoder.user_blocks)
     return HeldOutUsers(
-        requests=len(trial),
-        users=len(np.unique(trial.user)),
+        requests=len(replay),
+        users=len(np.unique(replay.user)),
         popularity={name: one for name, one in estimate(popularity, config.intervals, seed).items() if name in unknown.metrics},
         unknown=unknown,
         features=asked(histories) if any(block.name not in ids for block in columns) else None,
@@ -129,8 +129,8 @@ def judge_users(
     )
 
 
-def judge_items(
-    trial: OfflineReplay,
+def evaluate_new_items(
+    replay: OfflineReplay,
     bundle: Bundle,
     dataset: Dataset,
     split: int,
@@ -143,8 +143,8 @@ def judge_items(
     The baselines are popularity and content.
 
     Args:
-        trial: the requests.
-        bundle: the one that the trial is of.
+        replay: the requests.
+        bundle: the one that the replay is of.
         dataset: gives the new items, and the training items of each user.
         split: the part to evaluate on.
         popularity: the baseline on the same requests, in the same order.
@@ -162,13 +162,13 @@ def judge_items(
     new = np.sort(new[new >= 0])
     if not len(new):
         raise DataError("the bundle has none of the held-out items", hint="Evaluate with the items table it was trained on")
-    model = trial.judge(trial.lists(at[-1]), at)
+    model = replay.metrics_of(replay.lists(at[-1]), at)
 
-    k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(trial.item_vectors)))
-    found = top_rows(trial.user_vectors, trial.item_vectors[new], trial.masked.among(new), k_new)
-    hits = trial.relevant.contains(np.where(found >= 0, new[found], -1))
-    among_all = PerRequestMetrics(trial.user, {"recall": model.values[f"recall@{k}"]})
-    among_new = PerRequestMetrics(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
+    k, k_new = at[-1], max(1, round(at[-1] * len(new) / len(replay.item_vectors)))
+    found = top_rows(replay.user_vectors, replay.item_vectors[new], replay.masked.among(new), k_new)
+    hits = replay.relevant.contains(np.where(found >= 0, new[found], -1))
+    among_all = PerRequestMetrics(replay.user, {"recall": model.values[f"recall@{k}"]})
+    among_new = PerRequestMetrics(replay.user, {"recall": recall(hits, replay.relevant.lengths, k_new)})
 
     def against(judged: PerRequestMetrics) -> BaselineResult:
         kept = PerRequestMetrics(judged.user, {name: judged.values[name] for name in model.values})
@@ -178,12 +178,12 @@ def judge_items(
     if features is not None:
         training = dataset.training[row_of[item[dataset.training]] >= 0]
         known = ItemLists.from_pairs(user[training], row_of[item[training]], len(dataset.users))
-        content = against(trial.judge(content_lists(features, known.take(trial.user), trial.masked, k), at))
+        content = against(replay.metrics_of(content_lists(features, known.take(replay.user), replay.masked, k), at))
     return HeldOutItems(
-        requests=len(trial),
-        users=len(np.unique(trial.user)),
+        requests=len(replay),
+        users=len(np.unique(replay.user)),
         new=len(new),
-        items=len(trial.item_vectors),
+        items=len(replay.item_vectors),
         model=estimate(model, resamples, seed),
         popularity=against(popularity),
         content=content,
@@ -196,7 +196,7 @@ def judge_items(
     )
 
 
-def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
+def refuse_known_ids(dataset: Dataset, bundle: Bundle, split: int) -> None:
     """Check that the bundle was not trained on the ids that the split holds out.
 
     Otherwise its figures would be those of known ids. A bundle without a field of the id cannot be checked.

@@ -6,7 +6,6 @@ and is at least 1; `rows[r, p]` is the item row at that place, or -1 past the en
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -193,30 +192,18 @@ def weighted_auc(level: Int64, taken: Bool, weight: Float64) -> float:
     return float(ups @ (below + 0.5 * downs) / total) if total > 0 else float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class UserAucs:
-    """The AUC within each user who has rows of both kinds.
+def user_aucs(user: Integers, score: Float64, taken: Bool) -> tuple[Float64, Int64]:
+    """Return the AUC and the number of rows of each user with rows of both kinds.
 
-    Attributes:
-        user: int64 [u], those users.
-        auc: float64 [u].
-        rows: int64 [u], how many rows each has.
-    """
-
-    user: Int64
-    auc: Float64
-    rows: Int64
-
-
-def user_aucs(user: Integers, score: Float64, taken: Bool) -> UserAucs:
-    """Return the AUC within the rows of each user.
-
-    Their mean by rows is the GAUC of Zhu et al. 2017.
+    The mean AUC by rows is the GAUC of Zhu et al. 2017.
 
     Args:
         user: integer [m].
         score: float64 [m].
         taken: bool [m].
+
+    Returns:
+        float64 [u] and int64 [u], by rising user.
     """
     order = np.lexsort((score, user))
     user, score, taken = user[order], score[order], taken[order]
@@ -231,7 +218,7 @@ def user_aucs(user: Integers, score: Float64, taken: Bool) -> UserAucs:
     downs = rows - ups
     both = (ups > 0) & (downs > 0)
     ups, downs = ups[both], downs[both]
-    return UserAucs(user[starts][both].astype(np.int64), (ranks[both] - ups * (ups - 1) / 2) / (ups * downs), rows[both])
+    return (ranks[both] - ups * (ups - 1) / 2) / (ups * downs), rows[both]
 
 
 def log_losses(score: Float64, taken: Bool) -> Float64:

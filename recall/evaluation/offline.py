@@ -1,7 +1,7 @@
-"""Rank encoded requests repeatedly, straight from vectors, to ask "what if".
+"""Rank held-out requests by exact scores, with changed vectors of users or items.
 
-The requests are encoded as the recommender encodes them. Then nothing is searched: scores are inner products of blocks of
-requests with all items, so that an answer is exact, and a change of one side costs one pass over that side.
+Requests are encoded once, as the recommender encodes them. Scores are inner products of blocks of requests with all items, so
+that lists are exact, and a change of users or items only needs their new vectors.
 """
 
 import time
@@ -100,7 +100,7 @@ class OfflineReplay:
         psi = self.item_vectors if item_vectors is None else item_vectors
         return top_rows(phi, psi, self.masked, n, replaced)
 
-    def judge(self, rows: Int64, at: Sequence[int]) -> PerRequestMetrics:
+    def metrics_of(self, rows: Int64, at: Sequence[int]) -> PerRequestMetrics:
         """Return recall, hit_rate and ndcg of lists, as `name@k`.
 
         Args:
@@ -116,14 +116,14 @@ class OfflineReplay:
         )
 
 
-# What the popularity dial does: recall and coverage of the lists as a request turns it.
+# Recall and coverage of the lists at several settings of a request's `popularity`.
 
 
 class DialPoint(Figures):
     """One setting of the dial."""
 
     popularity: float
-    """What every request asks for; 1 is the model's own ranking."""
+    """The `popularity` of all requests; 1 is the model's own ranking."""
     recall: Estimate
     coverage: float
     """Share of the bundle's catalogue that is in at least one of the lists."""
@@ -135,16 +135,16 @@ class Dial(Figures):
     k: int
     """Length of the lists."""
     requests: int
-    """How many were asked; more of them cover more."""
+    """Number of requests; coverage grows with it."""
     points: tuple[DialPoint, ...]
     seconds: float
 
 
-def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | None:
+def popularity_curve(replay: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | None:
     """Return the curve over `config.dial` at the longest length; None without a dial.
 
     Args:
-        trial: the requests.
+        replay: the requests.
         config: the weights of popularity, and number of resamples.
         seed: of the resamples.
     """
@@ -154,22 +154,21 @@ def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | No
     k, settings = max(config.at), sorted(set(config.dial))
     recalls, covered = {}, []
     for beta in settings:
-        vectors = trial.user_vectors.copy()
+        vectors = replay.user_vectors.copy()
         vectors[:, 0] *= np.float32(beta)  # as the recommender does to the vector of a request
-        rows = trial.lists(k, user_vectors=vectors)
-        recalls[f"{beta:g}"] = metrics.recall(trial.relevant.contains(rows), trial.relevant.lengths, k)
-        covered.append(metrics.coverage(metrics.exposure(rows, len(trial.item_vectors), k)))
-    estimates = estimate(PerRequestMetrics(trial.user, recalls), config.intervals, seed).values()
+        rows = replay.lists(k, user_vectors=vectors)
+        recalls[f"{beta:g}"] = metrics.recall(replay.relevant.contains(rows), replay.relevant.lengths, k)
+        covered.append(metrics.coverage(metrics.exposure(rows, len(replay.item_vectors), k)))
+    estimates = estimate(PerRequestMetrics(replay.user, recalls), config.intervals, seed).values()
     points = [
         DialPoint(popularity=beta, recall=recall, coverage=coverage)
         for beta, recall, coverage in zip(settings, estimates, covered, strict=True)
     ]
-    return Dial(k=k, requests=len(trial), points=tuple(points), seconds=time.monotonic() - started)
+    return Dial(k=k, requests=len(replay), points=tuple(points), seconds=time.monotonic() - started)
 
 
-# What each field is worth to the trained model: the same requests, ranked without it.
-#
-# Nothing is retrained, so this measures how the model uses the field, not how well another model could do without it.
+# Ablation: the same requests ranked without each field. The model is not retrained, so this measures how it uses the field, not
+# how well another model would do without it.
 
 _NAMES = ("recall", "ndcg")
 
@@ -196,12 +195,12 @@ class Ablation(Figures):
     seconds: float
 
 
-def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed: int) -> Ablation:
+def ablate(replay: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed: int) -> Ablation:
     """Leave out each field in turn: user fields of requests, item fields of all items.
 
     Args:
-        trial: the requests.
-        bundle: the one that the trial is of.
+        replay: the requests.
+        bundle: the one that the replay is of.
         config: lengths of the lists, and number of resamples.
         seed: of the resamples.
     """
@@ -211,14 +210,14 @@ def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed:
     item_rows = encoder.encode_items(bundle.items())
 
     def judged(user_vectors: Float32 | None = None, item_vectors: Float32 | None = None) -> PerRequestMetrics:
-        values = trial.judge(trial.lists(at[-1], user_vectors, item_vectors), at)
+        values = replay.metrics_of(replay.lists(at[-1], user_vectors, item_vectors), at)
         return PerRequestMetrics(values.user, {name: values.values[name] for name in names})
 
     whole, worth = judged(), []
     for name, field in encoder.schema.fields.items():
         blocks = [block for block in (*encoder.user_blocks, *encoder.item_blocks) if block.field == name]
         if field.side == "user":
-            rest = judged(user_vectors=tables.user_vectors(trial.users.without(blocks)))
+            rest = judged(user_vectors=tables.user_vectors(replay.users.without(blocks)))
         else:
             rest = judged(item_vectors=tables.item_vectors(item_rows.without(blocks)))
         comparison = compare(rest, whole, config.intervals, seed)
@@ -232,7 +231,7 @@ def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed:
             )
         )
     return Ablation(
-        requests=len(trial),
+        requests=len(replay),
         whole=estimate(whole, config.intervals, seed),
         fields=tuple(worth),
         seconds=time.monotonic() - started,

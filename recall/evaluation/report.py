@@ -132,7 +132,7 @@ def _dial(dial: Dial) -> Iterable[RenderableType]:
 
 
 def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
-    asked = held.ways()
+    asked = held.results()
     for title, head in (("held-out users: none of their interactions trained", True), ("difference to popularity", False)):
         table = _table(f"\n{title}", ["metric"], [*(["popularity"] if head else []), *asked])
         for name, popular in held.popularity.items():

@@ -12,7 +12,7 @@ from typing_extensions import override
 from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.canonical import BLANKS, TEXT, canonical_as, flat
+from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flat
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norm_one, norms, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import raise_if_any, to_float
@@ -109,9 +109,7 @@ class BagEncoder(ColumnEncoder):
         value = values.get(column)
         if value is None or value == "" or (isinstance(value, str) and not value.strip(BLANKS)):
             return None
-        if isinstance(value, list):
-            return value
-        if isinstance(value, tuple):
+        if isinstance(value, list | tuple):
             return list(value)
         if isinstance(value, str):
             return list(value.split(self.field.separator))
@@ -184,14 +182,11 @@ def _known(values: pl.Series) -> pl.Series:
 
 
 def _lists(values: pl.Series, separator: str) -> pl.Series:
-    if values.dtype == pl.String:
-        return values.str.split(separator)
-    if isinstance(values.dtype, pl.List):
-        return values
-    if isinstance(values.dtype, pl.Array):
-        return values.cast(pl.List(values.dtype.inner))
-    raise DataError(
-        f"a column of type {values.dtype} holds no bags",
-        where=f"column {values.name!r}",
-        hint="Store lists, or text with a separator; or make the field categorical or numeric",
-    )
+    lists = as_lists(values, separator)
+    if not isinstance(lists.dtype, pl.List):
+        raise DataError(
+            f"a column of type {values.dtype} holds no bags",
+            where=f"column {values.name!r}",
+            hint="Store lists, or text with a separator; or make the field categorical or numeric",
+        )
+    return lists

@@ -16,7 +16,7 @@ from polars.datatypes import DataType
 from recall._arrays import Float32, Int64
 from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.canonical import BLANKS, LIST, TEXT, canonical_text
+from recall.features.canonical import BLANKS, LIST, TEXT, as_lists, canonical_text
 from recall.features.values import canonical_series, to_float
 
 LARGEST_WEIGHT = 1e6
@@ -157,11 +157,7 @@ def _numbers(values: pl.Series, where: str) -> Float32:
 
 
 def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> Float32:
-    if separator is not None and values.dtype == pl.String:
-        values = values.str.split(separator)
-    mask = np.zeros(len(values), dtype=np.float32)
-    if isinstance(values.dtype, pl.Array):
-        values = values.cast(pl.List(values.dtype.inner))
+    values, mask = as_lists(values, separator), np.zeros(len(values), dtype=np.float32)
     try:
         if isinstance(values.dtype, pl.List):
             lengths = values.list.len().fill_null(0).to_numpy()

@@ -85,7 +85,7 @@ class CanonicalTypes:
 
 
 UNTYPED: Final = CanonicalTypes()
-"""Types in bundles of older formats: every value is taken as it is written."""
+"""Types in bundles of older formats: values are not converted."""
 
 
 def type_of(values: pl.Series, separator: str | None = None) -> str:
@@ -98,10 +98,9 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
     Returns:
         The type's name, such as "integer" or "list of text".
     """
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return LIST + type_of(flat(stripped(values)))
-    if values.dtype == pl.String and separator is not None:
-        return LIST + inferred(flat(stripped(values.str.split(separator))))
+    lists = as_lists(values, separator)
+    if isinstance(lists.dtype, pl.List):
+        return LIST + type_of(flat(stripped(lists)))
     return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
 
 
@@ -229,8 +228,7 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
 
 def stripped(lists: pl.Series) -> pl.Series:
     """Strip the values of lists of text; a column of another dtype is unchanged."""
-    if isinstance(lists.dtype, pl.Array):
-        lists = lists.cast(pl.List(lists.dtype.inner))
+    lists = as_lists(lists)
     if lists.dtype != pl.List(pl.String) or not flat(lists).str.contains(_BLANK_AROUND).any():
         return lists
     return lists.list.eval(pl.element().str.strip_chars(BLANKS))
@@ -348,6 +346,18 @@ def id_type(columns: Iterable[pl.Series]) -> str:
         "integer" if column.dtype.is_numeric() else inferred(canonical_series(column)) for column in columns if len(column)
     }
     return "integer" if types == {"integer"} else TEXT
+
+
+def as_lists(values: pl.Series, separator: str | None = None) -> pl.Series:
+    """Return the lists of a column as List; a column of single values is unchanged.
+
+    Args:
+        values: [n].
+        separator: cuts text into lists.
+    """
+    if values.dtype == pl.String and separator is not None:
+        return values.str.split(separator)
+    return values.cast(pl.List(values.dtype.inner)) if isinstance(values.dtype, pl.Array) else values
 
 
 def flat(lists: pl.Series) -> pl.Series:

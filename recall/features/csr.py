@@ -357,3 +357,12 @@ class FeatureLayout:
     def of(self, features: Integers) -> Int64:
         """Return the number of the field of each feature: integer [n] -> int64 [n]."""
         return np.searchsorted(self.offsets, features, side="right") - 1
+
+    def split(self, rows: SparseRows) -> SparseRows:
+        """Split each row by field: row r's field f becomes row r len(self) + f."""
+        place = rows.owners * len(self) + self.of(rows.indices)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(self)))]).astype(np.int64)
+        if (np.diff(place) >= 0).all():  # as encoders write items
+            return SparseRows(indptr, rows.indices, rows.weights, rows.n_features)
+        order = np.argsort(place, kind="stable")
+        return SparseRows(indptr, rows.indices[order], rows.weights[order], rows.n_features)

@@ -239,11 +239,6 @@ class FeatureEncoder:
             entries += encoder.encode_one(history, offset)
         return EncodedUser(_one_row(entries, self.n_user_features), tuple(dict.fromkeys(unknown)) if unknown else ())
 
-    @property
-    def user_ids_are_text(self) -> bool:
-        """Whether every id of a user is in its canonical form as it is."""
-        return self.types.users.get(self.schema.user_id, TEXT) == TEXT
-
     def user_id(self, user_id: str) -> str:
         """Return a user's id in the canonical form of the id column."""
         type_ = self.types.users.get(self.schema.user_id, TEXT)

@@ -119,7 +119,7 @@ def fit_fields(
 
 
 def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: Mapping[str, ColumnEncoder]) -> FieldSource:
-    """Return what a field of the schema reads.
+    """Return the column, type and parts that a field reads.
 
     Args:
         schema: the fields.

@@ -1,4 +1,4 @@
-"""Describe what rows hold that a model was never trained on.
+"""Describe values in rows that a model was not trained on.
 
 New values, numbers out of range, or no known value at all.
 """

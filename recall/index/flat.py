@@ -17,7 +17,7 @@ from recall.errors import IndexFileError
 from recall.index.base import ItemIndex, Params, Ranked, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.query import SearchQuery
-from recall.index.topk import longest_of, pad, rank, rounding
+from recall.index.topk import longest_of, pad, rank, rounding, scan
 
 _BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
 _READING = Lock()  # the limit set in read_faiss belongs to the whole process
@@ -130,7 +130,7 @@ def _reason(error: Exception) -> str:
 
 
 class ExactIndex(ItemIndex):
-    """Flat faiss index; a search is widened until all ties at its end are in it."""
+    """Flat faiss index; a query whose ties may go on beyond faiss's answer is scanned."""
 
     kind = "exact"
     exact = True
@@ -183,17 +183,20 @@ class ExactIndex(ItemIndex):
 
     @override
     def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
-        padded = pad(np.stack([one.vector for one in queries]))
-        slack = rounding(padded, self._longest)
         ranked: dict[int, Ranked] = {}
-        pending = {position: n + len(one.excluded) + _SPARE for position, one in enumerate(queries)}
-        while pending:
-            found, pending = self._round(queries, padded, pending, n, slack), {}
-            for position, one, width in found:
-                if one is None:
-                    pending[position] = 4 * width
-                else:
-                    ranked[position] = one
+        batches = defaultdict(list)
+        for position, query in enumerate(queries):
+            width = n + len(query.excluded) + _SPARE
+            eligible = self.size if query.within is None else query.within.count
+            if width >= eligible or eligible <= _FEW * self.size:
+                ranked[position] = self._scan(query, n)
+            else:
+                batches[width, id(query.within)].append(position)
+        for (width, _), positions in batches.items():
+            for first in range(0, len(positions), _BATCH):
+                members = positions[first : first + _BATCH]
+                found = self._find_together([queries[position] for position in members], n, width)
+                ranked |= zip(members, found, strict=True)
         return [ranked[position] for position in range(len(queries))]
 
     @override
@@ -201,32 +204,25 @@ class ExactIndex(ItemIndex):
         write_faiss(self._flat, path)
         return True
 
-    def _round(
-        self, asked: Sequence[SearchQuery], padded: Float32, widths: dict[int, int], n: int, slack: Float32
-    ) -> Iterator[tuple[int, Ranked | None, int]]:
-        """Yield each position's list, or None if ties may extend beyond its width."""
-        by_search = defaultdict(list)
-        for position, width in widths.items():
-            within = asked[position].within
-            most = self.size if within is None else within.count
-            if width >= most or most <= _FEW * self.size:
-                rows = np.arange(self.size) if within is None else within.rows
-                yield position, rank(self._vectors, padded[position], rows, asked[position].excluded, n, exact=True), width
-            else:
-                by_search[width, id(within)].append(position)
-        for (width, _), positions in by_search.items():
-            for first in range(0, len(positions), _BATCH):
-                members = positions[first : first + _BATCH]
-                scores, rows = self._flat_search(padded[members], width, asked[members[0]].within)
-                for at, position in enumerate(members):
-                    found = rank(self._vectors, padded[position], rows[at], asked[position].excluded, n, exact=True)
-                    short = len(found.rows) < n  # numbers beyond float32 make faiss lose rows
-                    tied = short or found.scores[-1] <= scores[at, -1] + slack[position]
-                    yield position, None if tied else found, width
+    def _find_together(self, queries: Sequence[SearchQuery], n: int, width: int) -> list[Ranked]:
+        """Answer queries with one filter from the `width` best rows of faiss.
 
-    def _flat_search(self, padded: Float32, width: int, within: RowBitmap | None) -> tuple[Float32, Int64]:
-        params = faiss.SearchParameters() if within is not None else None
-        if params is not None:
+        A query whose ties may extend beyond these rows is scanned.
+        """
+        padded = pad(np.stack([query.vector for query in queries]))
+        within = queries[0].within
+        params: Any = None if within is None else faiss.SearchParameters()
+        if within is not None:
             params.sel = selector(within)
         with faiss_threads(self._threads):
-            return self._flat.search(padded, width, params=params)
+            scores, rows = self._flat.search(padded, width, params=params)
+        found = []
+        for query, candidates, lowest, slack in zip(queries, rows, scores[:, -1], rounding(padded, self._longest), strict=True):
+            ranked = rank(self._vectors, query.vector, candidates, query.excluded, n, exact=True)
+            whole = len(ranked.rows) == n and ranked.scores[-1] > lowest + slack  # numbers beyond float32 make faiss lose rows
+            found.append(ranked if whole else self._scan(query, n))
+        return found
+
+    def _scan(self, query: SearchQuery, n: int) -> Ranked:
+        padded = pad(query.vector[None])[0]
+        return scan(self._vectors, padded, n, self._longest, within=query.within, excluded=query.excluded)

@@ -25,9 +25,7 @@ from recall.index.servers import Server, client_package
 VARIABLE = "RECALL_PGVECTOR_URL"
 
 _BUILDING = 3600.0  # seconds that one statement may take while an index is built
-_ROWS = 10_000  # rows sent at once
-_COPY = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # header of Postgres' binary format, and its trailer
-_COPY_END = b"\xff\xff"
+_ROWS = 10_000  # rows converted to text at once
 
 
 def _client() -> Any:
@@ -177,37 +175,21 @@ class PgvectorIndex(RemoteIndex):
         execute, table, links = connection.execute, self.collection, int(self.settings["links"])
         dim = self.stored(vectors[:1]).shape[1]
         single = [(place, one) for place, one in enumerate(columns) if one.rows is None]
-        bags = [(place, one) for place, one in enumerate(columns) if one.rows is not None]
+        bags = [(place, one.codes, one.rows) for place, one in enumerate(columns) if one.rows is not None]
         execute("CREATE EXTENSION IF NOT EXISTS vector")
-        codes = "".join(f", c{place} integer NOT NULL" for place, _ in single)
-        execute(f"CREATE TABLE {table} (row integer PRIMARY KEY, v vector({dim}) NOT NULL{codes})")
+        columns_of_codes = "".join(f", c{place} integer NOT NULL" for place, _ in single)
+        execute(f"CREATE TABLE {table} (row integer PRIMARY KEY, v vector({dim}) NOT NULL{columns_of_codes})")
         execute(f"CREATE TABLE {table}_bags (place integer, code integer, row integer, PRIMARY KEY (place, code, row))")
-        form = [("fields", ">i2"), *_number("row"), ("v_bytes", ">i4"), ("dim", ">i2"), ("unused", ">i2")]
-        form += [("v", ">f4", (dim,)), *(part for place, _ in single for part in _number(f"c{place}"))]
-        sent = np.zeros(min(_ROWS, len(vectors)), dtype=form)
-        sent["fields"], sent["dim"], sent["v_bytes"] = 2 + len(single), dim, 4 + 4 * dim
-        for name in ("row", *(f"c{place}" for place, _ in single)):
-            sent[f"{name}_bytes"] = 4
-        with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
-            copy.write(_COPY)
+        with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
             for first in range(0, len(vectors), _ROWS):
-                part = sent[: len(vectors) - first]
-                part["row"], part["v"] = np.arange(first, first + len(part)), self.stored(vectors[first : first + len(part)])
-                for place, one in single:
-                    part[f"c{place}"] = one.codes[first : first + len(part)]
-                copy.write(part.tobytes())
-            copy.write(_COPY_END)
-        form = [("fields", ">i2"), *_number("place"), *_number("code"), *_number("row")]
-        with connection.cursor().copy(f"COPY {table}_bags FROM STDIN (FORMAT binary)") as copy:
-            copy.write(_COPY)
-            for place, one in bags:
-                pairs = np.unique(np.stack([one.codes, one.rows]), axis=1) if one.rows is not None else one.codes
-                entries = np.zeros(pairs.shape[1], dtype=form)
-                entries["fields"], entries["place"], (entries["code"], entries["row"]) = 3, place, pairs
-                for name in ("place", "code", "row"):
-                    entries[f"{name}_bytes"] = 4
-                copy.write(entries.tobytes())
-            copy.write(_COPY_END)
+                stored = self.stored(vectors[first : first + _ROWS])
+                part = (one.codes[first : first + _ROWS].tolist() for _, one in single)
+                for row in zip(range(first, first + len(stored)), map(str, stored.tolist()), *part, strict=True):
+                    copy.write_row(row)
+        with connection.cursor().copy(f"COPY {table}_bags FROM STDIN") as copy:
+            for place, codes, rows in bags:
+                for code, row in np.unique(np.stack([codes, rows], axis=1), axis=0).tolist():
+                    copy.write_row((place, code, row))
         if links:
             execute(f"SET LOCAL max_parallel_maintenance_workers = {max(threads - 1, 0)}")
             execute(f"CREATE INDEX ON {table} USING hnsw (v vector_ip_ops) WITH (m = {links}, ef_construction = 200)")
@@ -220,8 +202,3 @@ def _alive(connection: Any) -> bool:
     waiting = select.poll()  # select.select refuses descriptors from 1024 on
     waiting.register(connection.fileno(), select.POLLIN)
     return not waiting.poll(0)  # between two statements a server is silent
-
-
-def _number(name: str) -> list[tuple[Any, ...]]:
-    """Return the parts of an integer in a row of Postgres' binary format."""
-    return [(f"{name}_bytes", ">i4"), (name, ">i4")]

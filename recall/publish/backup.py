@@ -1,6 +1,5 @@
 """Back up a root of published versions while it is served."""
 
-import os
 import secrets
 import shutil
 import sqlite3
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall._fsync import fsync, make_folder
+from recall.bundle.files import link_or_copy
 from recall.bundle.locks import locked
 from recall.bundle.versions import (
     CURRENT,
@@ -115,11 +115,7 @@ def _copy_versions(root: Path, staged: Path) -> int:
         folder = staged / VERSIONS / version.name
         folder.mkdir(parents=True)
         for file in sorted(version.iterdir()):
-            try:
-                os.link(file, folder / file.name, follow_symlinks=False)
-                linked += 1
-            except OSError:
-                shutil.copyfile(file, folder / file.name, follow_symlinks=False)
+            linked += link_or_copy(file, folder / file.name)
     return linked
 
 

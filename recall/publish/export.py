@@ -145,7 +145,7 @@ def tables_of(
         tables = tables.folded(chosen.rank, chosen.tolerance)
     if popularity is None:
         return tables
-    return PopularityTables(tables, encoder.user_fields, encoder.item_fields, popularity)
+    return PopularityTables(tables, popularity)
 
 
 def _counts(dataset: Dataset) -> Int32:
@@ -224,7 +224,7 @@ def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> 
         for row in range(users.n):
             drawn = np.arange(items.n) if plain else rng.choice(items.n, min(_DEFINED, items.n), replace=False)
             some = items if plain else items.take(torch.from_numpy(drawn))
-            scores[row, drawn] = model.score(users.repeated(row, some.n), some).numpy()
+            scores[row, drawn] = model.score(users.take(torch.full((some.n,), row)), some).numpy()
     return scores
 
 

@@ -21,8 +21,8 @@ from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletion
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
-from recall.data.column_types import as_held, forms
-from recall.data.entities import listed
+from recall.data.column_types import cast_to_trained, column_forms
+from recall.data.entities import read_entities
 from recall.data.tables import read_items
 from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
 from recall.features.boosts import Boosts, text_numbers
@@ -206,10 +206,10 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
         )
     numeric = schema.number_columns("item")
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
-    items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
+    items = read_entities(table, schema.item_id, wanted, numeric, column_forms(schema, encoder.types)[1])
     dtypes, types = bundle.item_types(), encoder.types.items
     items = items.with_columns(
-        as_held(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
+        cast_to_trained(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
     )
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), hint="Give at least one row")

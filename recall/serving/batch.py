@@ -81,7 +81,7 @@ class Lists:
         return Answered(frame, sum(one.strangers for one in found), tuple(dict.fromkeys(said)))
 
     def shown(self, lists: pl.DataFrame, asked: pl.Series) -> pl.DataFrame:
-        """Return lists with what was asked instead of positions, and typed item ids.
+        """Return lists with ids of users instead of positions, and typed item ids.
 
         Args:
             lists: as of `frame`.

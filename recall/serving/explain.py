@@ -1,4 +1,4 @@
-"""Explains scores of one bundle's items."""
+"""Explain the score of an item, and why an item is not in an answer."""
 
 import datetime
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,12 @@ import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
+from recall.config.schema import Side
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.models.serving.base import Attribution
-from recall.models.serving.layout import entry_parts
+from recall.models.serving.layout import Attribution, entry_parts, field_parts
 from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import (
@@ -94,29 +94,17 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
 # Features in the words of the tables that they were learnt from.
 
 
-def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return the meaning of the entries of a row in the user feature space.
+def feature_values(encoder: FeatureEncoder, side: Side, row: SparseRows) -> list[FeatureValue]:
+    """Return the meaning of the entries of a row in the feature space of a side.
 
     Args:
         encoder: of the bundle.
+        side: whose feature space.
         row: one row.
     """
-    return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
-
-
-def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return the meaning of the entries of a row in the item feature space.
-
-    Args:
-        encoder: of the bundle.
-        row: one row.
-    """
-    return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
-
-
-def _values(
-    encoder: FeatureEncoder, blocks: tuple[FeatureBlock, ...], fields: FeatureLayout, row: SparseRows
-) -> list[FeatureValue]:
+    blocks, fields = encoder.item_blocks, encoder.item_fields
+    if side == "user":
+        blocks, fields = encoder.user_blocks, encoder.user_fields
     found = []
     for place, feature, weight in zip(fields.of(row.indices).tolist(), row.indices.tolist(), row.weights.tolist(), strict=True):
         block = blocks[place]
@@ -135,12 +123,19 @@ MOST_VALUES = 1000
 
 
 class Explainer:
-    """Takes scores apart; threads share it."""
+    """Explains scores, and why items are not in answers. Thread-safe.
 
-    def __init__(self, bundle: Bundle, columns: ItemColumns) -> None:
-        """Explains the scores of a bundle, whose further columns are `columns`."""
+    Attributes:
+        query_builder: of the recommender.
+        columns, eligibility: of its items.
+    """
+
+    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns, eligibility: FilterResolver) -> None:
+        """Use the parts of one recommender."""
         self._bundle = bundle
-        self._columns = columns
+        self.query_builder = query_builder
+        self.columns = columns
+        self.eligibility = eligibility
 
     def explain(self, request: Request, query: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
         """Explain the score of one row. Raises RequestError.
@@ -154,11 +149,11 @@ class Explainer:
         """
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = self._columns.boost_parts(catalogue, request.boosts, row)
+        gains = self.columns.boost_parts(catalogue, request.boosts, row)
         told, rest = _by_values(self._bundle, request, query, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
-            score=float(Ranking.of(request, query.vector, catalogue, self._columns).scores(rows)[0]),
+            score=float(Ranking.of(request, query.vector, catalogue, self.columns).scores(rows)[0]),
             contributions=self._by_fields(request, query, items, gains),
             user_offset=query.offset,
             values=told,
@@ -182,67 +177,12 @@ class Explainer:
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
-                request, query, items.take(np.array([place])), self._columns.boost_parts(catalogue, request.boosts, row)
+                request, query, items.take(np.array([place])), self.columns.boost_parts(catalogue, request.boosts, row)
             )
             for place, row in enumerate(rows.tolist())
         ]
 
-    def _by_fields(
-        self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
-    ) -> tuple[Contribution, ...]:
-        encoder = self._bundle.encoder
-        parts = self._bundle.tables.explain(query.encoded.rows, item)
-        return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
-
-    def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:
-        """Items in the item feature space."""
-        encoder = self._bundle.encoder
-        table = catalogue.table(rows).select(encoder.items.columns)
-        if not 0 < len(rows) <= _FEW:
-            return encoder.encode_items(table)
-        return SparseRows.vstack([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
-
-
-def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows) -> tuple[tuple[ValueContribution, ...], float]:
-    """Return the contributions of values, the largest first, and the sum of the rest."""
-    encoder, dial = bundle.encoder, request.popularity
-    parts = entry_parts(bundle.tables, query.encoded.rows, item)
-    of_user, of_item = user_values(encoder, query.encoded.rows), item_values(encoder, item)
-    field_of = encoder.item_fields.of(item.indices).tolist()
-    found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
-        (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
-    ]
-    found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
-    for one, other, value in _filled(parts.second):
-        pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
-        found.append((dial * value, None, tuple(of_item[place] for place in pair)))
-    found.sort(key=lambda one: -abs(one[0]))
-    listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
-    return listed, sum(value for value, _, _ in found[MOST_VALUES:])
-
-
-def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
-    """Positions of the numbers of a table that are not zero, and the numbers."""
-    rows, columns = np.nonzero(values)
-    return zip(rows.tolist(), columns.tolist(), values[rows, columns].tolist(), strict=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Absences:
-    """Looks for items in the answers of one bundle; threads share it.
-
-    Attributes:
-        query_builder: of the requests to it.
-        eligibility, columns: of its items.
-        explainer: of their scores.
-    """
-
-    query_builder: QueryBuilder
-    eligibility: FilterResolver
-    columns: ItemColumns
-    explainer: Explainer
-
-    def of(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
+    def absence(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
         """Find the rank of an item, and what keeps it out of the answer.
 
         Args:
@@ -268,7 +208,7 @@ class Absences:
         if len(others) == request.n:
             last = ScoredItem(catalogue.ids(others[-1:])[0], float(scores[-1]))
             missing = last.score - score
-            own, its = self.explainer.contributions(request, query, catalogue, np.array([row, others[-1]]))
+            own, its = self.contributions(request, query, catalogue, np.array([row, others[-1]]))
         return Absence(
             item_id=item_id,
             listed=int(places[0]) + 1 if len(places) else None,
@@ -285,22 +225,61 @@ class Absences:
             degraded=query.degraded + catalogue.degraded,
         )
 
+    def _by_fields(
+        self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
+    ) -> tuple[Contribution, ...]:
+        encoder = self._bundle.encoder
+        parts = field_parts(self._bundle.tables, query.encoded.rows, item, encoder.user_fields, encoder.item_fields)
+        return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
+
+    def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:
+        """Items in the item feature space."""
+        encoder = self._bundle.encoder
+        table = catalogue.table(rows).select(encoder.items.columns)
+        if not 0 < len(rows) <= _FEW:
+            return encoder.encode_items(table)
+        return SparseRows.vstack([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
+
+
+def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows) -> tuple[tuple[ValueContribution, ...], float]:
+    """Return the contributions of values, the largest first, and the sum of the rest."""
+    encoder, dial = bundle.encoder, request.popularity
+    parts = entry_parts(bundle.tables, query.encoded.rows, item)
+    of_user, of_item = feature_values(encoder, "user", query.encoded.rows), feature_values(encoder, "item", item)
+    field_of = encoder.item_fields.of(item.indices).tolist()
+    found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
+        (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
+    ]
+    found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
+    for one, other, value in _filled(parts.second):
+        pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
+        found.append((dial * value, None, tuple(of_item[place] for place in pair)))
+    found.sort(key=lambda one: -abs(one[0]))
+    listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
+    return listed, sum(value for value, _, _ in found[MOST_VALUES:])
+
+
+def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
+    """Positions of the numbers of a table that are not zero, and the numbers."""
+    rows, columns = np.nonzero(values)
+    return zip(rows.tolist(), columns.tolist(), values[rows, columns].tolist(), strict=True)
+
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """One item that is looked for in one answer.
+    """One request, and an item that may be missing in its answer.
 
     Attributes:
-        by: user of the request.
-        request: as it was asked.
+        by: what looks for the item.
+        request: the request.
         catalogue: as it was at one moment.
         item_id, row: the item.
-        query: the request for the search.
-        scope, excluded: bounds of the search.
-        now: the present.
+        query: built from the request.
+        scope, excluded: rows that may be returned, None for all, and rows that must not.
+        now: time of the request.
     """
 
-    by: Absences
+    by: Explainer
     request: Request
     catalogue: CatalogSnapshot
     item_id: str

@@ -1,13 +1,13 @@
 """Check a request, and turn it into a query vector and the set of excluded rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall._ids import check_id, check_ids
+from recall._ids import check_id, check_ids, id_warnings
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
@@ -29,22 +29,21 @@ MOST_ROWS = 10
 Value = TypeVar("Value")
 Given = TypeVarTuple("Given")
 
-_NOBODY = Lookup(None)
-_SHOWN = 5  # ids named in one warning
+_NO_RECORD = Lookup(None)
 
 
 class Query(NamedTuple):
     """A request ready for the search.
 
     Attributes:
-        vector: float32 [dim], what is searched with.
+        vector: float32 [dim], the query vector.
         offset: the part of the model's score that is the same for every item.
         encoded: the request in the user feature space.
         excluded: rows that must not be returned.
-        allowed: the only rows that may be, where the request lists any.
+        allowed: the only rows that may be returned; None for all.
         user: whether the named user is stored or not, or the request is anonymous.
-        warnings: what was odd about the request, in sentences.
-        degraded: what preparing it had to do without.
+        warnings: parts of the request that have no effect, in sentences.
+        degraded: parts of the service that did not work while it was prepared.
         history: items that the user took, latest first.
     """
 
@@ -76,7 +75,11 @@ def check_request(request: Request) -> None:
         raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
     if type(request.because) is not int or not 0 <= request.because <= MOST_ROWS:
         raise RequestError(f"because is {request.because!r}", where="/because", hint=f"Ask for 0 to {MOST_ROWS} further lists")
-    _check_popularity(request.popularity)
+    dial: object = request.popularity
+    if isinstance(dial, bool) or not isinstance(dial, int | float) or not 0 <= dial <= LARGEST_POPULARITY:  # NaN is not
+        raise RequestError(
+            f"popularity is {dial!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+        )
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
     for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
@@ -97,14 +100,6 @@ def check_unchanged(request: Request) -> None:
     for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
         if asked:
             raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
-
-
-def _check_popularity(value: object) -> None:
-    # NaN is within no bounds
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
-        raise RequestError(
-            f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
-        )
 
 
 def outcome(act: Callable[[*Given], Value], *given: *Given) -> Value | RequestError:
@@ -131,7 +126,7 @@ def all_of(outcomes: Iterable[Value | RequestError]) -> list[Value]:
 
 
 class QueryBuilder:
-    """Prepares the requests to one bundle; threads share it."""
+    """Turns requests to one bundle into queries. Thread-safe."""
 
     def __init__(self, bundle: Bundle, users: UserProfiles) -> None:
         """Build queries for a bundle and its users."""
@@ -154,18 +149,18 @@ class QueryBuilder:
         check_request(request)
         user_id = request.user_id
         if user_id is None:
-            return self._built(request, catalogue, _NOBODY)
+            return self._build_query(request, catalogue, _NO_RECORD)
         known = self._users.one(user_id)
         segments, recent = self._recent
         if segments is not catalogue.segments:  # rows may mean other items, and old segments are not to be kept in memory
             recent = Cache(RECENT)
             self._recent = catalogue.segments, recent
         kept = recent.get(user_id)
-        usual = _asks_nothing_else(request)
+        usual = _depends_on_user_alone(request)
         # a record is the very same only while nothing of its user has changed
         if usual and kept is not None and kept[0] is known.record and not known.error:
             return kept[1]
-        prepared = self._built(request, catalogue, known)
+        prepared = self._build_query(request, catalogue, known)
         if usual and known.record is not None and not known.error:
             prepared.vector.flags.writeable = False
             recent.put(user_id, (known.record, prepared))
@@ -194,18 +189,17 @@ class QueryBuilder:
         named = [one.user_id for one, fault in zip(requests, faults, strict=True) if fault is None and one.user_id is not None]
         known = self._users.known(named) if named else {}
         return [
-            outcome(self._built, request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
+            outcome(self._build_query, request, catalogue, _NO_RECORD if request.user_id is None else known[request.user_id])
             if fault is None
             else fault
             for request, fault in zip(requests, faults, strict=True)
         ]
 
-    def _built(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
+    def _build_query(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
         record, error = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
-        seen = _seen(request, record) if request.exclude_seen else ()
-        excluded = catalogue.rows([*request.exclude, *seen])
+        excluded = catalogue.rows([*request.exclude, *(_seen(request, record) if request.exclude_seen else ())])
         allowed = None if request.allow is None else catalogue.rows(request.allow)
         vectors, offsets = self._bundle.tables.user_parts(encoded.rows)
         vector = vectors[0]
@@ -213,20 +207,19 @@ class QueryBuilder:
             vector[0] *= request.popularity
         warnings: tuple[str, ...] = ()
         if unfit or request.exclude or request.allow or request.history:
-            warnings = tuple(
-                _warnings(
-                    _strangers(request.exclude, excluded),
-                    _strangers(request.allow or (), allowed),
-                    self._bundle.encoder.not_learnt(request.history or ()),
-                    unfit,
-                )
+            not_learnt = self._bundle.encoder.not_learnt(request.history or ())
+            warnings = id_warnings(
+                (_unknown_ids(request.exclude, excluded), "excluded ids are not in the catalogue"),
+                (_unknown_ids(request.allow or (), allowed), "allowed ids are not in the catalogue"),
+                (not_learnt, "ids in the history are not known to the model"),
+                (unfit, "stored values of the user are not what the model reads"),
             )
         return Query(
             vector,
             float(offsets[0]),
             encoded,
-            np.unique(_there(excluded)),  # a kept query is sorted once, and not in each search
-            None if allowed is None else _there(allowed),
+            np.unique(_known_rows(excluded)),  # a kept query is sorted once, and not in each search
+            None if allowed is None else _known_rows(allowed),
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
             warnings,
             (Degraded("users", error),) if error else (),
@@ -265,7 +258,7 @@ class QueryBuilder:
                 unfit.append(wrong)
 
 
-def _asks_nothing_else(request: Request) -> bool:
+def _depends_on_user_alone(request: Request) -> bool:
     """Return whether the query depends on the request's user alone."""
     return (
         request.exclude_seen
@@ -276,31 +269,15 @@ def _asks_nothing_else(request: Request) -> bool:
     )
 
 
-def shown(ids: Sequence[str]) -> str:
-    """Return the first few of some ids, as a warning names them."""
-    return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-
-
 def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
 
-def _there(rows: Int64) -> Int64:
-    """Drop rows of -1; mostly there are none, which the minimum shows in one call."""
+def _known_rows(rows: Int64) -> Int64:
+    """Drop rows of -1. Usually there are none, which one call of argmin shows."""
     return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
 
 
-def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
+def _unknown_ids(ids: Sequence[str], rows: Int64 | None) -> list[str]:
     """Return the ids that the catalogue lacks, by their rows; more rows may follow."""
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
-
-
-def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str], unfit: Sequence[str]) -> Iterator[str]:
-    for ids, fault in (
-        (excluded, "excluded ids are not in the catalogue"),
-        (allowed, "allowed ids are not in the catalogue"),
-        (history, "ids in the history are not known to the model"),
-        (unfit, "stored values of the user are not what the model reads"),
-    ):
-        if ids:
-            yield f"{len(ids)} {fault}: {shown(ids)}"

@@ -17,13 +17,13 @@ from recall.features.csr import SparseRows
 from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
-from recall.serving.explain import Absences, Explainer
+from recall.serving.explain import Explainer
 from recall.serving.filters.columns import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, all_of, check_request, needs_reranking, outcome
 from recall.serving.request import Absence, Explanation, Page, Prediction, Recommendations, Request, Scores, Similar, UserVector
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
-from recall.serving.scoring import Scorer, Similarity, because_rows, with_fields
+from recall.serving.scoring import Scorer, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import open_log
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
@@ -51,10 +51,8 @@ class Recommender:
         self.eligibility = FilterResolver(bundle)
         self._query_builder = QueryBuilder(bundle, users)
         self._columns = ItemColumns(bundle)
-        self._explainer = Explainer(bundle, self._columns)
-        self._absences = Absences(self._query_builder, self.eligibility, self._columns, self._explainer)
-        self._scorer = Scorer(bundle, self._query_builder, self._columns)
-        self._similarity = Similarity(bundle, self._query_builder, self.eligibility)
+        self._explainer = Explainer(bundle, self._query_builder, self._columns, self.eligibility)
+        self._scorer = Scorer(bundle, self._query_builder, self._columns, self.eligibility)
         self._version = bundle.manifest.version
         self._held: VersionLock | None = None
 
@@ -227,7 +225,7 @@ class Recommender:
         """
         catalogue = self.items.current()
         self._check(request, catalogue, datetime.datetime.now(datetime.UTC))
-        return self._absences.of(request, catalogue, item_id)
+        return self._explainer.absence(request, catalogue, item_id)
 
     def similar(self, item_id: str, request: Request | None = None) -> Similar:
         """Return the items most similar to an item, by an exact search.
@@ -241,7 +239,7 @@ class Recommender:
         """
         catalogue, request = self.items.current(), request if request is not None else Request()
         self._columns.check_fields(request.fields)
-        found = self._similarity.similar(request, catalogue, row_of(catalogue, item_id))
+        found = self._scorer.similar(request, catalogue, row_of(catalogue, item_id))
         return with_fields(found, request, catalogue, self._columns)
 
     def score(self, request: Request, item_ids: Sequence[str]) -> Scores:
@@ -359,7 +357,7 @@ class Recommender:
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
             fields=tuple(self._columns.values(catalogue, found.rows, request.fields)) if request.fields else (),
-            rows=because_rows(request, query.history, found.rows, catalogue, bounds, self._similarity, self._columns)
+            rows=because_rows(request, query.history, found.rows, catalogue, bounds, self._scorer, self._columns)
             if request.because
             else (),
         )

@@ -12,13 +12,13 @@ from typing import TypeVar
 import numpy as np
 
 from recall._arrays import Float32, Float64, Int64
-from recall._ids import check_ids
+from recall._ids import check_ids, first_few
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.topk import products, rounding, top_k
 from recall.serving.filters.columns import FilterResolver
-from recall.serving.query import QueryBuilder, check_unchanged, shown
+from recall.serving.query import QueryBuilder, check_unchanged
 from recall.serving.request import Prediction, Request, Row, ScoredItem, Scores, Similar, UserVector
 from recall.serving.rerank.base import Scores as Floats
 from recall.serving.rerank.item_columns import ItemColumns
@@ -98,14 +98,20 @@ class Ranking:
         return 1 + int(np.count_nonzero(ahead)) + int(np.count_nonzero(closer)), 1 + int(np.count_nonzero(others))
 
 
-class Scorer:
-    """Scores the items of one bundle and of the delta segment; thread-safe."""
+_SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
+_SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 
-    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns) -> None:
-        """Scores by a bundle, for requests that are query for it."""
+
+class Scorer:
+    """Scores given items, and finds similar ones, live changes included. Thread-safe."""
+
+    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns, eligibility: FilterResolver) -> None:
+        """Use the parts of one recommender."""
         self._bundle = bundle
         self._query_builder = query_builder
         self._columns = columns
+        self._eligibility = eligibility
+        self._taste = bundle.tables.taste
         self._logistic = bundle.manifest.objective == "logistic"
 
     def score(self, request: Request, item_ids: Sequence[str], catalogue: CatalogSnapshot) -> Scores:
@@ -171,7 +177,7 @@ class Scorer:
         if (items < 0).any():
             strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
             raise RequestError(
-                f"{len(strangers)} items are not in the catalogue: {shown(strangers)}",
+                f"{len(strangers)} items are not in the catalogue: {first_few(strangers)}",
                 hint="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
@@ -190,33 +196,10 @@ class Scorer:
             return [Prediction(score, None) for score in scores.tolist()]
         return list(map(Prediction, scores.tolist(), logistic(scores).tolist()))
 
-
-def logistic(scores: Float64) -> Float64:
-    """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
-
-
-# Similar items: those that users have the same taste for, by cosine.
-
-_SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
-_SMALLEST = 1e-12  # an item whose vector is shorter is like no other
-
-
-class Similarity:
-    """Finds items by the cosine of their vectors. Thread-safe.
-
-    What an item scores for everyone and its popularity play no part: two items are not alike for being liked.
-    """
-
-    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, eligibility: FilterResolver) -> None:
-        """Nothing is read yet."""
-        self._bundle = bundle
-        self._query_builder = query_builder
-        self._eligibility = eligibility
-        self._taste = bundle.tables.taste
-
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
-        """Return the items most similar to one. Raises RequestError.
+        """Return the items most similar to one, by cosine. Raises RequestError.
+
+        The part of a score that is the same for every user plays no part: two items are not similar because both are popular.
 
         Args:
             request: as for `Recommender.similar`.
@@ -228,10 +211,11 @@ class Similarity:
         now = datetime.datetime.now(datetime.UTC)
         scope, excluded = self._eligibility.resolve(bounds, catalogue, query.allowed, query.excluded, now)
         rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
+        silent = self._lengths_of(catalogue.vectors(np.array([row])))[0] <= _SMALLEST
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],
             items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
-            warnings=query.warnings if self._says_something(catalogue, row) else (*query.warnings, _SILENT),
+            warnings=(*query.warnings, _SILENT) if silent else query.warnings,
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,
@@ -250,8 +234,8 @@ class Similarity:
             scope: the rows that may be; None for all.
 
         Returns:
-            Rows int64 [m] and their cosines float64 [m], m at most n; most alike first, then by row. None where the item's own
-            vector says nothing of taste, and none of those whose does not.
+            Rows int64 [m] and their cosines float64 [m], m at most n, by falling cosine and then by row. Items whose vectors
+            have no taste components are left out; for such an item itself, the result is empty.
         """
         query = self._taste_of(catalogue.vectors(np.array([row])))[0]
         length = float(np.linalg.norm(query.astype(np.float64)))
@@ -273,15 +257,17 @@ class Similarity:
         rows, exact = top_k(cosines, n, exactly, slack, eligible)
         return rows, np.asarray(exact, dtype=np.float64)
 
-    def _says_something(self, catalogue: CatalogSnapshot, row: int) -> bool:
-        return bool(self._lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
-
     def _taste_of(self, vectors: Float32) -> Float32:
         return vectors[:, self._taste]
 
     def _lengths_of(self, vectors: Float32) -> Float32:
         taste = self._taste_of(vectors)
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", taste, taste, dtype=np.float64)), dtype=np.float32)
+
+
+def logistic(scores: Float64) -> Float64:
+    """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
 
 
 def _exact(taste: Float32, query: Float32, length: float) -> Float64:
@@ -315,7 +301,7 @@ def because_rows(
     listed: Int64,
     catalogue: CatalogSnapshot,
     bounds: tuple[SegmentMasks | None, Int64],
-    similarity: Similarity,
+    scorer: Scorer,
     columns: ItemColumns,
 ) -> tuple[Row, ...]:
     """Return a list of similar items for each of the user's latest items.
@@ -328,7 +314,7 @@ def because_rows(
         listed: int64 [m], rows of the answer's own list.
         catalogue: as it is now.
         bounds: the rows that may be returned, None for all, and rows that must not.
-        similarity: finds them.
+        scorer: finds similar items.
         columns: of the items.
     """
     scope, excluded = bounds
@@ -336,7 +322,7 @@ def because_rows(
     taken = catalogue.rows(list(dict.fromkeys(history))) if history else listed[:0]
     found = []
     for source in taken[taken >= 0][: request.because].tolist():
-        rows, cosines = similarity.nearest(catalogue, source, request.n, excluded, scope)
+        rows, cosines = scorer.nearest(catalogue, source, request.n, excluded, scope)
         if len(rows):
             excluded = np.concatenate([excluded, rows])
             item_id, *ids = catalogue.ids(np.array([source, *rows.tolist()]))

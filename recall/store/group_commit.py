@@ -98,7 +98,7 @@ class GroupCommit(ABC, Generic[AnyBatch]):
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
         self._on_commit: Callable[[float], None] | None = None
-        self._staged_mark: _MarkUpdate | None = None
+        self._staged_mark: tuple[str, int, Sequence[Loss], Loss | None] | None = None  # arguments of `HighWaterMark.advance`
 
     def on_commit(self, callback: Callable[[float], None]) -> None:
         """Register a callback invoked with the seconds of each commit, fsync included."""
@@ -113,8 +113,9 @@ class GroupCommit(ABC, Generic[AnyBatch]):
 
         Of several batches only the first detects a loss, as it continues with sequences after the lost ones.
         """
-        before = None if self._staged_mark is None else self._staged_mark.lost
-        self._staged_mark = _MarkUpdate(identity, sequence, recovered, lost if before is None else before)
+        if self._staged_mark is not None:
+            lost = self._staged_mark[-1] or lost
+        self._staged_mark = identity, sequence, recovered, lost
 
     def _advance_mark(self) -> None:
         """Update the high-water mark after a commit."""
@@ -157,15 +158,6 @@ class GroupCommit(ABC, Generic[AnyBatch]):
         finally:
             for batch in batches:
                 batch.attempted = True
-
-
-class _MarkUpdate(NamedTuple):
-    """Arguments of `HighWaterMark.advance`."""
-
-    identity: str
-    sequence: int
-    recovered: Sequence[Loss]
-    lost: Loss | None
 
 
 class DurableLog(GroupCommit[AnyBatch]):

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
 
 from recall._fsync import descriptor
 from recall.errors import RecallError, forbids_writing
@@ -23,6 +21,9 @@ _READ_ONLY_CODES = (
 )
 """Error codes of SQLite for a file that cannot be written."""
 _WRITTEN = "written"
+
+_Stamp = tuple[int, int, int, int]
+"""Identifies a state of a file: device, inode, size in bytes, and nanoseconds of the last modification since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ class DurableFile:
 
     def reader(self) -> sqlite3.Connection | None:
         """Return the connection, or None when there is no file."""
-        file = _stat(self._name, expected=self._connection is not None)
-        if self._connection is not None and (file is None or self._file is None or file != self._file):
+        file = _stat(self._name)
+        if self._connection is not None and file != self._file:
             # renamed, truncated or overwritten, which the page cache would hide; or checkpointed, which is as rare
             self.close()
         if self._connection is not None and self._immutable is not None and _immutable_stamp(self.path) != self._immutable:
@@ -109,7 +110,7 @@ class DurableFile:
 
     def check_in_place(self) -> None:
         """Raise `kind.error` if the path no longer refers to the open file."""
-        file = _stat(self._name, expected=True)
+        file = _stat(self._name)
         if file is None or self._file is None or file[:2] != self._file[:2]:
             raise self.kind.error(
                 f"the {self.kind.noun} was moved away while it was written",
@@ -124,13 +125,17 @@ class DurableFile:
                 self._connection.close()
             self._connection = None
 
-    def translate_errors(self, what: str) -> "_ErrorTranslation":
-        """Return a context that raises errors of SQLite and the OS as the kind's errors.
+    @contextmanager
+    def translate_errors(self, what: str) -> Iterator[None]:
+        """Raise errors of SQLite and the operating system as the kind's errors.
 
         Args:
             what: the operation, as in "cannot be WHAT".
         """
-        return _ErrorTranslation(self, what)
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self.translated(error, what) from None
 
     def translated(self, error: sqlite3.Error | OSError, what: str) -> RecallError:
         """Return the kind's error for an error of SQLite or the operating system.
@@ -210,25 +215,6 @@ class DurableFile:
         return kind.version
 
 
-class _ErrorTranslation:
-    """Context manager of `DurableFile.translate_errors`.
-
-    Every request enters one, and a generator-based context manager takes three times as long.
-    """
-
-    __slots__ = ("_file", "_what")
-
-    def __init__(self, file: DurableFile, what: str) -> None:
-        self._file, self._what = file, what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, (sqlite3.Error, OSError)):
-            raise self._file.translated(error, self._what) from None
-
-
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     """Run the block in a read transaction: all reads see one snapshot."""
@@ -282,31 +268,12 @@ def _create(path: Path, kind: FileKind) -> None:
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
 
 
-class _Stamp(NamedTuple):
-    """Metadata that identifies a state of a file.
-
-    Attributes:
-        device: number of the device.
-        inode: number of the inode.
-        size: in bytes.
-        modified: time of the last modification in nanoseconds since 1970.
-    """
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-
-
-def _stat(path: str, *, expected: bool) -> _Stamp | None:
-    # runs at every request: an exception takes four times as long as a check, and a check of an open file is a system call more
-    if not expected and not os.access(path, os.F_OK):
-        return None
+def _stat(path: str) -> _Stamp | None:
     try:
         status = os.stat(path)
-    except OSError:  # as `access` has it
+    except OSError:
         return None
-    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _immutable_stamp(path: Path) -> tuple[int, int] | None:

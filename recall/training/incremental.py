@@ -6,6 +6,7 @@ only.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -167,14 +168,15 @@ def prepare_warm_start(
     bundle = load_bundle(source)
     _check(config, bundle)
     config = config.model_copy(update={"fields": config.schema_.with_weights_of(bundle.encoder.schema).fields})
-    if old is None:
-        tables, dataset = _remembering(config, new, bundle)
-        overlap = _remembered_note(dataset) or _unknown_items_note(dataset, bundle)
-    else:
-        additions = addition_tables(config.data, new, old)
-        tables, overlap = additions.tables, additions.note
-        dataset = additions.dataset(config, bundle.encoder.types)
-    _refuse_foreign(dataset, bundle, all_new=old is None)
+    with closing(SqliteUsers(bundle.users_file)) as store:
+        if old is None:
+            tables, dataset = _remembering(config, new, bundle, store)
+            overlap = _remembered_note(dataset) or _unknown_items_note(dataset, bundle)
+        else:
+            additions = addition_tables(config.data, new, old)
+            tables, overlap = additions.tables, additions.note
+            dataset = additions.dataset(config, bundle.encoder.types)
+        refuse_foreign(dataset, bundle, len(store), store.get, all_new=old is None)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
@@ -223,26 +225,12 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             )
 
 
-def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, Dataset]:
+def _remembering(config: RunConfig, new: Path, bundle: Bundle, store: SqliteUsers) -> tuple[Tables, Dataset]:
     """Return new interactions over a bundle's users and items, with remembered ones."""
-    store = SqliteUsers(bundle.users_file)
-    try:
-        users = _users(bundle, store)
-        tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
-        # what is new says nothing of how many partners a user or item has in all
-        alone = config.model_copy(update={"data": config.data.model_copy(update={"min_user": 1, "min_item": 1})})
-        return tables, with_remembered(dataset_of(alone, tables, types=bundle.encoder.types), store.records())
-    finally:
-        store.close()
-
-
-def _refuse_foreign(dataset: Dataset, bundle: Bundle, all_new: bool) -> None:
-    """Raise DataError when the bundle was trained on unrelated tables."""
-    store = SqliteUsers(bundle.users_file)
-    try:
-        refuse_foreign(dataset, bundle, len(store), store.get, all_new=all_new)
-    finally:
-        store.close()
+    tables = addition_tables_alone(config.data, new, _users(bundle, store), read_table(bundle.folder / files.ITEMS))
+    # new interactions alone do not say how many partners a user or item has in all
+    alone = config.model_copy(update={"data": config.data.model_copy(update={"min_user": 1, "min_item": 1})})
+    return tables, with_remembered(dataset_of(alone, tables, types=bundle.encoder.types), store.records())
 
 
 def are_remembered(dataset: Dataset) -> bool:

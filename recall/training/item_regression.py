@@ -11,8 +11,6 @@ It is exact only where the vector is one sum over all fields. In a field-weighte
 each field of an item apart, so that no share of one field can move to another; their rows stay as they were trained.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +22,7 @@ from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import Cosine
-from recall.training.masking import Masking, Roles
+from recall.training.masking import Roles
 
 _STEPS, _TOLERANCE = 60, 1e-3  # of conjugate gradients; 1e-5 changed no figure on toys, ml-1m and a generated shop
 
@@ -43,9 +41,8 @@ class Ridge:
             rows: x, n rows.
             weights: float32 [n], positive up to a factor; a row of weight 0 is not fitted.
         """
-        owners = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
         self._rows = SparseBatch.of(rows)
-        self._columns = SparseBatch.of(SparseRows.from_coo(rows.indices, owners, rows.weights, rows.n_features, len(rows)))
+        self._columns = SparseBatch.of(SparseRows.from_coo(rows.indices, rows.owners, rows.weights, rows.n_features, len(rows)))
         self._weights = torch.from_numpy(weights / weights.mean())[:, None]
 
     def solve(self, targets: Tensor, strength: float, start: Tensor | None = None) -> Tensor:
@@ -79,19 +76,6 @@ class Ridge:
         return self._columns.weighted_sum(self._weights * values)
 
 
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """Rows of the item features that predict vectors.
-
-    Attributes:
-        factors: float32 [n_item_features, k].
-        weights: float32 [n_item_features], of the first order.
-    """
-
-    factors: Tensor
-    weights: Tensor
-
-
 class ItemRegression:
     """The regression of the items' vectors on their features."""
 
@@ -117,13 +101,13 @@ class ItemRegression:
                 weights and square roots were worse for some.
         """
         self._model, self._encoder, self._block, self._rows = model, encoder, block, rows
-        self._masking, self._weights = Masking(roles), np.log1p(counts).astype(np.float32)
+        self._roles, self._weights = roles, np.log1p(counts).astype(np.float32)
         self._vectors = self._raw(rows)
 
-    def fit(self, items: Int64, strength: float, gain: float = 1.0, start: Coefficients | None = None) -> Coefficients:
+    def fit(self, items: Int64, strength: float, gain: float = 1.0, start: Tensor | None = None) -> Tensor:
         """Regress the vectors of some items.
 
-        The model holds the coefficients afterwards, so that it predicts vectors of `Masking.as_new` rows; no id has a row of
+        The model holds the coefficients afterwards, so that it predicts vectors of `Roles.as_new` rows; no id has a row of
         its own then.
 
         Args:
@@ -133,23 +117,24 @@ class ItemRegression:
             start: coefficients to begin with, as of another strength.
 
         Returns:
-            The coefficients of the ridge, without the gain, as a start for a further fit.
+            The coefficients of the ridge, without the gain, as a start for a further fit: float32 [n_item_features, 1 + k],
+            first-order weights and factors.
         """
         items = items[self._weights[items] > 0]
-        rows, targets = self._masking.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
+        rows, targets = self._roles.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
         if isinstance(self._model, Cosine):  # their lengths mean nothing
             lengths = targets.norm(dim=1, keepdim=True)
             targets = targets * (lengths.mean() / lengths.clamp_min(torch.finfo().tiny))
         ridge, model = Ridge(rows, self._weights[items]), self._model
-        factors = ridge.solve(targets[:, 1:], strength, None if start is None else start.factors)
+        factors = ridge.solve(targets[:, 1:], strength, None if start is None else start[:, 1:])
         model.item_factors.copy_(gain * factors)
         # each row of an item as a new one has the unknown id once
         model.item_factors[self._block.offset + UNKNOWN] += (1 - gain) * SparseBatch.of(rows).weighted_sum(factors).mean(0)
         model.item_weights.zero_()
         own = targets[:, :1] - self._raw(rows)[:, :1]
-        weights = ridge.solve(own, strength, None if start is None else start.weights[:, None])[:, 0]
-        model.item_weights.copy_(weights)
-        return Coefficients(factors, weights)
+        weights = ridge.solve(own, strength, None if start is None else start[:, :1])
+        model.item_weights.copy_(weights[:, 0])
+        return torch.cat([weights, factors], dim=1)
 
     def complete(self) -> None:
         """Give each id of the catalogue the remainder of its trained vector.
@@ -159,7 +144,7 @@ class ItemRegression:
         model, block = self._model, self._block
         unknown = block.offset + UNKNOWN
         inside = FeatureBlock.union([block], self._rows.indices) & (self._rows.indices != unknown)
-        known = torch.from_numpy(np.repeat(np.arange(len(self._rows)), np.diff(self._rows.indptr))[inside])
+        known = torch.from_numpy(self._rows.owners[inside])
         features = torch.from_numpy(self._rows.indices[inside].astype(np.int64))
         rows, vectors = self._rows.take(known.numpy()), self._vectors[known]
         others = slice(block.offset, block.offset + block.size)

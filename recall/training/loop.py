@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from recall._progress import note
 from recall.config import StoppingConfig
 from recall.errors import TrainingError, TrainingInterruptedError
 from recall.evaluation.cold_start import fair_figure
+from recall.features.csr import FeatureLayout
 from recall.models.torch.base import Model, side_of
 from recall.training.checkpoint import (
     CheckpointWriteError,
@@ -107,7 +109,7 @@ def run_sweeps(
     stopping: StoppingConfig,
     validate: Validate | None,
     report: Callable[[SweepReport], None],
-    blocks: Mapping[str, Callable[[int], str]],
+    fields: Mapping[str, FeatureLayout],
     checkpointing: Checkpointing | None = None,
     beat: float | None = None,
     opened: int = 0,
@@ -119,15 +121,15 @@ def run_sweeps(
         learner: with the model.
         sweeps: at most this many.
         stopping: when to evaluate and when to stop.
-        validate: metrics of a model on the validation part; None when there is no such part, and all sweeps are made. What
-            must rise is `fair_figure` of the stopping metric.
+        validate: returns the metrics of a model on the validation part; None without such a part, which makes all sweeps.
+            Models are compared by `fair_figure` of the stopping metric.
         report: called after every sweep.
-        blocks: for "user" and "item", the name of the field that a feature row belongs to.
+        fields: for "user" and "item", the fields that feature rows belong to.
         checkpointing: where to save the run after each sweep.
-        beat: the validation figure of the initial model, if it is kept unless a sweep improves on it.
-        opened: sweeps of an opening. It may be kept, but patience does not count from it: what follows is often worse at first
-            and better in the end.
-        ranks: that sweep together. Only rank 0 evaluates, keeps the best model, and has a checkpoint.
+        beat: validation figure of a warm start, which is kept unless a sweep improves on it.
+        opened: number of warm-up sweeps. The model after them may be kept, but patience does not count from them: the sweeps
+            that follow are often worse at first and better in the end.
+        ranks: of distributed training. Only rank 0 evaluates, keeps the best model, and has a checkpoint.
 
     Raises:
         NonFiniteError: A number is not finite; names sweep and field.
@@ -136,9 +138,9 @@ def run_sweeps(
         TrainingInterruptedError: The keyboard interrupted training; says how to continue.
     """
     model = learner.model
-    position, best = _start(learner, checkpointing, beat)
+    position, best = _starting_position(learner, checkpointing, beat)
     if ranks.count > 1:
-        position, beat = _started_alike(learner, position, beat, ranks)
+        position, beat = _broadcast_start(learner, position, beat, ranks)
     began = time.monotonic() - position.seconds
     metric = f"{stopping.metric}@{stopping.at}"
     try:
@@ -147,11 +149,11 @@ def run_sweeps(
                 break
             swept = time.monotonic()
             loss = learner.sweep()
-            _require_sound(model, loss, sweep, blocks, ranks)
+            _check_tables(model, loss, sweep, fields, ranks)
             metrics: Mapping[str, float] = {}
             better, figure = False, None
             if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
-                metrics = _looked_at(validate, model, sweep, blocks)
+                metrics = _evaluated(validate, model, sweep, fields)
                 figure = fair_figure(metrics, metric)
             figure = json.loads(ranks.told(json.dumps(figure))) if ranks.count > 1 else figure
             if figure is not None:
@@ -170,7 +172,7 @@ def run_sweeps(
                 figures=(*position.figures, figure),
             )
             if checkpointing is not None:
-                _keep(checkpointing.path, position, learner, best)
+                _save(checkpointing.path, position, learner, best)
             ranks.told("")  # rank 0 has its checkpoint
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
@@ -188,7 +190,7 @@ def _since_best(looks: Sequence[float | None]) -> int:
     return len(figures) - 1 - figures.index(max(figures)) if figures else 0
 
 
-def _start(
+def _starting_position(
     learner: Learner, checkpointing: Checkpointing | None, beat: float | None
 ) -> tuple[Position, dict[str, Tensor] | None]:
     if checkpointing is None or not checkpointing.resume:
@@ -202,8 +204,8 @@ def _start(
     return position, _part(tensors, "best.") or None
 
 
-def _started_alike(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
-    """Give all ranks position, figure to beat, tables and state of rank 0."""
+def _broadcast_start(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
+    """Copy position, figure to beat, tables and state of rank 0 to all ranks."""
     found, beat = json.loads(ranks.told(json.dumps([asdict(position), beat])))
     position = position_of(found)
     if position.sweep:
@@ -212,7 +214,7 @@ def _started_alike(learner: Learner, position: Position, beat: float | None, ran
     return position, beat
 
 
-def _keep(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
+def _save(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
     model = {name: table.detach() for name, table in learner.model.named_parameters()}
     parts = {"model.": model, "learner.": learner.state(), "best.": best or {}}
     tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
@@ -236,9 +238,9 @@ def _restore_tables(model: Model, tables: Mapping[str, Tensor]) -> None:
         table.copy_(tables[name])
 
 
-def _require_sound(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]], ranks: Ranks) -> None:
-    """Check that numbers are finite, and that all ranks have the same ones."""
-    error = _non_finite(model, loss, sweep, blocks)
+def _check_tables(model: Model, loss: float, sweep: int, fields: Mapping[str, FeatureLayout], ranks: Ranks) -> None:
+    """Check that all numbers are finite, and equal on all ranks."""
+    error = _non_finite(model, loss, sweep, fields)
     if ranks.count > 1:
         digest = 0
         for _, table in sorted(model.named_parameters(), key=lambda named: named[0]):
@@ -258,14 +260,14 @@ def _require_sound(model: Model, loss: float, sweep: int, blocks: Mapping[str, C
         raise error
 
 
-def _non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> NonFiniteError | None:
+def _non_finite(model: Model, loss: float, sweep: int, fields: Mapping[str, FeatureLayout]) -> NonFiniteError | None:
     """Return the error of a number that is not finite; None where all are."""
     for name, table in model.named_parameters():
         finite = torch.isfinite(table.detach())
         if bool(finite.all()):
             continue
         side = side_of(name)
-        place = name if side is None else f"field {blocks[side](int(torch.nonzero(~finite)[0, 0]))!r} of the {side} side"
+        place = name if side is None else _field_of(int(torch.nonzero(~finite)[0, 0]), side, fields)
         return NonFiniteError(
             f"a number is not finite in {place}",
             where=f"sweep {sweep}",
@@ -278,17 +280,20 @@ def _non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Call
     return None
 
 
-def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> Mapping[str, float]:
-    """Return metrics; if they overflow, name the field that grew most."""
+def _evaluated(validate: Validate, model: Model, sweep: int, fields: Mapping[str, FeatureLayout]) -> Mapping[str, float]:
+    """Return the metrics; an overflow names the field of the largest parameter."""
     try:
         return validate(model)
     except TrainingError as error:
         tables = {name: table.detach() for name, table in model.named_parameters() if side_of(name) and table.numel()}
         peaks = {name: table.reshape(len(table), -1).abs().amax(dim=1) for name, table in tables.items()}
         name = max(peaks, key=lambda name: float(peaks[name].max()))
-        side = name.partition("_")[0]
-        place = f"the largest are in field {blocks[side](int(peaks[name].argmax()))!r} of the {side} side"
+        place = f"the largest are in {_field_of(int(peaks[name].argmax()), name.partition('_')[0], fields)}"
         raise NonFiniteError(error.what, where=f"sweep {sweep}", why=place, hint=error.hint) from None
+
+
+def _field_of(row: int, side: str, fields: Mapping[str, FeatureLayout]) -> str:
+    return f"field {fields[side].names[int(fields[side].of(np.array(row)))]!r} of the {side} side"
 
 
 def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedError:
@@ -302,10 +307,10 @@ def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedErro
     )
 
 
-# Sweeps of the square loss before another objective takes over.
+# Warm-up with the square loss before another objective.
 #
-# The square loss over all pairs is solved in seconds and ends near the result of a softmax after many epochs; where
-# its lists are weak, on sparse data without features, a few passes of a softmax from there are enough.
+# The square loss over all pairs converges in seconds and ends near the result of a softmax after many epochs. Where it is
+# weaker, on sparse data without features, a few epochs of a softmax from there are enough.
 
 
 class WarmupThen:
@@ -328,7 +333,7 @@ class WarmupThen:
         return f"{self._opening.note}, then {self._then.note}"
 
     def sweep(self) -> float:
-        """All of the opening, or one sweep of what follows; returns the last sweep's loss."""
+        """Run the whole warm-up, or one sweep of the second learner; return the last loss."""
         if self._opened:
             return self._then.sweep()
         self._opened = True

@@ -93,18 +93,7 @@ class Roles:
             return {NEWCOMER: 1.0}
         return dict(_WAYS) if self.ids.any() else {PARTIAL: 1.0}
 
-
-@dataclass(frozen=True, slots=True)
-class Masking:
-    """Probabilities of masking the fields of item rows.
-
-    Attributes:
-        roles: of the item fields.
-    """
-
-    roles: Roles
-
-    def __call__(self, rows: SparseRows, patterns: Int8, tossed: Float64) -> SparseRows:
+    def masked(self, rows: SparseRows, patterns: Int8, tossed: Float64) -> SparseRows:
         """Mask every row in the way that `patterns` says.
 
         An unknown value replaces the values of its field, with their weights added up; a missing one weighs 1.
@@ -115,9 +104,8 @@ class Masking:
             patterns: int8 [n].
             tossed: float64 [n, fields] in [0, 1), for the fields of a `PARTIAL` row.
         """
-        stand_in = self._stand_ins(patterns, tossed)
-        offsets = self.roles.fields.offsets
-        owner, field = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), self.roles.fields.of(rows.indices)
+        stand_in, offsets = self._stand_ins(patterns, tossed), self.fields.offsets
+        owner, field = rows.owners, self.fields.of(rows.indices)
         value = stand_in[owner, field]
         there = value != MISSING
         indices = np.where(value == UNKNOWN, offsets[field] + UNKNOWN, rows.indices)[there]
@@ -136,14 +124,28 @@ class Masking:
         Args:
             rows: n rows.
         """
-        return self(rows, np.full(len(rows), NEWCOMER, np.int8), np.zeros((len(rows), len(self.roles.fields))))
+        return self.masked(rows, np.full(len(rows), NEWCOMER, np.int8), np.zeros((len(rows), len(self.fields))))
+
+    def partly_masked(self, rows: SparseRows, share: float, rng: np.random.Generator) -> SparseRows:
+        """Mask a random share of the rows, each in a random way.
+
+        Args:
+            rows: n rows.
+            share: of the rows.
+            rng: random generator.
+        """
+        ways = self.ways
+        patterns = rng.choice(np.array(list(ways), dtype=np.int8), len(rows), p=list(ways.values()))
+        tossed = rng.random((len(rows), len(self.fields)))
+        whole = rng.random(len(rows)) >= share
+        patterns[whole], tossed[whole] = PARTIAL, 1.0  # a row of which no field is masked
+        return self.masked(rows, patterns, tossed)
 
     def _stand_ins(self, patterns: Int8, tossed: Float64) -> Int8:
         """For each row and field UNKNOWN, MISSING or neither: int8 [n, fields]."""
-        roles = self.roles
-        partial = np.where((tossed < 0.25) & roles.unmet, MISSING, UNKNOWN)
+        partial = np.where((tossed < 0.25) & self.unmet, MISSING, UNKNOWN)
         stand_in = np.where((patterns == PARTIAL)[:, None] & (tossed < 0.5), partial, _KEPT)
-        masked_id = roles.ids & ((patterns != PARTIAL)[:, None] | (tossed < 0.5))
+        masked_id = self.ids & ((patterns != PARTIAL)[:, None] | (tossed < 0.5))
         return np.where(masked_id, UNKNOWN, stand_in).astype(np.int8)
 
 
@@ -156,7 +158,7 @@ def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
         m rows, and int64 [n].
     """
     keys = np.zeros((len(rows), 2), dtype=np.uint64)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    owner = rows.owners
     entry = rows.indices.astype(np.uint64) << np.uint64(32) | rows.weights.view(np.uint32).astype(np.uint64)
     for column, salt in enumerate((0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179)):
         with np.errstate(over="ignore"):

@@ -2,15 +2,14 @@
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from recall._arrays import Bool, Float64, Int64
+from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import IndexConfig
 from recall.errors import TrainingError
 from recall.features.csr import gathered, ranges
 from recall.index.base import ItemIndex
 from recall.index.registry import build_index
-from recall.models.torch.base import Model, SparseBatch
+from recall.models.torch.base import Model
 from recall.training.objectives.base import BatchPart
 from recall.training.pairs import ObservedPairs
 
@@ -38,9 +37,6 @@ class Negatives:
                 why="there is no negative to draw for them",
                 hint="Use objective 'square' or 'softmax', or leave these users out",
             )
-
-    def begin(self, epoch: int) -> None:
-        """Nothing changes from epoch to epoch."""
 
     def observed(self, contexts: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Bool:
         """Return whether each context was observed with each item; shapes broadcast.
@@ -134,13 +130,11 @@ class MinedNegatives:
         self._share = share
         self._pool = min(pool, len(pairs.items))
         self._seed = seed
-        self._catalogue = SparseBatch.of(pairs.items, fields=pairs.item_fields)
         self._index: ItemIndex | None = None
 
-    @torch.no_grad()
     def begin(self, epoch: int) -> None:
         """Index the item vectors as they are now."""
-        items = self._model.item_vectors(self._catalogue).numpy()
+        items = self._model.embed("item", self._pairs.items, self._pairs.item_fields)
         sample = np.random.default_rng([self._seed, epoch]).integers(0, len(self._pairs.contexts), 1024)
         self._index = build_index(items, self._queries(sample), IndexConfig(n=self._pool), self._seed)
 
@@ -164,12 +158,8 @@ class MinedNegatives:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
-
-        Raises:
-            RuntimeError: The lists were not computed.
         """
-        if self._index is None:
-            raise RuntimeError("begin was not called: there is no index to mine")
+        assert self._index is not None, "begin was not called"
         distinct, owner = np.unique(contexts, return_inverse=True)
         lists = self._index.search(self._queries(distinct), self._pool).rows
         fit = (lists >= 0) & ~self._others.observed(distinct[:, None], np.maximum(lists, 0))
@@ -182,8 +172,5 @@ class MinedNegatives:
             drawn[none] = self._others.draw(contexts[none], n, rng)
         return drawn
 
-    @torch.no_grad()
-    def _queries(self, contexts: Int64) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        rows = SparseBatch.of(self._pairs.contexts.take(contexts), fields=self._pairs.user_fields)
-        vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]] = self._model.user_vectors(rows).numpy()
-        return vectors
+    def _queries(self, contexts: Int64) -> Float32:
+        return self._model.embed("user", self._pairs.contexts.take(contexts), self._pairs.user_fields)

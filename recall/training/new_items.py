@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
@@ -32,11 +33,11 @@ from recall.evaluation.metrics import ndcg
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import UNKNOWN
-from recall.models.torch.base import Model, SparseBatch
+from recall.models.torch.base import Model
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import Cosine
-from recall.training.item_regression import Coefficients, ItemRegression
-from recall.training.masking import Masking, Roles, uniform
+from recall.training.item_regression import ItemRegression
+from recall.training.masking import Roles, uniform
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones
@@ -74,10 +75,10 @@ def level_new_items(
         vectors of the items that have a feature.
     """
     levels = np.zeros(encoder.item_fields.n_features, dtype=np.float32)
-    return _leveled(model, dataset, encoder, config, levels if scalable else None), levels
+    return _level(model, dataset, encoder, config, levels if scalable else None), levels
 
 
-def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32 | None) -> str:
+def _level(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32 | None) -> str:
     """Level new items by the model's weights, or by `levels` under a cosine."""
     block = next(iter(encoder.id_blocks("item", alone=True)), None)
     trains = dataset.offer.candidates
@@ -135,7 +136,7 @@ class _Lists:
         training = training[drawn[user[training]]]
         taken = ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
         masked = taken if config.evaluation.mask == "user" else ItemLists.empty(len(last))
-        phi = model.user_vectors(SparseBatch.of(features, fields=encoder.user_fields)).numpy()
+        phi = model.embed("user", features, encoder.user_fields)
         return _Lists(encoder, phi, taken, masked)
 
 
@@ -152,7 +153,7 @@ class _Trial:
     ndcg: float
 
 
-class _Rehearsal:
+class _Simulation:
     """Trained items that are scored as new ones, in lists with the others.
 
     Attributes:
@@ -178,7 +179,7 @@ class _Rehearsal:
         self.how, self._share = how, config.train.new_items * len(self.items) / max(len(trained), 1)
         self.possible = len(self.items) >= 2 and len(self.others) >= _LIST
         if self.possible:
-            old = _vectors(model, rows.take(self.others), lists.encoder)
+            old = model.embed("item", rows.take(self.others), lists.encoder.item_fields)
             self._best = _top(lists.phi, old, lists.masked.among(self.others))[1]
             found = lists.taken.among(self.items)
             self._asking = np.flatnonzero(found.lengths)
@@ -229,10 +230,10 @@ def _raise(
     trained, how = np.flatnonzero(dataset.offer.candidates), "shift"
     if isinstance(model, Cosine):
         how = "none" if levels is None else "scale"
-    rehearsal = _Rehearsal(model, rows, trained, lists, config, how)
-    if not rehearsal.possible:
+    simulation = _Simulation(model, rows, trained, lists, config, how)
+    if not simulation.possible:
         return "as learnt: there are too few items to measure another level"
-    source, level = _chosen(model, block, rows, trained, dataset, lists.encoder, rehearsal)
+    source, level = _chosen(model, block, rows, trained, dataset, lists.encoder, simulation)
     row, factor = block.offset + UNKNOWN, config.train.new_items
     often = "as often as" if factor == 1 else f"{factor:g} times as often as"
     if how == "none":
@@ -255,39 +256,39 @@ def _chosen(
     trained: Int64,
     dataset: Dataset,
     encoder: FeatureEncoder,
-    rehearsal: _Rehearsal,
+    simulation: _Simulation,
 ) -> tuple[str, float]:
-    """Give new items the vectors that do best in a rehearsal.
+    """Give new items the vectors that do best in a simulation.
 
     Returns:
         Where they come from, and their level.
     """
     roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
-    as_new = Masking(roles).as_new(rows.take(rehearsal.items))
-    learnt = rehearsal.trial(_vectors(model, as_new, encoder))
+    as_new = roles.as_new(rows.take(simulation.items))
+    learnt = simulation.trial(model.embed("item", as_new, encoder.item_fields))
     taken = dataset.events["item"].to_numpy()[np.concatenate([dataset.select(REMEMBERED), dataset.training])]
     counts = np.bincount(taken, minlength=len(rows))
-    if not isinstance(model, FactorizationMachine) or not rehearsal.judges or (counts[rehearsal.others] > 0).sum() < _LIST:
+    if not isinstance(model, FactorizationMachine) or not simulation.judges or (counts[simulation.others] > 0).sum() < _LIST:
         return "as learnt", learnt.level
     regression = ItemRegression(model, encoder, block, rows, roles, counts)
     tables = [table.clone() for table in (model.item_factors, model.item_weights)]
-    start: Coefficients | None = None
+    start: Tensor | None = None
     strength, gain, best = 0.0, 1.0, _Trial(0.0, -1.0)
     for one in _STRENGTHS:
-        start = regression.fit(rehearsal.others, one, start=start)
-        trial = rehearsal.trial(_vectors(model, as_new, encoder))
+        start = regression.fit(simulation.others, one, start=start)
+        trial = simulation.trial(model.embed("item", as_new, encoder.item_fields))
         if trial.ndcg < best.ndcg:
             break
         strength, best = one, trial
-    for one in _GAINS if rehearsal.how == "shift" else ():
-        start = regression.fit(rehearsal.others, strength, one, start)
-        trial = rehearsal.trial(_vectors(model, as_new, encoder))
+    for one in _GAINS if simulation.how == "shift" else ():
+        start = regression.fit(simulation.others, strength, one, start)
+        trial = simulation.trial(model.embed("item", as_new, encoder.item_fields))
         if trial.ndcg < best.ndcg or trial.level == 0:
             break
         gain, best = one, trial
     # the learnt rows were trained on all items, so the regression is compared with them after it was fitted to all, too
     regression.fit(trained, strength, gain, start)
-    found = rehearsal.trial(_vectors(model, as_new, encoder))
+    found = simulation.trial(model.embed("item", as_new, encoder.item_fields))
     if found.ndcg > learnt.ndcg:
         regression.complete()
         figures = f"NDCG@20 {found.ndcg:.3f}, as learnt {learnt.ndcg:.3f}"
@@ -306,13 +307,13 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     trained, dead = np.flatnonzero(trains), np.flatnonzero(~trains)
     looked_at = max(1, len(dead) // _DEAD)  # one in so many
     dead = dead[::looked_at]
-    old, without = _vectors(model, rows.take(trained), lists.encoder), rows.take(dead)
+    old, without = model.embed("item", rows.take(trained), lists.encoder.item_fields), rows.take(dead)
     best, masked = _top(lists.phi, old, lists.masked.among(trained))[1], lists.masked.among(dead)
     start = float(model.item_weights[row])
 
     def places(shift: float) -> float:
         model.item_weights[row] = start + shift
-        new = _vectors(model, without, lists.encoder)
+        new = model.embed("item", without, lists.encoder.item_fields)
         entries = _entries(best, _top(lists.phi, new, masked)[1])
         # a place that no trained item can fill is theirs regardless of their level
         return float(looked_at * (np.isfinite(entries) & (entries < 0)).sum() / (_LIST * len(entries)))
@@ -324,11 +325,6 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
         middle = (low + high) / 2
         low, high = (low, middle) if places(middle) > _DEAD_PLACES else (middle, high)
     return low, places(low)
-
-
-def _vectors(model: Model, rows: SparseRows, encoder: FeatureEncoder) -> Float32:
-    vectors: Float32 = model.item_vectors(SparseBatch.of(rows, fields=encoder.item_fields)).numpy()
-    return vectors
 
 
 def _entries(old: Float64, new: Float64, ratio: bool = False) -> Float64:

@@ -5,62 +5,24 @@ A step touches only the rows that a batch used.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-# What a rule remembers of each row of a table.
-
-
-class Memory:
-    """Named tables of the same rows as the table that is optimised."""
-
-    def __init__(self, tables: Mapping[str, Tensor]) -> None:
-        self._tables = dict(tables)
-
-    def read(self, name: str, rows: Tensor | None) -> Tensor:
-        """Return rows of one table: a copy, or the table itself for all rows.
-
-        Args:
-            name: of the table.
-            rows: None for all.
-        """
-        table = self._tables[name]
-        return table if rows is None else table[rows]
-
-    def write(self, name: str, rows: Tensor | None, values: Tensor) -> None:
-        """Write rows back; a whole table was changed in place.
-
-        Args:
-            name: of the table.
-            rows: None for all.
-            values: of the rows.
-        """
-        table = self._tables[name]
-        if rows is not None:
-            table[rows] = values
-        elif values is not table:
-            table.copy_(values)
-
-    def state(self) -> dict[str, Tensor]:
-        """All tables by name."""
-        return dict(self._tables)
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the values of tables of the same names and shapes."""
-        for name, table in self._tables.items():
-            table.copy_(state[name])
+State = dict[str, Tensor]
 
 
 class RowOptimiser(ABC):
-    """Steps of one table, with what it remembers of each row."""
+    """Steps of one table, with a state for each of its rows."""
 
-    def __init__(self, memory: Mapping[str, Tensor]) -> None:
-        """`memory` has a table by name for each thing that is remembered of a row."""
-        self._memory = Memory(memory)
+    names: ClassVar[tuple[str, ...]] = ()
+    """Names of the tables of the state, of the shape of the table; zero at first."""
 
-    @abstractmethod
+    def __init__(self, table: Tensor) -> None:
+        self._state: State = {name: torch.zeros_like(table) for name in self.names}
+
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
         """Move rows of a table against their gradient.
 
@@ -70,66 +32,47 @@ class RowOptimiser(ABC):
             gradient: [m, ...].
             rate: the learning rate of this step.
         """
+        if rows is None:
+            self._update(table, self._state, gradient, rate)
+            return
+        weights, state = table[rows], {name: values[rows] for name, values in self._state.items()}
+        self._update(weights, state, gradient, rate)
+        table[rows] = weights
+        for name, values in state.items():
+            self._state[name][rows] = values
 
-    def state(self) -> dict[str, Tensor]:
+    @abstractmethod
+    def _update(self, weights: Tensor, state: State, gradient: Tensor, rate: float) -> None:
+        """Change rows and their state in place; arguments as of `step`."""
+
+    def state(self) -> State:
         """Return the optimizer state by name."""
-        return self._memory.state()
+        return dict(self._state)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what `state` gave."""
-        self._memory.restore(state)
-
-
-def subtract(table: Tensor, rows: Tensor | None, change: Tensor) -> None:
-    """Compute table[rows] -= change.
-
-    Args:
-        table: changed in place.
-        rows: None for all.
-        change: of the rows.
-    """
-    if rows is None:
-        table.sub_(change)
-    else:
-        table.index_add_(0, rows, change, alpha=-1)
-
-
-def zeros(table: Tensor) -> Tensor:
-    """Return a table of zeros of the same shape."""
-    return torch.zeros_like(table)
-
-
-# Plain stochastic gradient descent.
+        """Take over the values of tables of the same names and shapes."""
+        for name, values in self._state.items():
+            values.copy_(state[name])
 
 
 class SGD(RowOptimiser):
     """Robbins and Monro 1951: every step is the gradient times the rate."""
 
-    def __init__(self, table: Tensor) -> None:  # noqa: ARG002 - built as the others are, and remembers nothing
-        super().__init__({})
-
     @override
-    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        subtract(table, rows, rate * gradient)
-
-
-# Adagrad: steps shrink with the sum of squared gradients.
+    def _update(self, weights: Tensor, state: State, gradient: Tensor, rate: float) -> None:
+        weights.sub_(rate * gradient)
 
 
 class Adagrad(RowOptimiser):
-    """Duchi, Hazan and Singer 2011."""
+    """Duchi, Hazan and Singer 2011: steps shrink with the sum of squared gradients."""
 
-    def __init__(self, table: Tensor) -> None:
-        super().__init__({"squares": zeros(table)})
+    names = ("squares",)
 
     @override
-    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        squares = self._memory.read("squares", rows).addcmul_(gradient, gradient)
-        self._memory.write("squares", rows, squares)
-        subtract(table, rows, gradient / (squares.sqrt() + 1e-10) * rate)
+    def _update(self, weights: Tensor, state: State, gradient: Tensor, rate: float) -> None:
+        squares = state["squares"].addcmul_(gradient, gradient)
+        weights.sub_(gradient / (squares.sqrt() + 1e-10) * rate)
 
-
-# Steps by running means of the gradient and of its square.
 
 _MEAN, _SQUARES = 0.9, 0.999
 
@@ -140,24 +83,19 @@ class Adam(RowOptimiser):
     So a rare row starts with the same step size as a common one.
     """
 
+    names = ("mean", "squares")
+
     def __init__(self, table: Tensor) -> None:
-        steps = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
-        super().__init__({"mean": zeros(table), "squares": zeros(table), "steps": steps})
+        super().__init__(table)
+        self._state["steps"] = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
 
     @override
-    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        memory = self._memory
-        steps = memory.read("steps", rows).add_(1)
-        mean = memory.read("mean", rows).lerp_(gradient, 1 - _MEAN)
-        squares = memory.read("squares", rows).mul_(_SQUARES).addcmul_(gradient, gradient, value=1 - _SQUARES)
-        for name, values in (("steps", steps), ("mean", mean), ("squares", squares)):
-            memory.write(name, rows, values)
-        shape = (-1, *[1] * (table.dim() - 1))
-        size = (rate * (1 - _SQUARES**steps).sqrt() / (1 - _MEAN**steps)).to(table.dtype).view(shape)
-        subtract(table, rows, mean / (squares.sqrt() + 1e-8) * size)
-
-
-# Steps towards weights of which many are exactly zero.
+    def _update(self, weights: Tensor, state: State, gradient: Tensor, rate: float) -> None:
+        steps = state["steps"].add_(1)
+        mean = state["mean"].lerp_(gradient, 1 - _MEAN)
+        squares = state["squares"].mul_(_SQUARES).addcmul_(gradient, gradient, value=1 - _SQUARES)
+        size = rate * (1 - _SQUARES**steps).sqrt() / (1 - _MEAN**steps)
+        weights.sub_(mean / (squares.sqrt() + 1e-8) * size.to(weights.dtype).view(-1, *[1] * (weights.dim() - 1)))
 
 
 class FTRL(RowOptimiser):
@@ -167,21 +105,17 @@ class FTRL(RowOptimiser):
     the gradients do not outweigh the L1 term it is exactly zero. Its own rate is alpha, and stays constant; beta is 1.
     """
 
+    names = ("sums", "squares")
+
     def __init__(self, table: Tensor, l1: float, l2: float, alpha: float) -> None:
+        super().__init__(table)
         self._l1, self._l2, self._alpha = l1, l2, alpha
-        super().__init__({"sums": zeros(table), "squares": zeros(table)})
 
     @override
-    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        before = self._memory.read("squares", rows)
-        squares = before + gradient.square()
-        weights = table if rows is None else table[rows]
-        sums = self._memory.read("sums", rows) + gradient - (squares.sqrt() - before.sqrt()) / self._alpha * weights
-        self._memory.write("squares", rows, squares)
-        self._memory.write("sums", rows, sums)
-        curvature = (1 + squares.sqrt()) / self._alpha + self._l2
-        moved = torch.where(sums.abs() <= self._l1, torch.zeros_like(sums), (sums.sign() * self._l1 - sums) / curvature)
-        if rows is None:
-            table.copy_(moved)
-        else:
-            table[rows] = moved
+    def _update(self, weights: Tensor, state: State, gradient: Tensor, rate: float) -> None:
+        sums, squares = state["sums"], state["squares"]
+        before = squares.sqrt()
+        roots = squares.add_(gradient.square()).sqrt()
+        sums.add_(gradient).sub_((roots - before) / self._alpha * weights)
+        moved = (sums.sign() * self._l1 - sums) / ((1 + roots) / self._alpha + self._l2)
+        weights.copy_(torch.where(sums.abs() <= self._l1, 0.0, moved))

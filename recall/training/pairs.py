@@ -177,7 +177,7 @@ class ObservedPairs:
         """
         if ranks.count > 1 and ranks.any(len(positions) == 0):
             raise TrainingError(f"there are too few users for {ranks.count} ranks", hint="Train on fewer ranks")
-        contexts = build_contexts(dataset, _silent_about_empty_histories(encoder), positions)
+        contexts = build_contexts(dataset, _without_empty_histories(encoder), positions)
         features = contexts.features
         items = positives(dataset, contexts, positions)
         offered = dataset.offered
@@ -186,7 +186,7 @@ class ObservedPairs:
             features,
             rows,
             items.indptr,
-            _places(offered)[items.items],
+            _places(offered)[items.indices],
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
@@ -213,7 +213,7 @@ class ObservedPairs:
         training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
         if negatives is None or not self.ranks.any(len(training) > 0):
             return self
-        contexts = negative_contexts(dataset, _silent_about_empty_histories(encoder), training)
+        contexts = negative_contexts(dataset, _without_empty_histories(encoder), training)
         shown = ShownPairs(
             contexts.context.astype(np.int64) + len(self.contexts),
             _places(dataset.offered)[negatives["item"].to_numpy()[training]],
@@ -224,26 +224,6 @@ class ObservedPairs:
         rows = np.diff(indptr) + np.bincount(shown.contexts, minlength=len(features))
         return replace(
             self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder, self.ranks)
-        )
-
-    def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
-        """Return the pairs of contexts [first, last), for one of several ranks.
-
-        Roles and means stay those of the whole.
-
-        Args:
-            first: position of the first context.
-            last: position after the last context.
-            ranks: of the process.
-        """
-        pairs = slice(self.indptr[first], self.indptr[last])
-        return replace(
-            self,
-            contexts=self.contexts.take(np.arange(first, last)),
-            indptr=self.indptr[first : last + 1] - self.indptr[first],
-            observed=self.observed[pairs],
-            weights=self.weights[pairs],
-            ranks=ranks,
         )
 
     def item_counts(self) -> npt.NDArray[np.int64]:
@@ -302,7 +282,7 @@ def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     return np.cumsum(offered, dtype=np.int32) - np.int32(1)
 
 
-def _silent_about_empty_histories(encoder: FeatureEncoder) -> FeatureEncoder:
+def _without_empty_histories(encoder: FeatureEncoder) -> FeatureEncoder:
     """Leave out the features of empty histories, which are means of others.
 
     In the data a history is empty at a user's first interaction. What is taken first is not what is popular, and the feature is

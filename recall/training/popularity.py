@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
@@ -28,11 +27,11 @@ from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.popularity import PopularityFactor
-from recall.models.torch.base import Model, SparseBatch
+from recall.models.torch.base import Model
 
 _LIST = 20  # length of the lists that are judged: that of most published figures
 _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity
-_UNTRIED = 5.0  # where there are too few requests to choose by: unknown users of ml-100k, toys, frappe and ml-1m do well by it
+_UNTRIED = 5.0  # where there are too few requests to choose by; good for unknown users of ml-100k, toys, frappe and ml-1m
 _REQUESTS = 1000
 _LEAST = 30  # requests to choose by
 _SCORES = 20_000_000  # scores of one length that are computed, which bounds the requests over a large catalogue
@@ -40,8 +39,8 @@ _RARE = 20  # users; a value of fewer says of a training user what it would not 
 _BLOCK = 1 << 22  # scores in memory at once: 16 MB
 
 
-class _Way(NamedTuple):
-    """Requests of unknown users that know as much.
+class _RequestKind(NamedTuple):
+    """Requests of unknown users with the same kinds of features known.
 
     Attributes:
         rows: of the user feature space; one row for each request, or one for all.
@@ -61,24 +60,22 @@ class PopularityFit:
     Attributes:
         encoder: of the model.
         items: one row in the item feature space for each item of the catalogue.
-        item_rows: the same rows.
-        trained: bool [items], those with training interactions.
+        trained: bool [items], items with training interactions.
         weights: float32 [n_item_features], p.
         levels: float32 [n_item_features], l.
-        carriers: of each length, the features that hold it.
-        ways: what requests know.
-        held: the requests.
+        carriers: for each of the two lengths, the user features that hold it.
+        ways: the requests, once for each combination of known features.
+        held: the requests, their relevant and their masked items.
         popular: float64 [q], NDCG of the most popular items.
     """
 
     encoder: FeatureEncoder
-    items: SparseBatch
-    item_rows: SparseRows
+    items: SparseRows
     trained: Bool
     weights: Float32
     levels: Float32
     carriers: tuple[Int64, Int64]
-    ways: tuple[_Way, ...]
+    ways: tuple[_RequestKind, ...]
     held: TestRequests
     popular: Float64
 
@@ -106,7 +103,6 @@ class PopularityFit:
         ranked = Popularity.fit(counts)
         return PopularityFit(
             encoder,
-            SparseBatch.of(rows, fields=encoder.item_fields),
             rows,
             counts > 0,
             weights,
@@ -114,7 +110,7 @@ class PopularityFit:
             carriers,
             _ways(dataset, encoder, held, config.seed),
             held,
-            _judged(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
+            _ndcg_of(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
         )
 
     def sampled(self, most: int, seed: int) -> "PopularityFit":
@@ -130,7 +126,6 @@ class PopularityFit:
         ways = tuple(way if len(way.rows) == 1 else way._replace(rows=way.rows.take(chosen)) for way in self.ways)
         return replace(self, ways=ways, held=self.held.take(chosen), popular=self.popular[chosen])
 
-    @torch.no_grad()
     def __call__(self, model: Model) -> tuple[PopularityFactor, str]:
         """Choose the lengths for a model.
 
@@ -141,9 +136,9 @@ class PopularityFit:
             TrainingError: A score is not finite.
         """
         users = np.zeros(self.encoder.user_fields.n_features, dtype=np.float32)
-        psi = model.item_vectors(self.items).numpy()
-        psi = PopularityFactor(users, np.zeros_like(self.weights), self.levels).beside_items(psi, self.item_rows)[:, :-1]
-        popularity = self.item_rows.weighted_sum(self.weights[:, None])[:, 0]
+        psi = model.embed("item", self.items, self.encoder.item_fields)
+        psi = PopularityFactor(users, np.zeros_like(self.weights), self.levels).beside_items(psi, self.items)[:, :-1]
+        popularity = self.items.weighted_sum(self.weights[:, None])[:, 0]
         unit, chosen = self._unit(model, psi), [_UNTRIED, _UNTRIED]
         for stage, features in enumerate(self.carriers):
             ways = [way for way in self.ways if way.stage == stage]
@@ -158,13 +153,9 @@ class PopularityFit:
             users, self.weights, self.levels
         ), f"popularity weighs {weighs}, in standard deviations of a score"
 
-    def _vectors(self, model: Model, rows: SparseRows) -> Float32:
-        vectors: Float32 = model.user_vectors(SparseBatch.of(rows, fields=self.encoder.user_fields)).numpy()
-        return vectors
-
     def _unit(self, model: Model, psi: Float32) -> float:
         first = min((way.stage for way in self.ways), default=0)
-        phi = [self._vectors(model, way.rows) for way in self.ways if way.stage == first]
+        phi = [model.embed("user", way.rows, self.encoder.user_fields) for way in self.ways if way.stage == first]
         with np.errstate(over="ignore", invalid="ignore"):
             spread = float(np.mean([np.mean([(psi[self.trained] @ one).std() for one in part[:_LEAST]]) for part in phi]))
         if not np.isfinite(spread):
@@ -183,20 +174,20 @@ class PopularityFit:
     def _longest(self, found: Float64) -> int:
         """Return the longest length that is not significantly worse than the best.
 
-        Where nothing is known of any unknown user, a shorter one than popularity's must have shown its worth.
+        Where nothing is known of unknown users, a shorter length must be significantly better to be chosen.
         """
         best = found[int(found.mean(axis=1).argmax())]
         return max(place for place, ndcgs in enumerate(found) if upper_end(ndcgs - best, self.held.user) >= 0)
 
     def _ndcg(self, model: Model, rows: SparseRows, psi: Float32, popularity: Float32, users: Float32, unit: float) -> Float64:
         """Return the NDCG of each request by length: float64 [lengths, q]."""
-        phi, base = self._vectors(model, rows), rows.weighted_sum(users[:, None])
+        phi, base = model.embed("user", rows, self.encoder.user_fields), rows.weighted_sum(users[:, None])
         found = np.zeros((len(_LENGTHS), len(self.held)))
         if len(rows) == 1:
             for place, length in enumerate(_LENGTHS):
                 order = Popularity.ranked(psi @ phi[0] + (base[0] + np.float32(unit * length)) * popularity)
                 lists = order.top(self.held.masked.indptr, self.held.masked.items, _LIST)
-                found[place] = _judged(lists, self.held.relevant)
+                found[place] = _ndcg_of(lists, self.held.relevant)
         else:
             step = max(1, _BLOCK // max(len(psi), 1))
             for first in range(0, len(phi), step):
@@ -205,7 +196,7 @@ class PopularityFit:
                 scores = phi[part] @ psi.T
                 for place, length in enumerate(_LENGTHS):
                     moved = scores + (base[part] + np.float32(unit * length)) * popularity
-                    found[place, part] = _judged(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
+                    found[place, part] = _ndcg_of(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
         return found
 
 
@@ -213,7 +204,7 @@ _NAMES = ("unknown ids", "empty histories")
 
 
 def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
-    """Say what unknown users get where `PopularityFit.of` returns None.
+    """Describe how unknown users are scored where `PopularityFit.of` returns None.
 
     Args:
         encoder: of the model.
@@ -241,7 +232,7 @@ def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> F
     logs = np.log1p(counts.astype(np.float64))
     # the deviation of equal numbers is zero only up to rounding
     level = (logs - logs[trained].mean()) / (logs[trained].std() if np.ptp(counts[trained]) else 1.0)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    owner = rows.owners
     inside = FeatureBlock.union([block], rows.indices) & trained[owner]
     features = rows.indices[inside]
     sums = np.bincount(features, level[owner[inside]], rows.n_features)
@@ -273,7 +264,7 @@ def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
 
 
 def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
-    """Ask for the second half of what some training users have taken."""
+    """Return requests for the second half of the interactions of some training users."""
     training = dataset.training
     user = dataset.events["user"].to_numpy()[training]
     rng = np.random.default_rng(config.seed)
@@ -293,11 +284,11 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
     return held.take(np.sort(np.unique(held.user, return_index=True)[1])[:most])
 
 
-def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_Way, ...]:
-    """Say the requests with more or less of what is known of their users."""
+def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_RequestKind, ...]:
+    """Encode the requests with fewer and with more known features."""
     histories = encoder.history_blocks
     nothing = unknown_user(encoder)
-    of_nothing = _Way(nothing, 1 if histories else 0)
+    of_nothing = _RequestKind(nothing, 1 if histories else 0)
     if not len(held):  # no user has two interactions
         return (of_nothing,)
     contexts = build_contexts(dataset, encoder, held.event, held.before)
@@ -306,21 +297,21 @@ def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: i
     columns = [block for block in encoder.user_blocks if block not in histories and block not in ids]
     ways = [of_nothing]
     if columns:
-        seen = _as_strangers(dataset, encoder, known, columns, seed)
-        ways.append(_Way(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
+        seen = _with_common_values(dataset, encoder, known, columns, seed)
+        ways.append(_RequestKind(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
         if histories:
-            ways.append(_Way(seen.replaced(ids, nothing), 0))
+            ways.append(_RequestKind(seen.replaced(ids, nothing), 0))
     if histories:
-        ways.append(_Way(known.replaced([*ids, *columns], nothing), 0))
+        ways.append(_RequestKind(known.replaced([*ids, *columns], nothing), 0))
     return tuple(ways)
 
 
-def _as_strangers(
+def _with_common_values(
     dataset: Dataset, encoder: FeatureEncoder, rows: SparseRows, blocks: Sequence[FeatureBlock], seed: int
 ) -> SparseRows:
-    """Exchange values that few users have for those of other users.
+    """Replace values that few users have by those of other users.
 
-    Such a value has learnt from the user it is to describe, and would seem to say more than it says of new users.
+    The parameters of a rare value are trained on the very user that it describes, and predict that user better than new users.
     """
     training = dataset.training
     last = training[np.diff(dataset.events["user"].to_numpy()[training], append=-1) != 0]
@@ -347,5 +338,5 @@ def _has_rare(rows: SparseRows, users: Int64) -> Bool:
     return found
 
 
-def _judged(rows: Int64, relevant: ItemLists) -> Float64:
+def _ndcg_of(rows: Int64, relevant: ItemLists) -> Float64:
     return ndcg(relevant.contains(rows), relevant.lengths, _LIST)

@@ -5,7 +5,7 @@ that every objective trains every model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from math import ceil
 from typing import Generic
 
@@ -19,96 +19,28 @@ from recall._arrays import Int64
 from recall.config import PairwiseConfig, SoftmaxConfig
 from recall.features.csr import SparseRows
 from recall.models.torch.base import Model, SparseBatch, side_of
-from recall.training.masking import PARTIAL, Masking
+from recall.training.masking import Roles
 from recall.training.objectives.base import BatchPart, BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
 from recall.training.pairs import ObservedPairs
 from recall.training.ranges import TiedRows, scaled
 
-# Values that a batch does not get to see: against overfitting, and so that item features learn to replace an unknown id.
-
-
-@dataclass(frozen=True, slots=True)
-class Dropping:
-    """Dropout and masking of the rows of one side.
-
-    Attributes:
-        dropout: share of entries left out; the others weigh 1 / (1 - dropout), so that sums keep their mean
-            (Srivastava et al. 2014).
-        unknown: share of rows that are masked.
-        masking: how; None where none is.
-    """
-
-    dropout: float
-    unknown: float = 0.0
-    masking: Masking | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether rows come out as they went in."""
-        return self.dropout == 0 and self.unknown == 0
-
-    def __call__(self, rows: SparseRows, rng: np.random.Generator) -> SparseRows:
-        """Return the rows with values dropped or masked.
-
-        Args:
-            rows: n rows.
-            rng: random generator.
-        """
-        if self.unknown and self.masking is not None:
-            roles = self.masking.roles
-            fields, ways = len(roles.fields), roles.ways
-            way = rng.choice(np.array(list(ways), dtype=np.int8), len(rows), p=list(ways.values()))
-            tossed = rng.random((len(rows), fields))
-            whole = rng.random(len(rows)) >= self.unknown
-            way[whole], tossed[whole] = PARTIAL, 1.0  # a row of which no field is masked
-            rows = self.masking(rows, way, tossed)
-        weights = rows.weights
-        if self.dropout:
-            kept = rng.random(len(weights)) >= self.dropout
-            weights = (weights * kept / (1 - self.dropout)).astype(np.float32)
-        return SparseRows(rows.indptr, rows.indices, weights, rows.n_features)
-
-
-# Choose the optimizer and the schedule of the learning rate of each parameter table.
-
 _FIRST_ORDER = ("user_weights", "item_weights")
-_RULES: dict[str, type[Adagrad] | type[Adam] | type[SGD]] = {"adagrad": Adagrad, "adam": Adam, "sgd": SGD}
+_RULES: dict[str, type[RowOptimiser]] = {"adagrad": Adagrad, "adam": Adam, "sgd": SGD}
 
 
-@dataclass(frozen=True, slots=True)
-class StepRule:
-    """The rule of one run."""
+def dropout(rows: SparseRows, share: float, rng: np.random.Generator) -> SparseRows:
+    """Set random weights to zero.
 
-    config: SoftmaxConfig | PairwiseConfig
+    The others are divided by 1 - share, so that sums keep their mean (Srivastava et al. 2014).
 
-    @property
-    def batch(self) -> int:
-        """Contexts or pairs in one step."""
-        return self.config.batch
-
-    def penalty(self, name: str) -> float:
-        """Return the L2 weight of a parameter's rows; none for FTRL and shared parameters."""
-        own_rule = self.config.first_order is not None and name in _FIRST_ORDER
-        return 0.0 if own_rule or side_of(name) is None else self.config.regularisation
-
-    def optimiser(self, name: str, table: Tensor) -> RowOptimiser:
-        """Return the optimizer of a parameter.
-
-        Args:
-            name: of the parameter.
-            table: its rows [n, ...].
-        """
-        first_order = self.config.first_order
-        if first_order is not None and name in _FIRST_ORDER:
-            return FTRL(table, first_order.l1, first_order.l2, first_order.learning_rate)
-        return _RULES[self.config.optimiser](table)
-
-    def rate(self, epoch: float) -> float:
-        """Return the learning rate after a number of epochs, possibly fractional."""
-        if self.config.schedule == "constant":
-            return self.config.learning_rate
-        return self.config.learning_rate * (1 - epoch / self.config.epochs)
+    Args:
+        rows: n rows.
+        share: of the entries.
+        rng: random generator.
+    """
+    kept = rng.random(rows.nnz) >= share
+    return replace(rows, weights=(rows.weights * kept / (1 - share)).astype(np.float32))
 
 
 class _Vectors(nn.Module):
@@ -144,8 +76,7 @@ class GradientLearner(Generic[BatchT]):
         model: Model,
         pairs: ObservedPairs,
         objective: Objective[BatchT],
-        rule: StepRule,
-        dropping: tuple[Dropping, Dropping],
+        config: SoftmaxConfig | PairwiseConfig,
         seed: int,
     ) -> None:
         """Prepare to learn.
@@ -154,16 +85,16 @@ class GradientLearner(Generic[BatchT]):
             model: initialised.
             pairs: contexts and items, with their fields.
             objective: over the same pairs.
-            rule: how steps are made.
-            dropping: of contexts, and of items.
+            config: optimizer, learning rate, dropout and masking.
             seed: of order and draws.
         """
+        assert pairs.item_fields is not None
         self.model = model
         self._vectors = _Vectors(model, objective.with_offset)
         self._pairs = pairs
         self._objective = objective
-        self._rule = rule
-        self._dropping = dropping
+        self._config = config
+        self._roles = pairs.item_roles or Roles.of(pairs.item_fields, pairs.items)
         self._seed = seed
         self._size, self._segments, before = 0, list[tuple[int, int, int]](), 0
         for own in objective.segments:
@@ -173,7 +104,7 @@ class GradientLearner(Generic[BatchT]):
         self._epoch = 0
         self._catalogue = SparseBatch.of(pairs.items, fields=pairs.item_fields)
         self._optimisers: dict[str, RowOptimiser] = {
-            name: rule.optimiser(name, _as_rows(name, table.data)) for name, table in model.named_parameters()
+            name: self._optimiser(name, _as_rows(name, table.data)) for name, table in model.named_parameters()
         }
 
     @property
@@ -184,7 +115,7 @@ class GradientLearner(Generic[BatchT]):
     def sweep(self) -> float:
         """Train one epoch in random order; return the loss for each unit of weight."""
         rng = np.random.default_rng([self._seed, self._epoch])
-        size, batch = self._size, self._rule.batch
+        size, batch = self._size, self._config.batch
         order = rng.permutation(size)
         steps = ceil(size / batch)
         self._objective.begin(self._epoch)
@@ -193,10 +124,21 @@ class GradientLearner(Generic[BatchT]):
         drops = rng if ranks.count == 1 else np.random.default_rng([self._seed, self._epoch, ranks.rank])
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
-            loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), (rng, drops))
+            loss += self._step(chosen, self._rate(self._epoch + step / steps), rng, drops)
         self._epoch += 1
         self._pairs.untrained.fill(self.model)
         return self._pairs.ranks.total(loss) / self._objective.weight
+
+    def _rate(self, epoch: float) -> float:
+        """Return the learning rate after a number of epochs, possibly fractional."""
+        decay = 1 - epoch / self._config.epochs if self._config.schedule != "constant" else 1.0
+        return self._config.learning_rate * decay
+
+    def _optimiser(self, name: str, table: Tensor) -> RowOptimiser:
+        first_order = self._config.first_order
+        if first_order is not None and name in _FIRST_ORDER:
+            return FTRL(table, first_order.l1, first_order.l2, first_order.learning_rate)
+        return _RULES[self._config.optimiser](table)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizer states and the number of epochs."""
@@ -222,27 +164,29 @@ class GradientLearner(Generic[BatchT]):
         places = np.flatnonzero(own >= 0)
         return own[places], places
 
-    def _step(self, chosen: Int64, rate: float, rngs: tuple[np.random.Generator, np.random.Generator]) -> float:
+    def _step(self, chosen: Int64, rate: float, rng: np.random.Generator, drops: np.random.Generator) -> float:
         """Take one step on contexts or pairs at positions `chosen`.
 
         Args:
             chosen: int64 [batch].
             rate: learning rate.
-            rngs: of draws, and of dropped values.
+            rng: of draws.
+            drops: of dropped values.
 
         Returns:
             The summed loss of those on this rank.
         """
-        objective, pairs, (rng, drops) = self._objective, self._pairs, rngs
+        objective, pairs, config = self._objective, self._pairs, self._config
         scale = self._size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
         own, places = self._own(chosen)
         batch = objective.draw(own, rng, BatchPart(places, len(chosen), pairs.ranks) if pairs.ranks.count > 1 else None)
-        drop_users, drop_items = self._dropping
-        users, user_rows = SparseBatch.local(drop_users(pairs.contexts.take(batch.contexts), drops), fields=pairs.user_fields)
+        contexts = pairs.contexts.take(batch.contexts)
+        contexts = dropout(contexts, config.dropout, drops) if config.dropout else contexts
+        users, user_rows = SparseBatch.local(contexts, fields=pairs.user_fields)
         numbers: Tensor | None = None
         if pairs.ties is not None:
             users, user_rows, numbers = pairs.ties.local(users, user_rows)
-        items, item_rows = self._items(batch.items, drop_items, drops)
+        items, item_rows = self._items(batch.items, drops)
         rows = {"user": user_rows, "item": item_rows, None: None}
         used = {name: _rows_of(table.data, rows[side_of(name)]) for name, table in self.model.named_parameters()}
         given = {f"model.{name}": table for name, table in used.items()}
@@ -264,23 +208,25 @@ class GradientLearner(Generic[BatchT]):
                     self._move(name, table.data, rows[side_of(name)], gradient, rate)
         return found.loss
 
-    def _items(self, wanted: Int64 | None, drop: Dropping, rng: np.random.Generator) -> tuple[SparseBatch, Tensor | None]:
-        """Return the feature rows of a batch's items, and the features of the cut tables.
+    def _items(self, wanted: Int64 | None, rng: np.random.Generator) -> tuple[SparseBatch, Tensor | None]:
+        """Return the feature rows of a batch's items, some of them masked.
 
-        None for no cut.
+        Beside them are the features that they are renumbered over; None for no renumbering.
         """
-        if wanted is None:
-            rows: SparseRows = self._pairs.items
-            return (self._catalogue if drop.idle else SparseBatch.of(drop(rows, rng), fields=self._pairs.item_fields)), None
-        return SparseBatch.local(drop(self._pairs.items.take(wanted), rng), fields=self._pairs.item_fields)
+        share, fields = self._config.drop, self._pairs.item_fields
+        if wanted is None and not share:
+            return self._catalogue, None
+        rows = self._pairs.items if wanted is None else self._pairs.items.take(wanted)
+        rows = self._roles.partly_masked(rows, share, rng) if share else rows
+        return (SparseBatch.of(rows, fields=fields), None) if wanted is None else SparseBatch.local(rows, fields=fields)
 
     def _move(self, name: str, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
         table = _as_rows(name, table)
         rows, gradient = self._pairs.ranks.summed_rows(rows, _as_rows(name, gradient), len(table))
-        penalty = self._rule.penalty(name)
-        if penalty:
+        optimiser, penalty = self._optimisers[name], self._config.regularisation
+        if penalty and side_of(name) is not None and not isinstance(optimiser, FTRL):  # which has penalties of its own
             gradient = gradient.add(table if rows is None else table[rows], alpha=penalty)
-        self._optimisers[name].step(table, rows, gradient, rate)
+        optimiser.step(table, rows, gradient, rate)
 
 
 def _rows_of(table: Tensor, rows: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Parameters that training begins with: trained ones, or singular vectors.
+"""Initial parameters: those of a trained model, or singular vectors.
 
 The latter are the leading singular vectors of the normalised interactions. With X and Z the feature rows of contexts and items,
 and S the observed weights between them, N = X' S Z is how often each user feature was observed with each item feature; of ids
@@ -129,10 +129,9 @@ class WarmStart:
 
     Attributes:
         parameters: float32, by the names of the model's parameters and of their shapes.
-        source: says where they come from and what they count, so that an interrupted run does not continue from
-            another start.
-        shares: for "user" and "item", float32 [n_features] in [0, 1]: how far each row may go from where it begins
-            towards what the data say. None lets all go all the way.
+        source: identifies them in the fingerprint of a run, so that an interrupted run continues from the same start only.
+        shares: for "user" and "item", float32 [n_features] in [0, 1]: step of each row from its start towards the solution of
+            the data. None means 1 for all.
     """
 
     parameters: Mapping[str, Tensor]
@@ -162,7 +161,7 @@ class WarmStart:
 
 
 class ProximalLearner:
-    """A proximal learner: keeps untouched rows, pulls others towards the start.
+    """Proximal learner: keeps rows without data, and pulls others towards the start.
 
     After every sweep a row is start + share * (swept - start). Scores do not change when all factors are turned by
     one orthogonal matrix, and a learner may turn them; so the start is first turned to where it is closest to the swept
@@ -175,22 +174,21 @@ class ProximalLearner:
         Args:
             learner: does the sweeps.
             start: where its model begins.
-            seen: rows that the learner sees, where it draws features that none of them has to zero; None where it leaves
-                such features alone.
-            masked: items are also seen with values masked, which trains the rows for unknown and missing ones.
+            seen: pairs of a learner that shrinks features without data to zero; None for a learner that does not.
+            masked: whether item rows are also masked, which trains the rows of unknown and missing values.
         """
         self._learner = learner
         self._start = start.parameters
-        reached: dict[Side, Bool | None] = {"user": None, "item": None}
+        trained: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
             means, roles = seen.user_means, seen.item_roles if masked else None
             offsets = None if roles is None else roles.fields.offsets
             stand_ins = None if offsets is None else np.concatenate([offsets + UNKNOWN, offsets + MISSING])
-            reached = {
-                "user": _reached(seen.contexts, None if means is None else means.features, seen.ranks),
-                "item": _reached(seen.items, stand_ins, Ranks()),
+            trained = {
+                "user": _trained_features(seen.contexts, None if means is None else means.features, seen.ranks),
+                "item": _trained_features(seen.items, stand_ins, Ranks()),
             }
-        self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in reached.items()}
+        self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in trained.items()}
 
     @property
     def model(self) -> Model:
@@ -206,7 +204,7 @@ class ProximalLearner:
         """Train one epoch, then pull towards the start; return the loss."""
         loss = self._learner.sweep()
         if any(bool((share < 1).any()) for share in self._shares.values()):
-            self._draw_back()
+            self._pull_to_start()
         return loss
 
     def state(self) -> dict[str, Tensor]:
@@ -218,16 +216,16 @@ class ProximalLearner:
         self._learner.restore(state)
 
     @torch.no_grad()
-    def _draw_back(self) -> None:
+    def _pull_to_start(self) -> None:
         tables = [(name, table, self._shares[side]) for name, table in self.model.named_parameters() if (side := side_of(name))]
-        turn = self._turn({name: table for name, table, _ in tables if table.dim() > 1})
+        rotation = self._closest_rotation({name: table for name, table, _ in tables if table.dim() > 1})
         for name, table, share in tables:
-            start = self._start[name] @ turn if table.dim() > 1 else self._start[name]
+            start = self._start[name] @ rotation if table.dim() > 1 else self._start[name]
             share = share.view(-1, *[1] * (table.dim() - 1))
             # a share of 1 leaves a row as it is, to the bit
             table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
-    def _turn(self, factors: Mapping[str, Tensor]) -> Tensor:
+    def _closest_rotation(self, factors: Mapping[str, Tensor]) -> Tensor:
         """Return the orthogonal matrix that brings the start closest to the factors."""
         k = self.model.k
         moment = torch.zeros(k, k, dtype=torch.float64)
@@ -235,11 +233,11 @@ class ProximalLearner:
             start = self._start[name].flatten(0, -2).double()  # of a field-aware model one row for each feature and field
             moment += start.t() @ table.flatten(0, -2).double()
         left, _, right = torch.linalg.svd(moment)
-        turn: Tensor = left @ right
-        return turn.float()
+        rotation: Tensor = left @ right
+        return rotation.float()
 
 
-def _reached(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
+def _trained_features(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
     """Return which features some row has, or are among `others`: bool [n_features]."""
     counts = rows.counts()
     ranks.add_up(counts)
@@ -255,7 +253,7 @@ def _share(start: WarmStart, side: Side, met: Bool | None) -> Tensor:
     return allowed if met is None else torch.where(torch.from_numpy(met), allowed, 0.0)
 
 
-# How much of what was learnt from data that are gone should give way to what new data say.
+# Learning share of each feature in incremental training without the old data.
 
 Counts = npt.NDArray[np.float64]
 
@@ -263,9 +261,9 @@ Counts = npt.NDArray[np.float64]
 def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> dict[Side, Tensor]:
     """Return new / (new + remember * old) observations of each feature.
 
-    So two means are combined into the mean of all that they are the means of. What a feature saw before is counted over
-    the remembered interactions. Their context is lost, and rows for unknown and missing values represent more than their
-    own observations: these take the share of all interactions that are new.
+    This combines an old and a new mean into the mean of all observations. Old observations are counted over the remembered
+    interactions. These have no context columns, and rows of unknown and missing values represent more than their own
+    observations: such features get the share of all interactions that are new.
 
     Args:
         dataset: with remembered interactions.
@@ -277,8 +275,13 @@ def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> 
     """
     old, new = dataset.select(REMEMBERED), dataset.training
     whole = len(new) / (len(new) + remember * len(old))
-    users = _observed_share(_of_users(dataset, encoder, new), remember * _of_users(dataset, encoder, old))
-    items = _observed_share(_of_items(dataset, encoder, new), remember * _of_items(dataset, encoder, old))
+    catalogue, item = encoder.encode_items(dataset.items), dataset.events["item"].to_numpy()
+    of_users, of_items = list[Counts](), list[Counts]()
+    for positions in (new, old):
+        contexts = build_contexts(dataset, encoder, positions)
+        of_users.append(_counts(contexts.features, np.bincount(contexts.context, minlength=len(contexts))))
+        of_items.append(_counts(catalogue, np.bincount(item[positions], minlength=len(dataset.items))))
+    users, items = (_share_of_new(seen, remember * before) for seen, before in (of_users, of_items))
     for share, blocks in ((users, encoder.user_blocks), (items, encoder.item_blocks)):
         for block in blocks:
             forgotten = block.size if encoder.reads_context(block.field) else FIRST
@@ -286,18 +289,8 @@ def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> 
     return {"user": torch.from_numpy(users), "item": torch.from_numpy(items)}
 
 
-def _observed_share(new: Counts, old: Counts) -> Float32:
+def _share_of_new(new: Counts, old: Counts) -> Float32:
     return (new / np.where(new > 0, new + old, 1.0)).astype(np.float32)
-
-
-def _of_users(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Counts:
-    contexts = build_contexts(dataset, encoder, positions)
-    return _counts(contexts.features, np.bincount(contexts.context, minlength=len(contexts)))
-
-
-def _of_items(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Counts:
-    items = dataset.events["item"].to_numpy()[positions]
-    return _counts(encoder.encode_items(dataset.items), np.bincount(items, minlength=len(dataset.items)))
 
 
 def _counts(rows: SparseRows, times: npt.NDArray[np.integer]) -> Counts:

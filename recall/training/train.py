@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, Squa
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation.cold_start import fair_figure
-from recall.features.csr import FeatureBlock
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, side_of
@@ -23,20 +21,18 @@ from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
 from recall.training.distribute import give
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
-from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
+from recall.training.objectives.base import Objective
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax, SoftmaxAtK
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranges import TiedRows
 from recall.training.ranks import ALONE, Ranks
-from recall.training.sgd import Dropping, GradientLearner, StepRule
+from recall.training.sgd import GradientLearner
 from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
 from recall.training.validation import FieldWorth, Validation, affordable_requests, field_shares, field_worths
-
-AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +41,19 @@ class TrainResult:
 
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
-        encoder: of its features; beside the one that was given, it has the weights of ranges of lags that were learnt.
-        sweeps: sweeps or epochs that were made.
-        best_sweep: the one whose model was kept; 0 when none was better than a warm start.
+        encoder: of the features, with the learned weights of ranges of lags.
+        sweeps: number of sweeps or epochs.
+        best_sweep: number of the sweep whose model was kept; 0 if none improved on a warm start.
         metrics: of that model on the validation part; empty when nothing was held out.
-        start: the same of the initial model, where it was trained before.
-        seconds: spent in training, over all parts of a run that was resumed.
+        start: metrics of the initial model of a warm start; otherwise empty.
+        seconds: of training, summed over the parts of a resumed run.
         note: description of the method.
-        new_items: what was done for items without training interactions.
-        popularity: factor beside the model's, for unknown users; None where nothing could hold it.
-        unknown_users: how much it weighs, or why there is none.
-        fields: what each was worth on the validation part; empty without one, or where it was not asked for.
-        losses: of each sweep, for each unit of observed weight.
-        figures: on the validation part after each sweep, None where it was not evaluated.
+        new_items: description of how items without training interactions are scored.
+        popularity: popularity factor for unknown users; None if no feature can hold one.
+        unknown_users: description of the factor's weight, or of why there is none.
+        fields: worth of each field on the validation part; empty without such a part, or if not requested.
+        losses: loss of each sweep, for each unit of observed weight.
+        figures: stopping metric on the validation part after each sweep; None where it was not evaluated.
     """
 
     model: Model
@@ -105,15 +101,15 @@ def train(
 
     Args:
         config: the run.
-        dataset: its data; of another rank than 0, its part, as `recall.training.distribute.receive` returns it.
+        dataset: its data; on ranks other than 0 the part that `recall.training.distribute.receive` returns.
         encoder: fitted on the training part.
         report: called after every sweep.
         checkpoint: file that saves the run after each sweep; None saves nothing.
         resume: continue from that file.
         restart: overwrite that file, which is an error otherwise.
-        worths: also say what each field is worth, where there is a validation part.
+        worths: also measure the worth of each field, if there is a validation part.
         start: initial parameters; default random. Its model is kept when no sweep improves on it on the validation part.
-        ranks: that train together. The result of all but rank 0 is the model after the last sweep.
+        ranks: of distributed training. Ranks other than 0 return the model after the last sweep.
 
     Raises:
         RankLostError: Another rank ended.
@@ -130,10 +126,9 @@ def train(
     model, untrained, method = learner.model, pairs.untrained, learner.note
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
+    fields = {"user": encoder.user_fields, "item": encoder.item_fields}
     if ranks.rank:
-        position = run_sweeps(
-            learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
-        )
+        position = run_sweeps(learner, config.method.sweeps, config.train.stopping, None, report, fields, ranks=ranks)
         return TrainResult(model, encoder, position.sweep, position.best_sweep, {}, position.seconds)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     stopping, during = config.train.stopping, validation
@@ -147,19 +142,19 @@ def train(
             stopping,
             during,
             report,
-            _names_of(encoder),
+            fields,
             None if checkpoint is None else Checkpointing(checkpoint, fingerprint, resume, restart),
             fair_figure(beat, f"{stopping.metric}@{stopping.at}") if beat else None,
             config.method.opened if start is None else 0,
             ranks,
         )
     except NonFiniteError as error:
-        raise _blamed(error, dataset) from None
+        raise _with_likely_cause(error, dataset) from None
     del learner  # what follows needs the memory of its contexts
-    fields: tuple[FieldWorth, ...] = ()
+    worth_of_fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}
-        fields = field_worths(model, validation, encoder, seconds, config.seed)
+        worth_of_fields = field_worths(model, validation, seconds, config.seed)
     new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
     untrained.copy_twins(model)
     if popularity is not None:
@@ -168,6 +163,7 @@ def train(
         validation = replace(validation, popularity=popularity)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
+    factor, unknown_users = popularity(model) if popularity is not None else (None, without_factor(encoder, config))
     result = TrainResult(
         model,
         encoder,
@@ -178,19 +174,16 @@ def train(
         began,
         method,
         new_items,
-        losses=position.losses,
-        figures=position.figures,
-        fields=fields,
+        factor,
+        unknown_users,
+        worth_of_fields,
+        position.losses,
+        position.figures,
     )
-    if popularity is None:
-        result = replace(result, unknown_users=without_factor(encoder, config))
-    else:
-        factor, line = popularity(model)
-        result = replace(result, popularity=factor, unknown_users=line)
-    return result if untrained.ties is None else _folded(result, untrained.ties)
+    return result if untrained.ties is None else _with_learned_weights(result, untrained.ties)
 
 
-def _folded(result: TrainResult, ties: TiedRows) -> TrainResult:
+def _with_learned_weights(result: TrainResult, ties: TiedRows) -> TrainResult:
     """Turn factors of ranges of lags into weights of the encoder, and list these."""
     model, encoder, kept = ties.folded(result.model, result.encoder)
     factor = result.popularity
@@ -215,7 +208,7 @@ def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder,
         ranks: that have the other parts.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training, ranks)
-    if config.train.objective == "logistic":  # the only one that has a use for what was not taken
+    if config.train.objective == "logistic":  # the only objective that uses items that were shown and not taken
         return pairs.with_shown(dataset, encoder)
     return pairs
 
@@ -235,7 +228,7 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
         model.initialise(config.method.starting_scale, torch.Generator().manual_seed(config.seed))
-        _clear(model, pairs)
+        _zero_absent_features(model, pairs)
         square = config.method if isinstance(config.method, SquareConfig) else config.method.opening
         if square is not None and square.start == "singular":
             start_from_singular_vectors(model, of_ids(pairs, encoder), config.seed)
@@ -249,7 +242,7 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
     return ProximalLearner(learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.method.drop > 0)
 
 
-def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
+def _with_likely_cause(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
     """Add extreme weights to the error, as the likeliest cause."""
     spread = dataset.weight_range
     if spread is None or not spread.extreme:
@@ -259,7 +252,7 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
 
 
 @torch.no_grad()
-def _clear(model: Model, pairs: ObservedPairs) -> None:
+def _zero_absent_features(model: Model, pairs: ObservedPairs) -> None:
     """Set features that no row has to zero, because training would never change them."""
     counts = {"user": pairs.contexts.counts(), "item": pairs.items.counts()}
     pairs.ranks.add_up(counts["user"])  # every rank has all items
@@ -285,15 +278,6 @@ def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None
     return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
-def _names_of(encoder: FeatureEncoder) -> dict[str, Callable[[int], str]]:
-    return {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)}
-
-
-def _names(blocks: tuple[FeatureBlock, ...]) -> Callable[[int], str]:
-    offsets = [block.offset for block in blocks]
-    return lambda row: blocks[bisect_right(offsets, row) - 1].name
-
-
 def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
     """Return the learner of a model over observed pairs.
 
@@ -309,17 +293,13 @@ def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, w
     """
     if isinstance(config, SquareConfig):
         return ImplicitALS(model, pairs, config, seed=seed)
-    assert pairs.user_fields is not None
-    assert pairs.item_fields is not None
-    roles = pairs.item_roles or Roles.of(pairs.item_fields, pairs.items)
-    dropping = Dropping(config.dropout), Dropping(0.0, config.drop, Masking(roles))
-    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
+    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), config, seed)
     if config.opening is None or warm:
         return learner
     return WarmupThen(ImplicitALS(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
 
 
-def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:
+def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> Objective[Any]:
     """Return the objective of a configuration.
 
     Args:

@@ -1,15 +1,14 @@
 """Metrics over the whole catalogue on the validation part, and worth of fields.
 
-A field's worth is what the validation metric loses when the field is left out of the trained model, of user rows or of all
-items. A field that is not worth anything there may be left out of the configuration, which the race tries for some fields and
-`recall tune` for more. Ids and histories may replace each other in part, so that each alone looks worthless.
+A field's worth is the loss of the validation metric when the field's features are left out of all user or item rows of the
+trained model. A field without worth may be left out of the configuration, which the race tries for some fields and
+`recall tune` for more. Ids and histories replace each other in part, so that each alone may look worthless.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from pydantic import JsonValue
 
 from recall._arrays import Float32, Int64
@@ -21,9 +20,9 @@ from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers, upper_end
 from recall.evaluation.exact_topk import ItemLists, rank_values
 from recall.evaluation.protocol import TestRequests, held_out
-from recall.features.csr import FeatureLayout, SparseRows
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.base import Model, SparseBatch
+from recall.models.torch.base import Model
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit
 
@@ -39,27 +38,25 @@ class Validation:
     """Requests of the validation part, by the protocol in `evaluation`.
 
     Attributes:
-        rows: one row in the user feature space for each request.
-        users: the same rows.
+        encoder: of the features.
+        users: one row in the user feature space for each request.
         items: one row in the item feature space for each item of the catalogue.
         asker: int64 [q], the user of each request.
         relevant: what each request should find.
         masked: what is left out of each answer.
         at: lengths of the lists.
         unknown: the same requests as from an unknown user.
-        unknown_user: the one row of `unknown` in the user feature space.
         popularity: chooses the popularity factor that a model would be published with; None where it gets none.
     """
 
-    rows: SparseRows
-    users: SparseBatch
-    items: SparseBatch
+    encoder: FeatureEncoder
+    users: SparseRows
+    items: SparseRows
     asker: Int64
     relevant: ItemLists
     masked: ItemLists
     at: tuple[int, ...]
     unknown: UnknownUsers
-    unknown_user: SparseBatch
     popularity: PopularityFit | None = None
 
     @staticmethod
@@ -78,21 +75,15 @@ class Validation:
         if held is None:
             return None
         contexts = build_contexts(dataset, encoder, held.event, held.before)
-        rows = contexts.features.take(contexts.context)
-        unknown = UnknownUsers.of(dataset, encoder, held, (config.train.stopping.at,))
         return Validation(
-            rows,
-            SparseBatch.of(rows, fields=encoder.user_fields),
-            # the same rows, which are not held twice
-            SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields)
-            if popularity is None
-            else popularity.items,
+            encoder,
+            contexts.features.take(contexts.context),
+            encoder.encode_items(dataset.items) if popularity is None else popularity.items,  # which are not held twice
             held.user,
             held.relevant,
             held.masked,
             (config.train.stopping.at,),
-            unknown,
-            SparseBatch.of(unknown.features, fields=encoder.user_fields),
+            UnknownUsers.of(dataset, encoder, held, (config.train.stopping.at,)),
             popularity,
         )
 
@@ -113,8 +104,7 @@ class Validation:
         judged = PerRequestMetrics(popular.user[chosen], {name: values[chosen] for name, values in popular.values.items()})
         return replace(
             self,
-            rows=self.rows.take(chosen),
-            users=self.users.take(torch.from_numpy(chosen)),
+            users=self.users.take(chosen),
             asker=self.asker[chosen],
             relevant=relevant,
             masked=masked,
@@ -122,7 +112,6 @@ class Validation:
             popularity=None if self.popularity is None else self.popularity.sampled(max(100, most // 10), seed),
         )
 
-    @torch.no_grad()
     def __call__(self, model: Model) -> Mapping[str, float]:
         """Mean metrics of the model over the requests, each against the whole catalogue.
 
@@ -141,23 +130,17 @@ class Validation:
         phi, psi, _ = self._vectors(model)
         return self.judge_vectors(phi, psi)
 
-    @torch.no_grad()
     def _vectors(self, model: Model) -> tuple[Float32, Float32, Float32]:
         """Vectors of the requests, of the items, and of an unknown user."""
-        phi, psi, stranger = (
-            vectors.numpy()
-            for vectors in (
-                model.user_vectors(self.users),
-                model.item_vectors(self.items),
-                model.user_vectors(self.unknown_user),
-            )
-        )
+        encoder = self.encoder
+        phi, stranger = (model.embed("user", rows, encoder.user_fields) for rows in (self.users, self.unknown.features))
+        psi = model.embed("item", self.items, encoder.item_fields)
         if self.popularity is None:
             return phi, psi, stranger
         factor, _ = self.popularity(model)
         return (
-            factor.beside_users(phi, self.rows),
-            factor.beside_items(psi, self.popularity.item_rows),
+            factor.beside_users(phi, self.users),
+            factor.beside_items(psi, self.items),
             factor.beside_users(stranger, self.unknown.features),
         )
 
@@ -231,10 +214,6 @@ class FieldWorth:
     helps: bool
     seconds: float | None
 
-    def record(self) -> dict[str, str | float | bool | None]:
-        """Return the attributes by name."""
-        return asdict(self)
-
     def worth(self) -> dict[str, JsonValue]:
         """Return the manifest's record, which is the same in a run that is repeated."""
         return {"name": self.name, "loss": self.loss, "helps": self.helps}
@@ -244,49 +223,30 @@ class FieldWorth:
         return f"{self.name} {-self.loss:+.4f} without it{'' if self.helps else ' (no help shown)'}{seconds}"
 
 
-@torch.no_grad()
-def field_worths(
-    model: Model,
-    validation: Validation,
-    encoder: FeatureEncoder,
-    seconds: Mapping[str, float],
-    seed: int,
-) -> tuple[FieldWorth, ...]:
+def field_worths(model: Model, validation: Validation, seconds: Mapping[str, float], seed: int) -> tuple[FieldWorth, ...]:
     """Evaluate a model without each of its fields.
 
     Args:
         model: trained.
         validation: at most 1,000 of its requests are used.
-        encoder: of the model.
         seconds: of the training that each field took, where that is known.
         seed: of the draw of requests.
     """
     some = validation.sampled(_REQUESTS, seed)
-    metric = f"ndcg@{some.at[0]}"
-    items = _rows(some.items, encoder.item_fields)
-
-    def vectors(rows: SparseRows, side: str) -> Float32:
-        of_users = side == "user"
-        batch = SparseBatch.of(rows, fields=encoder.user_fields if of_users else encoder.item_fields)
-        found: Float32 = (model.user_vectors(batch) if of_users else model.item_vectors(batch)).numpy()
-        return found
-
-    phi, psi = vectors(some.rows, "user"), vectors(items, "item")
+    encoder, metric = some.encoder, f"ndcg@{some.at[0]}"
+    phi = model.embed("user", some.users, encoder.user_fields)
+    psi = model.embed("item", some.items, encoder.item_fields)
     whole = some.judge_vectors(phi, psi).values[metric]
     worths = []
     for name, field in encoder.schema.fields.items():
         blocks = [block for block in (*encoder.user_blocks, *encoder.item_blocks) if block.field == name]
         if field.side == "user":
-            rest = some.judge_vectors(vectors(some.rows.without(blocks), "user"), psi)
+            rest = some.judge_vectors(model.embed("user", some.users.without(blocks), encoder.user_fields), psi)
         else:
-            rest = some.judge_vectors(phi, vectors(items.without(blocks), "item"))
+            rest = some.judge_vectors(phi, model.embed("item", some.items.without(blocks), encoder.item_fields))
         gains = rest.values[metric] - whole
         worths.append(FieldWorth(name, -float(gains.mean()), upper_end(gains, some.asker) < 0, seconds.get(name)))
     return tuple(worths)
-
-
-def _rows(batch: SparseBatch, fields: FeatureLayout) -> SparseRows:
-    return SparseRows(batch.indptr.numpy(), batch.indices.numpy().astype(np.int32), batch.weights.numpy(), fields.n_features)
 
 
 def field_shares(method: Method, encoder: FeatureEncoder, pairs: ObservedPairs) -> dict[str, float]:

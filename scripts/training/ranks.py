@@ -97,8 +97,8 @@ def train_rank(config: Path, out: Path, names: Sequence[str], resume: str) -> No
             del pairs
             sweeps, path = (1 if resume == "1" else run.method.sweeps), out.parent / f"checkpoint-{number}.safetensors"
             kept = Checkpointing(path, name, resume == "2", resume != "2") if resume and ranks.rank == 0 else None
-            before, blocks = ranks.summed, {side: lambda row: str(row) for side in ("user", "item")}
-            run_sweeps(learner, sweeps, run.train.stopping, None, lambda _: None, blocks, kept, ranks=ranks)
+            before, fields = ranks.summed, {"user": encoder.user_fields, "item": encoder.item_fields}
+            run_sweeps(learner, sweeps, run.train.stopping, None, lambda _: None, fields, kept, ranks=ranks)
             figures[name] = {
                 "bytes": (ranks.summed - before) / sweeps,
                 "shared": len(shares.shared),

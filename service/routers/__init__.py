@@ -1,9 +1,9 @@
 """All routers, one module for each subject."""
 
-from service.routers import explanations, items, models, recommendations, scenarios, system, users
+from service.routers import explanations, items, models, recommendations, system, users
 
 ROUTERS = (
     *(recommendations.router, explanations.router, items.searches, items.reads, items.changes, users.reads, users.changes),
-    *(scenarios.reads, scenarios.searches),
+    *(recommendations.scenarios, recommendations.scenario_searches),
     *(models.reads, models.changes, system.router, system.health),
 )

@@ -1,13 +1,13 @@
-"""Recommendations for one user or many; scores and query vectors."""
+"""Recommendations for one user or many, or by scenario; scores; query vectors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, SkipValidation
@@ -18,6 +18,7 @@ from recall.store.items.snapshot import CatalogSnapshot
 from service.body import recommendations_of, scored, to_json
 from service.dependencies import (
     BODY,
+    READ,
     SEARCH,
     CountQuery,
     PathId,
@@ -32,8 +33,8 @@ from service.dependencies import (
     timed,
 )
 from service.errors import ProblemDocument, ProblemError, as_problem, parsed, problems
-from service.lists import answer_request
 from service.live import Live
+from service.recommend import answer_request, answer_with_tokens
 from service.schemas import (
     MOST_RESULTS,
     Answer,
@@ -41,12 +42,15 @@ from service.schemas import (
     Body,
     Caller,
     CallerAnswer,
+    Degradation,
     Dial,
     Id,
     Listing,
     ListRequest,
     RecommendRequest,
     RecommendResponse,
+    Reply,
+    ScenarioRequest,
     Scoring,
 )
 
@@ -117,6 +121,31 @@ class UserVectorResponse(CallerAnswer):
     vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
 
 
+class ScenarioEntry(BaseModel):
+    """A scenario."""
+
+    name: str
+    description: str
+    settings: dict[str, Any] = Field(description="What it sets in a request.", examples=[{"n": 20, "fields": ["genre"]}])
+
+
+class Attribution(BaseModel):
+    """Outcome of the lists of one scenario and version."""
+
+    scenario: str = Field(description="Empty for lists without a scenario.")
+    bundle: str = Field(description="Version of the bundle.")
+    answers: int = Field(description="Lists with a `recommendation_id` since the service started.")
+    hits: int = Field(description="Interactions with that id and an item of the list.")
+
+
+class ScenariosResponse(Reply):
+    """All scenarios, and the hit rates of lists."""
+
+    scenarios: list[ScenarioEntry]
+    attribution: list[Attribution] = Field(description="By scenario and version, of all workers of this service.")
+    degraded: list[Degradation] = Field(description="Why the file of scenarios is not in use as it is; empty if all is well.")
+
+
 COST = 16
 """Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of a request."""
 
@@ -145,7 +174,6 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     with timed(request, "recommend"):
         batch = _Batch(live_of(request), body.requests, request_id_of(request))
         bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
-    batch.count()
     return await run_in_threadpool(batch.response, request, bundle)
 
 
@@ -221,13 +249,10 @@ class _Batch:
         if part:
             yield partial(self._answer, part)
 
-    def count(self) -> None:
-        """Count the answers in the metrics."""
+    def response(self, request: Request, bundle: str) -> Response:
+        """Count the answers, and return BatchResponse as JSON, after all parts have run."""
         for answer in self._answers:
             self._live.meters.answered(answer)
-
-    def response(self, request: Request, bundle: str) -> Response:
-        """Return the JSON form of BatchResponse, after all parts have run."""
         assert self._catalogue is not None  # there is at least one part
         degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
         exact = all(answer.exact for answer in self._answers)
@@ -266,3 +291,47 @@ def _cost(body: object) -> float:
         return 1.0
     count = body.get("n", 10)
     return 1.0 + (min(count, 100) / 10 if isinstance(count, int) else 0.0)
+
+
+scenarios, scenario_searches = APIRouter(tags=["scenarios"], **READ), APIRouter(tags=["scenarios"], **SEARCH)
+NO_SCENARIO = problems(texts={404: "There is no such scenario."})
+
+
+@scenarios.get("/v1/scenarios")
+async def list_scenarios(request: Request) -> ScenariosResponse:
+    """Return the scenarios, and the hit rates of lists by scenario and version."""
+    live = live_of(request)
+    figures = await run_in_threadpool(live.meters.attribution)
+    return ScenariosResponse(
+        scenarios=[
+            ScenarioEntry(
+                name=name,
+                description=one.description,
+                settings=one.model_dump(mode="json", exclude_unset=True, exclude={"description"}),
+            )
+            for name, one in live.scenarios.known.items()
+        ],
+        attribution=[Attribution(scenario=key[0], bundle=key[1], answers=found[0], hits=found[1]) for key, found in figures],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in live.scenarios.degraded],
+        request_id=request_id_of(request),
+    )
+
+
+@scenario_searches.post(
+    "/v1/scenarios/{name}:recommend", response_model=RecommendResponse, responses={**BODY, **NO_SCENARIO, **problems(410)}
+)
+async def recommend_scenario(
+    request: Request, name: Annotated[str, Path(description="Name of the scenario.")], body: ScenarioRequest
+) -> Response:
+    """Return the top items for a user, as a scenario says.
+
+    The request may add the user, the context, the history, items to leave out, and the number of items.
+    """
+    live = live_of(request)
+    with timed(request, "recommend"):
+        if name not in live.scenarios.known:  # it may have been added a moment ago
+            with live.serving() as snapshot:
+                await run_in_threadpool(live.scenarios.look, snapshot.recommender)
+        asked = live.scenarios.request(name, body)
+        content = await answer_with_tokens(live, asked, caller_of(request), request_id_of(request), scenario=name)
+    return Response(content, media_type="application/json")

@@ -1,6 +1,7 @@
 """Users: what is known of them, and changes, which the next request uses."""
 
 import datetime
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -259,31 +260,27 @@ async def upsert_users(request: Request, body: UsersUpsert, key: IdempotencyKey 
     """
     charge(request, len(body.users))
     given = [User(one.user_id, one.features, one.history, one.seen) for one in body.users]
-    receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
-    return _changed(request, receipt)
+    return await _changed(request, lambda users: users.upsert(given, key))
 
 
 @changes.post("/v1/users:delete", responses=BODY)
 async def delete_users(request: Request, body: UsersDelete, key: IdempotencyKey = None) -> UsersChanged:
     """Delete users, including those of the bundle; unknown ones are ignored."""
     charge(request, len(body.user_ids))
-    receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete(body.user_ids, key))
-    return _changed(request, receipt)
+    return await _changed(request, lambda users: users.delete(body.user_ids, key))
 
 
 @changes.put("/v1/users/{user_id:path}", responses=BODY)
 async def put_user(request: Request, user_id: PathId, body: UserPut, key: IdempotencyKey = None) -> UsersChanged:
     """Replace a whole user, without training. The next request uses the change."""
     given = User(user_id, body.features, body.history, body.seen)
-    receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
-    return _changed(request, receipt)
+    return await _changed(request, lambda users: users.put(given, key))
 
 
 @changes.delete("/v1/users/{user_id:path}")
 async def delete_user(request: Request, user_id: PathId, key: IdempotencyKey = None) -> UsersChanged:
     """Delete a user, including one of the bundle; an unknown one is ignored."""
-    receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete([user_id], key))
-    return _changed(request, receipt)
+    return await _changed(request, lambda users: users.delete([user_id], key))
 
 
 @changes.post("/v1/interactions", responses={**BODY, **problems(410)})
@@ -316,7 +313,8 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     return taken
 
 
-def _changed(request: Request, receipt: Receipt) -> UsersChanged:
+async def _changed(request: Request, act: Callable[[profiles.UserProfiles], Receipt]) -> UsersChanged:
+    receipt = await live_of(request).change_users(lambda recommender: act(recommender.users))
     return UsersChanged(
         change=receipt.sequence,
         known=receipt.known,

@@ -245,6 +245,26 @@ def test_old_versions_and_their_files_are_removed(url: str, root: Path, monkeypa
     }
 
 
+def test_a_file_that_another_publisher_removes_before_it_sees_the_manifest_is_sent_again(
+    url: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recall.bundle.depot_s3 import ObjectDepot
+
+    publish_again(root, "first")
+    digest, put = load_bundle(root).manifest.files["encoder.json"].sha256, ObjectDepot._put
+
+    def removing(depot: ObjectDepot, path: str, file: Path, *, create: bool = False) -> None:
+        if path.startswith("versions/"):
+            depot.store.delete(f"files/{digest}")
+        put(depot, path, file, create=create)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectDepot, "_put", removing)
+        second = publish_again(root, "second")
+    follow(tmp_path / "other", open_depot())
+    assert load_bundle(tmp_path / "other").manifest.version == second
+
+
 def test_a_damaged_manifest_in_the_store_stops_removal_and_no_publisher(
     url: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

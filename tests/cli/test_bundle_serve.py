@@ -35,16 +35,10 @@ def test_a_folder_named_service_is_not_imported(published: Path, tmp_path: Path,
 
 
 def test_serve_runs_the_installed_service() -> None:
-    command, environment = service_command(Path("bundles"), "127.0.0.1", 0)
+    command, environment = service_command(["bundles", "--host", "127.0.0.1", "--port", "0"])
     assert command[0] == sys.executable
     assert command[1:] == ["-P", "-m", "service", "bundles", "--host", "127.0.0.1", "--port", "0"]
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(Path(__file__).parent.parent.parent)
-
-
-def test_the_redis_address_is_not_on_the_command_line() -> None:
-    command, environment = service_command(Path("bundles"), "127.0.0.1", 0, "redis://:secret@here/0")
-    assert not any("secret" in part for part in command)
-    assert environment["RECALL_USERS"] == "redis://:secret@here/0"
 
 
 def test_all_service_options_are_available(published: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +59,7 @@ def test_all_service_options_are_available(published: Path, run: Callable[..., E
     "arguments", [("--workers", "0"), ("--workers", "257"), ("--workers", "two"), ("--prot", "1"), ("--logs", "xml")]
 )
 def test_invalid_options_are_named(published: Path, arguments: tuple[str, str]) -> None:
-    command, environment = service_command(published, "127.0.0.1", 0, options=arguments)
+    command, environment = service_command([str(published), *arguments])
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 2
     assert arguments[0] in ended.stderr
@@ -73,7 +67,7 @@ def test_invalid_options_are_named(published: Path, arguments: tuple[str, str]) 
 
 
 def test_a_folder_without_a_bundle_is_an_error(tmp_path: Path) -> None:
-    command, environment = service_command(tmp_path, "127.0.0.1", 0, options=["--no-wait"])
+    command, environment = service_command([str(tmp_path), "--port", "0", "--no-wait"])
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 65
     assert "neither a bundle nor a folder of published versions" in ended.stderr
@@ -94,7 +88,7 @@ def test_the_command_line_overrides_environment_variables(monkeypatch: pytest.Mo
 def test_a_taken_port_ends_the_service_before_anything_is_loaded(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command, environment = service_command(tmp_path / "no bundle", "127.0.0.1", port)
+        command, environment = service_command([str(tmp_path / "no bundle"), "--port", str(port)])
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 69
     assert ended.stderr.strip() == (

@@ -20,6 +20,7 @@ def test_the_demo_runs_every_step_on_given_tables(run, tmp_path: Path) -> None:
     assert answered["user"] == "known"
     assert answered["bundle"] == resolve(tmp_path / "out" / "bundles").name
     assert "proved" in ended.err
+    assert ended.err.rstrip().endswith("its page: http://127.0.0.1:8000/")
 
 
 def test_the_demo_drafts_a_configuration_for_tables_without_one(run, tmp_path: Path) -> None:
@@ -27,7 +28,8 @@ def test_the_demo_drafts_a_configuration_for_tables_without_one(run, tmp_path: P
     folder.mkdir()
     generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder, ".csv")
     (folder / "recall.toml").unlink()
-    out.write_text("a file, in which nothing can be published")
+    out.mkdir()
+    (out / "bundles").write_text("a file, in which nothing can be published")
     ended = run("demo", "--data", folder, "--out", out)
     assert ended.code == 73, ended.err
     assert f"drafted {folder / 'recall.toml'}" in ended.err

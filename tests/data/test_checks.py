@@ -37,8 +37,8 @@ def test_valid_tables_give_no_findings(tmp_path: Path) -> None:
 def test_each_check_is_announced(tmp_path: Path) -> None:
     said: list[str] = []
     check(config(), write(tmp_path, e="user_id,item_id\na,x\nb,y\n"), said.append)
-    assert said[0] == "loading and encoding (1 of 8)"
-    assert said[-1] == "contexts (8 of 8)"
+    assert said[0] == "loading and encoding (1 of 7)"
+    assert said[-1] == "contexts (7 of 7)"
 
 
 def test_times_of_no_interactions_are_no_finding(tmp_path: Path) -> None:

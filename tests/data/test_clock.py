@@ -6,6 +6,7 @@ import pytest
 
 from recall.config import LastSplit, Split, TimeSplit
 from recall.data.clock import time_findings
+from recall.data.findings import Finding
 from recall.data.times import Times
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -16,8 +17,8 @@ START = 1_700_000_000
 def messages(values: list[object], rule: Split = LAST, users: list[str] | None = None) -> list[str]:
     times = Times.of(pl.Series(values), "e.csv")
     who = pl.Series(users or ["u"] * len(values))
-    found = list(time_findings(times, who, rule, "t", NOW))
-    assert all((finding.level, finding.column) == ("warning", "t") for finding in found)
+    found = list(time_findings(times, who, rule, Finding, NOW))
+    assert all(finding.level == "warning" for finding in found)
     return [finding.message for finding in found]
 
 

@@ -5,15 +5,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.data.clock import TimeLike, time_like
+from recall.data.clock import TimeCandidate, rank_time_column
 from recall.data.roles import numbers_of
 
 USERS, ITEMS = np.arange(60) // 6, np.arange(60) % 12
 
 
-def found(name: str, values: Any) -> TimeLike | None:
+def found(name: str, values: Any) -> TimeCandidate | None:
     series = pl.Series(name, values)
-    return time_like(series, numbers_of(series), USERS[: len(series)], ITEMS[: len(series)])
+    return rank_time_column(series, numbers_of(series), USERS[: len(series)], ITEMS[: len(series)])
 
 
 SECONDS = [1_600_000_000 + 97 * n for n in range(60)]

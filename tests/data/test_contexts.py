@@ -79,25 +79,25 @@ def test_contexts_of_selected_interactions(tmp_path: Path) -> None:
     assert built.event.tolist() == [6, 5, 1]
     nothing = build_contexts(dataset, encoder, np.array([], dtype=np.int64))
     assert len(nothing) == len(nothing.features) == 0
-    assert len(positives(dataset, nothing, np.array([], dtype=np.int64)).items) == 0
+    assert len(positives(dataset, nothing, np.array([], dtype=np.int64)).indices) == 0
 
 
 def test_weights_of_an_item_in_a_context_are_summed(tmp_path: Path) -> None:
     dataset, encoder = load(tmp_path, {"user_id": field()})
     everything = np.arange(7)
     found = positives(dataset, build_contexts(dataset, encoder, everything), everything)
-    ids = dataset.items["item_id"].gather(found.items).to_list()
+    ids = dataset.items["item_id"].gather(found.indices).to_list()
     assert found.indptr.tolist() == [0, 2, 4]
     unit = dataset.observation  # the file has weights of 1 and more
     sums = [weight / unit for weight in found.weights.tolist()]
     assert list(zip(ids, sums, strict=True)) == [("x", 2.0), ("z", 1.0), ("x", pytest.approx(4.0)), ("y", 1.0)]
-    assert (found.indptr.dtype, found.items.dtype, found.weights.dtype) == (np.int64, np.int32, np.float32)
+    assert (found.indptr.dtype, found.indices.dtype, found.weights.dtype) == (np.int64, np.int32, np.float32)
 
 
 def test_every_positive_is_in_a_context(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     positions = tiny_dataset.training
     found = positives(tiny_dataset, build_contexts(tiny_dataset, tiny_encoder, positions), positions)
-    assert found.items.tolist() == tiny_dataset.events["item"].gather(positions).to_list()
+    assert found.indices.tolist() == tiny_dataset.events["item"].gather(positions).to_list()
     assert found.weights.tolist() == tiny_dataset.events["weight"].gather(positions).to_list()
 
 

@@ -11,7 +11,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.checks import check
 from recall.data.column_names import outcome_word, words
 from recall.data.dataset import load_dataset
-from recall.data.dependence import leaks
+from recall.data.dependence import leak_findings
 
 
 def log(rows: int = 1_500, users: int = 100, items: int = 60) -> pl.DataFrame:
@@ -61,14 +61,14 @@ def reading(folder: Path, columns: list[str], frame: pl.DataFrame | None = None,
 
 def test_legitimate_contexts_give_no_warning(tmp_path: Path) -> None:
     columns = ["hour", "device", "weather", "taste", "position", "session", "browser"]
-    assert list(leaks(load_dataset(reading(tmp_path, columns), tmp_path))) == []
+    assert list(leak_findings(load_dataset(reading(tmp_path, columns), tmp_path))) == []
 
 
 @pytest.mark.parametrize("column", ["title", "price", "price_then", "genres"])
 @pytest.mark.parametrize("rows", [150, 1_500])
 def test_a_context_that_is_a_function_of_the_item_is_found_for_any_type(tmp_path: Path, column: str, rows: int) -> None:
     config = reading(tmp_path, [column], log(rows))
-    (finding,) = leaks(load_dataset(config, tmp_path))
+    (finding,) = leak_findings(load_dataset(config, tmp_path))
     assert (finding.level, finding.table, finding.column) == ("warning", "interactions", column)
     assert "nearly follows from the item" in finding.message
     assert "data.item_columns" in finding.message
@@ -76,10 +76,10 @@ def test_a_context_that_is_a_function_of_the_item_is_found_for_any_type(tmp_path
 
 def test_leakage_in_numeric_fields_and_csv_columns_is_found(tmp_path: Path) -> None:
     config = reading(tmp_path, [], None, price_then={"side": "user", "kind": "numeric"})
-    assert [finding.column for finding in leaks(load_dataset(config, tmp_path))] == ["price_then"]
+    assert [finding.column for finding in leak_findings(load_dataset(config, tmp_path))] == ["price_then"]
     log().select("user_id", "item_id", "price_then").write_csv(tmp_path / "e.csv")
     as_text = config.model_copy(update={"data": config.data.model_copy(update={"interactions": "e.csv"})})
-    assert [finding.column for finding in leaks(load_dataset(as_text, tmp_path))] == ["price_then"]
+    assert [finding.column for finding in leak_findings(load_dataset(as_text, tmp_path))] == ["price_then"]
 
 
 def test_a_context_that_determines_the_item_is_found(tmp_path: Path) -> None:
@@ -92,31 +92,33 @@ def test_a_context_that_determines_the_item_is_found(tmp_path: Path) -> None:
             "query": [f"q{one}-{rng.integers(0, 9)}" for one in item],  # nine queries per item, each leading to only that item
         }
     )
-    (finding,) = leaks(load_dataset(reading(tmp_path, ["query"], frame), tmp_path))
+    (finding,) = leak_findings(load_dataset(reading(tmp_path, ["query"], frame), tmp_path))
     assert "nearly determines the item" in finding.message
-    (finding,) = leaks(load_dataset(reading(tmp_path, ["landing_page"]), tmp_path))  # the item's page in four of five rows
+    (finding,) = leak_findings(
+        load_dataset(reading(tmp_path, ["landing_page"]), tmp_path)
+    )  # the item's page in four of five rows
     assert "nearly determines the item" in finding.message
 
 
 def test_a_rating_is_recognised_by_its_name(tmp_path: Path) -> None:
-    (finding,) = leaks(load_dataset(reading(tmp_path, ["rating", "hour"]), tmp_path))
+    (finding,) = leak_findings(load_dataset(reading(tmp_path, ["rating", "hour"]), tmp_path))
     assert finding.column == "rating"
     assert "known only after the interaction" in finding.message
 
 
 def test_few_rows_give_no_leakage_warning(tmp_path: Path) -> None:
     columns = ["weather", "hour", "device", "taste"]
-    assert list(leaks(load_dataset(reading(tmp_path, columns, log(12)), tmp_path))) == []
+    assert list(leak_findings(load_dataset(reading(tmp_path, columns, log(12)), tmp_path))) == []
     few = pl.DataFrame({"user_id": list("abcd"), "item_id": list("xxyy"), "title": ["X", "X", "Y", "Y"]})
-    assert list(leaks(load_dataset(reading(tmp_path, ["title"], few), tmp_path))) == []
+    assert list(leak_findings(load_dataset(reading(tmp_path, ["title"], few), tmp_path))) == []
 
 
 def test_an_exact_dependency_is_found_in_few_rows(tmp_path: Path) -> None:
     items = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
     frame = pl.DataFrame({"user_id": range(12), "item_id": items, "title": [f"t{one}" for one in items]})
-    assert len(list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path)))) == 1
+    assert len(list(leak_findings(load_dataset(reading(tmp_path, ["title"], frame), tmp_path)))) == 1
     frame = frame.with_columns(title=pl.when(pl.col("user_id") == 9).then(pl.lit("t0")).otherwise("title"))
-    assert list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path))) == []
+    assert list(leak_findings(load_dataset(reading(tmp_path, ["title"], frame), tmp_path))) == []
 
 
 def test_check_reports_leakage_once(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_a_column_filled_only_for_positives_is_found_under_any_name(tmp_path: Pa
     config = reading(tmp_path, ["hour", "a", "b", "c"], frame)
     frame.write_csv(tmp_path / "e.csv")
     data = config.data.model_copy(update={"label": "y", "interactions": f"e{suffix}"})
-    found = list(leaks(load_dataset(config.model_copy(update={"data": data}), tmp_path), ["y"]))
+    found = list(leak_findings(load_dataset(config.model_copy(update={"data": data}), tmp_path), ["y"]))
     assert [finding.column for finding in found] == ["a", "b", "c"]
     assert all("nearly says whether the item was taken" in finding.message for finding in found)
 

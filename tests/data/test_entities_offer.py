@@ -25,16 +25,16 @@ def test_items_are_classified_by_their_training_data():
 def test_an_item_is_available_from_its_date(tmp_path):
     times = Times.of(pl.Series(["2024-01-01", "2024-03-01"]), "here")
     since = ["2024-02-01", "2024-03-01", "2024-03-02", None]
-    found = available(table(tmp_path, since), "since", 5, times, float(times.values[1]))
+    found = available(table(tmp_path, since), "since", 5, times)
     assert found.tolist() == [True, True, False, False, False]
 
 
 def test_dates_are_not_compared_with_numbers(tmp_path):
     times = Times.of(pl.Series([1, 2]), "here")
     with pytest.raises(DataError, match=r"the column holds dates, and data\.time holds numbers"):
-        available(table(tmp_path, ["2024-02-01"]), "since", 1, times, 2.0)
+        available(table(tmp_path, ["2024-02-01"]), "since", 1, times)
 
 
 def test_dates_need_times_to_compare_with(tmp_path):
     with pytest.raises(DataError, match="times of the interactions"):
-        available(table(tmp_path, [1]), "since", 1, None, None)
+        available(table(tmp_path, [1]), "since", 1, None)

@@ -1,4 +1,3 @@
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ GENRES = [("Crime", "Drama"), ("Drama",), ("Comedy", "Drama"), ("Crime",)] * 5
 
 
 def found(values: pl.Series, separator: str = "|") -> dict[str, str]:
-    report = partial(lambda level, message, count: Finding(level, "items", "genres", message, count))
-    return {finding.message: finding.level for finding in bag_findings(values, separator, report)}
+    return {finding.message: finding.level for finding in bag_findings(values, separator, Finding)}
 
 
 def cells(separator: str) -> pl.Series:

@@ -13,7 +13,7 @@ from recall.data.checks import check
 from recall.data.dataset import load_dataset, open_tables
 from recall.data.incremental import load_additions
 from recall.data.prepare import prepare
-from recall.data.prepared import SHARDS, seal
+from recall.data.prepared import SHARDS, write_manifest
 from recall.data.profile import profile
 from recall.errors import DataError
 
@@ -78,7 +78,7 @@ def test_what_is_damaged_is_refused(folder: Path, tiny_config: RunConfig, change
 def rewritten(folder: Path, config: RunConfig, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
     """Change a file and write the manifest again, as another program would that makes a mistake."""
     change(pl.read_parquet(folder / name)).write_parquet(folder / name)
-    seal(config.data, folder, {})
+    write_manifest(config.data, folder, {})
 
 
 FIRST = f"{SHARDS}/part-00000.parquet"

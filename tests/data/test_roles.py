@@ -46,7 +46,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("weight", RNG.random(N) + 1, "amount"),
         ("duration", 60 + ITEM, "item"),  # the length of the film, not the time watched
         ("units", USER % 7, "user"),
-        ("review", [f"text {n}" for n in range(N)], "said"),
+        ("review", [f"text {n}" for n in range(N)], "consequence"),
         ("title", [f"t{one}" for one in ITEM], "item"),
         ("genres", [[f"g{one % 4}", "x"] for one in ITEM], "item"),
         ("country", [f"c{one % 5}" for one in USER], "user"),

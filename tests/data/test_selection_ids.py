@@ -26,10 +26,10 @@ def test_rows_without_ids_and_earlier_rows_of_an_id_are_left_out_and_counted(tmp
     assert tables.items is not None
     assert tables.items.frame.collect().rows() == [("2", "x"), ("1", "new")]
     again = "of 2 rows that share their item_id the last of each counts"
-    assert tables.notes == {
-        "interactions": ("3 of 5 rows have no user_id or no item_id and are left out", 0.6),
-        "items": (f"1 of 4 rows have no item_id and are left out; {again}", 0.25),
-    }
+    assert [(one.level, one.table, one.message) for one in tables.findings] == [
+        ("warning", "interactions", "3 of 5 rows have no user_id or no item_id and are left out"),
+        ("note", "items", f"1 of 4 rows have no item_id and are left out; {again}"),
+    ]
     assert "without those that data.missing_ids and" in tables.interactions.where("user_id")
 
 
@@ -49,19 +49,18 @@ def test_rows_without_a_time_may_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id\n1\n")
     tables = open_tables(config(time="when", missing_ids="left out", missing_times="left out"), tmp_path)
     assert tables.interactions.collect(["item_id", "when"]).rows() == [("1", "5")]
-    message, _ = tables.notes["interactions"]
-    assert message == "2 of 3 rows have no user_id or no item_id or no when and are left out"
+    assert tables.findings[0].message == "2 of 3 rows have no user_id or no item_id or no when and are left out"
     only = open_tables(config(time="when", missing_times="left out"), tmp_path)
     assert only.interactions.collect(["item_id"])["item_id"].to_list() == ["1", "1"]
 
 
 def test_nothing_changes_where_nothing_is_missing_or_asked(tmp_path: Path) -> None:
     written(tmp_path, "a,1\n", "1,x\n")
-    assert open_tables(config(missing_ids="left out", repeated_ids="last"), tmp_path).notes == {}
+    assert open_tables(config(missing_ids="left out", repeated_ids="last"), tmp_path).findings == ()
     written(tmp_path, "a,1\n,2\n", "1,x\n1,y\n")
     tables = open_tables(config(), tmp_path)
     assert isinstance(tables.interactions.frame, pl.LazyFrame)
-    assert (len(tables.interactions.collect(["user_id"])), tables.notes) == (2, {})
+    assert (len(tables.interactions.collect(["user_id"])), tables.findings) == (2, ())
 
 
 def test_a_table_without_any_id_is_an_error(tmp_path: Path) -> None:

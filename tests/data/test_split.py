@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from recall.config import ColumnSplit, LastSplit, NoSplit, RandomSplit, TimeSplit, parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, TRAIN, VALID, carve, carve_last, column_parts, id_hashes, random_parts, sorted_parts
+from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 
 
@@ -31,7 +32,7 @@ def test_values_without_a_part_are_listed() -> None:
 def test_the_last_of_each_user_are_held_out(lengths: list[int], test: int, valid: int) -> None:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     times = pl.Series(np.zeros(starts[-1], dtype=np.int64))
-    parts = sorted_parts(starts, times, 1, LastSplit(by="last", test=test, valid=valid))
+    parts = sorted_parts(starts, Times(times, 1), LastSplit(by="last", test=test, valid=valid))
     for start, length in zip(starts, lengths, strict=False):
         expected = [TEST] * test + [VALID] * valid + [TRAIN] * length
         assert parts[start : start + length][::-1].tolist() == expected[:length]
@@ -40,39 +41,47 @@ def test_the_last_of_each_user_are_held_out(lengths: list[int], test: int, valid
 def test_a_share_of_time_is_a_quantile_of_all_rows() -> None:
     times = pl.Series([5, 1, 3, 9, 7, 2, 4, 8, 6, 10])
     starts = np.array([0, 10])
-    assert sorted_parts(starts, times, 1, TimeSplit(by="time", test=0.9)).tolist() == [
+    assert sorted_parts(starts, Times(times, 1), TimeSplit(by="time", test=0.9)).tolist() == [
         TEST if t == 10 else TRAIN for t in times
     ]
-    parts = sorted_parts(starts, times, 1, TimeSplit(by="time", test=0.8, valid=0.5))
+    parts = sorted_parts(starts, Times(times, 1), TimeSplit(by="time", test=0.8, valid=0.5))
     assert parts.tolist() == [TEST if t >= 9 else VALID if t >= 6 else TRAIN for t in times]
 
 
 def test_rows_with_equal_times_stay_in_one_part() -> None:
     times = pl.Series([1, 2, 2, 2, 2])
-    parts = sorted_parts(np.array([0, 5]), times, 1, TimeSplit(by="time", test=0.6))
+    parts = sorted_parts(np.array([0, 5]), Times(times, 1), TimeSplit(by="time", test=0.6))
     assert parts.tolist() == [TRAIN, TEST, TEST, TEST, TEST]
 
 
 def test_a_split_time_uses_the_unit_of_the_column() -> None:
     times = pl.Series([10, 20, 30])
-    assert sorted_parts(np.array([0, 3]), times, 1, TimeSplit(by="time", test=30, valid=20)).tolist() == [TRAIN, VALID, TEST]
+    assert sorted_parts(np.array([0, 3]), Times(times, 1), TimeSplit(by="time", test=30, valid=20)).tolist() == [
+        TRAIN,
+        VALID,
+        TEST,
+    ]
     micro = times * 1_000_000
-    assert sorted_parts(np.array([0, 3]), micro, 1_000_000, TimeSplit(by="time", test=25)).tolist() == [TRAIN, TRAIN, TEST]
+    assert sorted_parts(np.array([0, 3]), Times(micro, 1_000_000), TimeSplit(by="time", test=25)).tolist() == [
+        TRAIN,
+        TRAIN,
+        TEST,
+    ]
 
 
 def test_validation_after_the_test_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"validation would start at 0\.9, after the test at 0\.5"):
-        sorted_parts(np.array([0, 4]), pl.Series([1, 2, 3, 4]), 1, TimeSplit(by="time", test=0.5, valid=0.9))
+        sorted_parts(np.array([0, 4]), Times(pl.Series([1, 2, 3, 4]), 1), TimeSplit(by="time", test=0.5, valid=0.9))
 
 
 @pytest.mark.parametrize("rule", [TimeSplit(by="time"), LastSplit(by="last")])
 def test_a_split_by_time_needs_times(rule: TimeSplit | LastSplit) -> None:
     with pytest.raises(ConfigError, match=r"Name the time column in data\.time"):
-        sorted_parts(np.array([0, 1]), None, 1, rule)
+        sorted_parts(np.array([0, 1]), None, rule)
 
 
 def test_without_a_split_all_rows_are_for_training() -> None:
-    assert sorted_parts(np.array([0, 3]), None, 1, NoSplit()).tolist() == [TRAIN] * 3
+    assert sorted_parts(np.array([0, 3]), None, NoSplit()).tolist() == [TRAIN] * 3
 
 
 def test_a_validation_share_is_deterministic_for_a_seed() -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import tomlkit
+from typer.main import get_command
 
+from recall.cli.app import application
 from recall.config import parse_config
 from scripts.run_readme import README, ROOT, TUTORIAL, blocks, pages
+from service.config import Settings
 
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDES = [README, TUTORIAL, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
@@ -67,7 +70,7 @@ def test_the_data_settings_shown_are_valid() -> None:
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_code_of_the_guides_is_run_or_checked(page: Path) -> None:
     text = _text(page)
-    shown = len(re.findall(r"^ *```(?:bash|python)$", text, re.MULTILINE))
+    shown = len(re.findall(r"^ *```(?:bash|sh|shell|console|python|py)$", text, re.MULTILINE))
     assert len(blocks(text, "run")) + len(blocks(text, "check")) == shown
 
 
@@ -78,6 +81,59 @@ def test_code_that_cannot_run_here_is_at_least_well_formed(page: Path) -> None:
             compile(code, page.name, "exec")
         else:
             subprocess.run(["bash", "-n", "-c", code], check=True)
+
+
+def _wrong(command: str, rest: str) -> str:
+    """Return what `recall` does not know in a command; empty if nothing."""
+    known = get_command(application()).commands  # type: ignore[attr-defined]
+    if command not in known:
+        return command
+    found, words = known[command], rest.split()
+    if hasattr(found, "commands") and words and words[0] != "--help":
+        if words[0] not in found.commands:
+            return f"{command} {words[0]}"
+        found = found.commands[words.pop(0)]
+    options = {one for parameter in found.params for one in (*parameter.opts, *parameter.secondary_opts)}
+    options |= {one.opts[-1] for one in get_command(application()).params} | {"--help"}
+    if command == "serve":
+        settings = [name.replace("_", "-") for name in Settings.model_fields]
+        options |= {f"--{prefix}{name}" for name in settings for prefix in ("", "no-")}
+    given = [re.sub(r"[^\w-].*", "", word) for word in words if re.match("--[a-z]", word)]
+    others = [word for word in words[:1] if word in known and "/" not in word]  # a command in place of an argument
+    return " ".join([*(one for one in given if one not in options), *others])
+
+
+SOURCES = [*PAGES, *sorted((ROOT / "docker").rglob("*.y*ml")), ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", SOURCES, ids=lambda page: page.stem)
+def test_commands_that_are_named_exist(page: Path) -> None:
+    text = _text(page)
+    spans = [" ".join(one.split()) for one in re.findall(r"`([^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
+    lines = [line.strip() for part in text.split("```")[1::2] for line in part.replace("\\\n", " ").splitlines()[1:]]
+    lines += [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    code = [re.split(r" [|;#&]|&&", one) for one in (*spans, *lines)]
+    named = [
+        match
+        for parts in code
+        for part in parts
+        if (match := re.match(r"(?:\S+=\S* )*recall ([a-z][a-z-]*)(.*)", part.strip()))
+    ]
+    assert [f"recall {match[1]}{match[2]}" for match in named if _wrong(match[1], match[2])] == []
+
+
+def test_a_command_that_does_not_exist_is_found() -> None:
+    wrong = {
+        "versions": " rollback",
+        "rollbck": " bundles",
+        "serve": " bundles --prot 1",
+        "items": " upsrt",
+        "train": " x --sett a",
+    }
+    assert all(_wrong(command, rest) for command, rest in wrong.items())
+    assert not any(
+        map(_wrong, ("serve", "items", "users"), (" b --no-docs --port 1", " upsert b new.csv", " erase b u1 --yes"))
+    )
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ class World:
     encoder: FeatureEncoder
     recommender: Recommender
     held: TestRequests
-    trial: OfflineReplay
+    replay: OfflineReplay
 
     @property
     def ids(self) -> list[str]:

@@ -11,9 +11,10 @@ CROSSED = {"device_item": {"side": "item", "kind": "cross", "of": ["item_id", "c
 
 def cold_of(world):
     popularity = PerRequestMetrics(
-        world.trial.user, {name: np.zeros(len(world.trial)) for name in world.trial.judge(world.trial.lists(3), (1, 3)).values}
+        world.replay.user,
+        {name: np.zeros(len(world.replay)) for name in world.replay.metrics_of(world.replay.lists(3), (1, 3)).values},
     )
-    return evaluate_cold_start(world.trial, world.recommender.bundle, popularity, world.config.evaluation, 0)
+    return evaluate_cold_start(world.replay, world.recommender.bundle, popularity, world.config.evaluation, 0)
 
 
 def mean_recall(world, scores_of):

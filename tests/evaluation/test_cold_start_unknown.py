@@ -43,7 +43,7 @@ def test_all_requests_are_evaluated_for_the_unknown_user(world):
     asked = UnknownUsers.of(world.dataset, world.encoder, world.held, (1, 3))
     repeated = np.repeat(phi, len(world.held), axis=0)
     expected = rank_values(repeated, psi, world.held.relevant, world.held.masked, (1, 3))
-    judged = asked.judge(phi, psi)
+    judged = asked.metrics_of(phi, psi)
     assert set(judged.values) == set(expected)
     for name, values in expected.items():
         assert judged.values[name] == pytest.approx(values), name
@@ -73,7 +73,7 @@ def test_popularity_has_margin_0_and_its_reverse_a_negative_one(tmp_path):
     psi[worst] = -1
     assert asked.figures(phi, psi)["unknown_margin_ndcg@10"] < 0
     with pytest.raises(TrainingError, match="scores for an unknown user are not finite"):
-        asked.judge(phi, np.full_like(psi, np.nan))
+        asked.metrics_of(phi, np.full_like(psi, np.nan))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=1, max_size=30))

@@ -10,7 +10,7 @@ from tests.evaluation.conftest import model_of
 
 
 def ablation_of(world):
-    return ablate(world.trial, world.recommender.bundle, world.config.evaluation, 0)
+    return ablate(world.replay, world.recommender.bundle, world.config.evaluation, 0)
 
 
 def batch(rows, fields):

@@ -3,14 +3,14 @@ import pytest
 
 from recall.config import EvaluationConfig, parse_config
 from recall.errors import ConfigError
-from recall.evaluation.offline import turn
+from recall.evaluation.offline import popularity_curve
 from tests.conftest import TINY
 
 SETTINGS = (0.0, 0.5, 1.0, 2.0)
 
 
 def test_each_point_matches_requests_with_that_popularity(world):
-    dial = turn(world.trial, EvaluationConfig(at=(1, 3), dial=(2, 0, 0.5, 1, 1), intervals=20), 0)
+    dial = popularity_curve(world.replay, EvaluationConfig(at=(1, 3), dial=(2, 0, 0.5, 1, 1), intervals=20), 0)
     assert dial.k == 3
     assert tuple(point.popularity for point in dial.points) == SETTINGS
     ids = world.dataset.items["item_id"]
@@ -28,7 +28,7 @@ def test_each_point_matches_requests_with_that_popularity(world):
 
 
 def test_an_empty_list_omits_the_curve(world):
-    assert turn(world.trial, EvaluationConfig(dial=()), 0) is None
+    assert popularity_curve(world.replay, EvaluationConfig(dial=()), 0) is None
 
 
 @pytest.mark.parametrize("beta", [-0.5, 10.5, float("nan"), "much"])

@@ -16,7 +16,6 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError
 from recall.features.encoder import FeatureEncoder
-from recall.index.coarse import InvertedLists
 from recall.index.faiss_engine import IvfIndex
 from recall.index.record import IndexTrial
 from recall.models.torch.fm import FactorizationMachine
@@ -166,7 +165,7 @@ def test_a_swapped_index_is_refused(root: Path) -> None:
     bundle = load_bundle(folder)
     record = bundle.manifest.index
     wrong = np.roll(bundle.item_vectors, 1, axis=0)
-    IvfIndex.build(InvertedLists.build(wrong, wrong[:100], int(record.params["nlist"]), 0)).write(folder / files.INDEX)
+    IvfIndex.build(wrong, wrong[:100], int(record.params["nlist"]), 0).write(folder / files.INDEX)
     bundle.manifest.model_copy(update={"files": files.describe(folder)}).write(folder)
     with pytest.raises(IndexFileError, match=r"finds .* of what its stored checks expect, .*tune-index"):
         Recommender.load(folder)

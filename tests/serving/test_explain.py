@@ -6,7 +6,7 @@ import pytest
 
 from recall.errors import RequestError
 from recall.features.csr import FeatureLayout
-from recall.models.serving.base import Attribution
+from recall.models.serving.layout import Attribution
 from recall.serving.explain import contributions
 from recall.serving.recommender import Recommender, Request
 from recall.serving.request import Contribution

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.serving.scoring import Similarity
 from tests.hypotheses import examples
 from tests.serving.conftest import shaped_root, shop
 
@@ -81,7 +80,7 @@ def test_a_zero_vector_has_no_similar_items(recommender: Recommender) -> None:
     silent[3, 1:] = 0
     object.__setattr__(recommender.bundle, "item_vectors", silent)
     try:
-        similarity = Similarity(recommender.bundle, recommender._query_builder, recommender.eligibility)
+        similarity = recommender._scorer
         catalogue = recommender.items.current()
         nothing = np.empty(0, dtype=np.int64)
         assert len(similarity.nearest(catalogue, 3, 5, nothing, None)[0]) == 0

@@ -18,7 +18,7 @@ from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
 from recall.training.item_regression import ItemRegression, Ridge
-from recall.training.masking import Masking, Roles
+from recall.training.masking import Roles
 
 CONFIG = {
     "name": "shop",
@@ -106,13 +106,13 @@ class Shop:
         return self.encoder.id_blocks("item")[0]
 
     @property
-    def masking(self):
-        return Masking(Roles.of(self.encoder.item_fields, self.rows.take(self.trained), self.encoder))
+    def roles(self):
+        return Roles.of(self.encoder.item_fields, self.rows.take(self.trained), self.encoder)
 
     @torch.no_grad()
     def regress(self, model, gain=1.0):
         """Regress on all trained items, and complete the ids."""
-        regression = ItemRegression(model, self.encoder, self.block, self.rows, self.masking.roles, self.counts)
+        regression = ItemRegression(model, self.encoder, self.block, self.rows, self.roles, self.counts)
         regression.fit(self.trained, STRENGTH, gain)
         regression.complete()
 
@@ -149,7 +149,7 @@ def test_new_items_have_the_vectors_that_the_ridge_predicts(cosine, gain, shop):
         lengths = np.linalg.norm(targets, axis=1, keepdims=True)
         targets *= lengths.mean() / lengths
     shop.regress(model, gain)
-    design, weights = dense(shop.masking.as_new(shop.rows.take(shop.trained))), np.log1p(shop.counts[shop.trained])
+    design, weights = dense(shop.roles.as_new(shop.rows.take(shop.trained))), np.log1p(shop.counts[shop.trained])
     factors = ridge(design, targets[:, 1:], weights, STRENGTH)
     mean = (design @ factors).mean(0)
     factors *= gain
@@ -172,11 +172,11 @@ def test_an_id_outside_the_catalogue_begins_as_an_unknown_one(shop):
     kept = np.setdiff1d(np.arange(len(shop.rows)), shop.trained[:1])
     of_one = shop.rows.take(shop.trained[:1])
     rows = shop.rows.take(kept)
-    regression = ItemRegression(model, shop.encoder, block, rows, shop.masking.roles, shop.counts[kept])
+    regression = ItemRegression(model, shop.encoder, block, rows, shop.roles, shop.counts[kept])
     with torch.no_grad():
         regression.fit(np.flatnonzero(shop.counts[kept]), STRENGTH)
         regression.complete()
-    as_new = shop.masking.as_new(of_one)
+    as_new = shop.roles.as_new(of_one)
     assert shop.vectors(model, of_one) == pytest.approx(shop.vectors(model, as_new), abs=0.5)
     row = of_one.indices[(of_one.indices >= block.offset) & (of_one.indices < block.offset + block.size)]
     assert torch.equal(model.item_factors[int(row[0])], model.item_factors[block.offset])

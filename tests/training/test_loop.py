@@ -6,6 +6,7 @@ import torch
 from recall._fsync import fsync
 from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
 from recall.errors import TrainingError
+from recall.features.csr import FeatureLayout
 from recall.models.torch.fm import FactorizationMachine
 from recall.training import checkpoint
 from recall.training.checkpoint import CheckpointExistsError, load_checkpoint
@@ -13,7 +14,7 @@ from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sw
 from recall.training.train import new_learner
 from tests.training.worlds import random_pairs
 
-NAMES = {"user": lambda row: f"u{row}", "item": lambda row: f"i{row}"}
+NAMES = {side: FeatureLayout.of_sizes([(f"{side[0]}{row}", 1) for row in range(50)]) for side in ("user", "item")}
 
 
 class Counting:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.masking import NEWCOMER, PARTIAL, Masking, Roles, merged, uniform
+from recall.training.masking import NEWCOMER, PARTIAL, Roles, merged, uniform
 
 FIELDS = FeatureLayout.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
 TAGS, LAST = 6, 14
@@ -28,7 +28,7 @@ def test_every_kind_of_masking():
     patterns = np.array([NEWCOMER, PARTIAL, PARTIAL], dtype=np.int8)
     tossed = np.full((3, 3), 0.9)
     tossed[2] = [0.4, 0.4, 0.1]
-    masked = Masking(ROLES)(rows(3), patterns, tossed)
+    masked = ROLES.masked(rows(3), patterns, tossed)
     assert entries(masked, 0) == {UNKNOWN: 1.0, TAGS + 3: 0.5, TAGS + 4: 0.5, LAST + 2: 1.0}
     assert entries(masked, 1) == entries(rows(1), 0)
     assert entries(masked, 2) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0, LAST + MISSING: 1.0}
@@ -37,7 +37,7 @@ def test_every_kind_of_masking():
 def test_a_missing_row_trained_by_the_data_is_not_masked_in():
     roles = Roles(FIELDS, ROLES.ids, np.array([True, False, True]))
     tossed = np.full((1, 3), 0.1)
-    masked = Masking(roles)(rows(1), np.array([PARTIAL], dtype=np.int8), tossed)
+    masked = roles.masked(rows(1), np.array([PARTIAL], dtype=np.int8), tossed)
     assert TAGS + UNKNOWN in entries(masked, 0)
 
 

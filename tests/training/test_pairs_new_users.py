@@ -14,7 +14,7 @@ from recall.data.synthetic import SyntheticConfig, generate
 from recall.evaluation.cold_start import unknown_user
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.models.serving.layout import entry_parts
+from recall.models.serving.layout import entry_parts, field_parts
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.registry import new_model
 from recall.publish.export import export
@@ -169,7 +169,8 @@ def test_a_published_bundle_serves_what_was_trained(world, trained, tmp_path):
     tables = bundle.tables
     scores = tables.user_vectors(rows)[0] @ bundle.item_vectors.T
     items = encoder.encode_items(bundle.items())
-    explained = [tables.explain(rows, items.take(np.array([row]))).total for row in range(10)]
+    fields = encoder.user_fields, encoder.item_fields
+    explained = [field_parts(tables, rows, items.take(np.array([row])), *fields).total for row in range(10)]
     assert scores[:10] == pytest.approx(explained, rel=1e-4, abs=1e-4)
     assert tables.split(rows, items.take(np.arange(10)))[1][0] == pytest.approx(explained, rel=1e-9)
     parts = entry_parts(tables, rows, items.take(np.array([3])))

@@ -3,8 +3,8 @@ import pytest
 
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.masking import Masking, Roles
-from recall.training.sgd import Dropping
+from recall.training.masking import Roles
+from recall.training.sgd import dropout
 
 FIELDS = FeatureLayout.of_sizes([("a", 6), ("b", 8)])
 
@@ -16,7 +16,7 @@ def rows(n=4000):
 
 def test_dropout_preserves_expected_sums():
     full = rows()
-    thinned = Dropping(0.3)(full, np.random.default_rng(0))
+    thinned = dropout(full, 0.3, np.random.default_rng(0))
     assert np.array_equal(thinned.indices, full.indices)
     assert (thinned.weights == 0).mean() == pytest.approx(0.3, abs=0.02)
     assert thinned.weights.mean() == pytest.approx(full.weights.mean(), abs=0.02)
@@ -26,19 +26,10 @@ def test_dropout_preserves_expected_sums():
 def test_a_new_share_of_rows_is_masked_each_time():
     full, rng = rows(), np.random.default_rng(0)
     roles = Roles(FIELDS, np.array([True, False]), np.ones(2, dtype=bool))
-    dropping = Dropping(0.0, 0.4, Masking(roles))
     # of masked rows .75 have an unknown id, and .25 have each field masked half of the time, as missing in half of the cases
-    for dropped in (dropping(full, rng), dropping(full, rng)):
+    for _ in range(2):
+        dropped = roles.partly_masked(full, 0.4, rng)
         assert (dropped.indices == UNKNOWN).sum() / 4000 == pytest.approx(0.4 * 0.875, abs=0.03)
         assert (dropped.indices == 6 + MISSING).sum() / 4000 == pytest.approx(0.4 * 0.0625, abs=0.02)
         assert (dropped.indices == 6 + UNKNOWN).sum() / 4000 == pytest.approx(0.4 * 0.0625, abs=0.02)
         assert not (dropped.indices == MISSING).any()
-
-
-def test_dropout_0_changes_nothing():
-    full = rows(10)
-    dropping = Dropping(0.0)
-    assert dropping.idle
-    same = dropping(full, np.random.default_rng(0))
-    assert np.array_equal(same.indices, full.indices)
-    assert np.array_equal(same.weights, full.weights)

@@ -7,7 +7,6 @@ import torch
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.base import SparseBatch
 from recall.training.train import observed_pairs, train
 from recall.training.validation import Validation, field_shares, field_worths
 from tests.conftest import TINY
@@ -24,17 +23,16 @@ def worths(model, dataset, encoder, config=CONFIG):
     validation = Validation.of(config, dataset, encoder)
     pairs = observed_pairs(config, dataset, encoder)
     seconds = {name: 10 * share for name, share in field_shares(config.method, encoder, pairs).items()}
-    return {one.name: one for one in field_worths(model, validation, encoder, seconds, 0)}
+    return {one.name: one for one in field_worths(model, validation, seconds, 0)}
 
 
 def test_each_field_is_worth_what_is_lost_without_it(trained, tiny_dataset, tiny_encoder):
     assert [one.name for one in trained.fields] == list(tiny_encoder.schema.fields)
     validation = Validation.of(CONFIG, tiny_dataset, tiny_encoder)
     found = worths(trained.model, tiny_dataset, tiny_encoder)
-    rows = validation.rows.without([block for block in tiny_encoder.user_blocks if block.field == "user_id"])
-    with torch.no_grad():
-        batch = SparseBatch.of(rows, fields=tiny_encoder.user_fields)
-        phi, psi = trained.model.user_vectors(batch).numpy(), trained.model.item_vectors(validation.items).numpy()
+    rows = validation.users.without([block for block in tiny_encoder.user_blocks if block.field == "user_id"])
+    phi = trained.model.embed("user", rows, tiny_encoder.user_fields)
+    psi = trained.model.embed("item", validation.items, tiny_encoder.item_fields)
     rest = validation.judge_vectors(phi, psi).values["ndcg@10"]
     assert found["user_id"].loss == pytest.approx(validation.judge(trained.model).values["ndcg@10"].mean() - rest.mean())
 

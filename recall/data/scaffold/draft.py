@@ -78,7 +78,7 @@ def draft_outcomes(roles: Mapping[str, Role]) -> Iterator[str]:
                 yield from _rating_lines(name, role)
             case "assumed":
                 yield from _assumed_lines(name, role)
-            case "said":
+            case "consequence":
                 yield f"# {name}: {role.reason}, so no field reads it"
 
 
@@ -165,11 +165,11 @@ def _amount_lines(name: str, role: Role, *, active: bool) -> Iterator[str]:
 
 def _usage_comments(name: str, role: Role, threshold: float) -> Iterator[str]:
     """Draft comments that use a numeric column as a threshold, a label, or weights."""
-    missing = ', missing = "taken"' if role.lacking else ""
+    missing = ', missing = "taken"' if role.has_missing else ""
     yield f"# outcome = {{ column = {toml(name)}, at_least = {threshold:g}{missing} }}"
     yield f'# outcome = {{ column = {toml(name)}, at_least = {threshold:g}, below = "not taken"{missing} }}'
-    condition = "needs a positive value in each row" if role.lacking else "positive only together with a line above"
-    yield f"# weight = {toml(name)}{'' if role.low > 0 and not role.lacking else f'  # {condition}'}"
+    condition = "needs a positive value in each row" if role.has_missing else "positive only together with a line above"
+    yield f"# weight = {toml(name)}{'' if role.low > 0 and not role.has_missing else f'  # {condition}'}"
 
 
 def _rating_lines(name: str, role: Role) -> Iterator[str]:
@@ -235,7 +235,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     user_name = None if users is None else title_of(find_unique_texts(users, {user_id, table_ids["users"]}))
     detected, roles = combine_flags(*combine_date_parts(surveyed.formats["interactions"], frame, roles))
     surveyed = replace(surveyed, formats={**surveyed.formats, "interactions": detected})
-    roles |= {name: Role("said", why) for name, why in _unknown_in_advance(detected, roles)}
+    roles |= {name: Role("consequence", why) for name, why in _unknown_in_advance(detected, roles)}
     describing = _DescribingColumns.choose(roles, frame, tables, user_id, item_id, titles)
     time = find_time_column(roles)
     without_time = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()

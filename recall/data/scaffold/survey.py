@@ -16,6 +16,7 @@ import polars as pl
 from recall.config import DataConfig
 from recall.config.docs import toml
 from recall.data.column_names import fallback_id_column, id_column, names_id, names_visit, table_of_file
+from recall.data.entities import id_missing
 from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
 from recall.data.findings import normalize_ids
 from recall.data.frames import TABLE_NAMES, open_sources
@@ -33,7 +34,7 @@ from recall.data.scaffold.table_format import (
     name_columns,
 )
 from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
-from recall.data.selection import id_missing, refuse_nested_ids
+from recall.data.selection import refuse_nested_ids
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type

@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from recall.config.docs import toml
-from recall.data.clock import TimeLike
+from recall.data.clock import TimeCandidate
 from recall.data.column_names import counts_events, flag_rule, id_column, names_id
+from recall.data.entities import id_missing
 from recall.data.roles import Role
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
 from recall.data.scaffold.file_format import DetectedFormat
@@ -31,7 +32,6 @@ from recall.data.scaffold.text_values import (
     list_separator,
     time_pattern,
 )
-from recall.data.selection import id_missing
 from recall.data.tables import Table
 
 # Thresholds. Chosen, not tuned.
@@ -398,7 +398,7 @@ def combine_date_parts(
     new_name = next(name for name in ("date", "date_of_row") if name not in roles)
     remaining = {name: role for name, role in roles.items() if name not in parts}
     combined = {name: Role("moment", role.reason) if role.kind == "time" else role for name, role in remaining.items()}
-    combined[new_name] = Role("time", f"made of {', '.join(parts)}", time=TimeLike((2, 3, 1), ""))
+    combined[new_name] = Role("time", f"made of {', '.join(parts)}", time=TimeCandidate((2, 3, 1), ""))
     return detected.with_settings(
         {"dates": {new_name: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}
     ), combined

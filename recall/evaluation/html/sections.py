@@ -27,7 +27,7 @@ from recall.evaluation.html.charts import (
     section,
     tiles,
 )
-from recall.evaluation.html.subject import PAIRS, MissingDataError, Subject, Subjects
+from recall.evaluation.html.subject import PAIRS, MissingDataError, Subject, Subjects, evaluated
 
 _SHOWN = 12  # bars of a chart
 _HEADLINES = ("recall", "ndcg")
@@ -44,35 +44,51 @@ def _differences(page: Subjects) -> Iterator[Part]:
     yield Caption("95 % intervals by paired resampling of users; grey where the interval contains 0.")
 
 
-def _curves(page: Subjects) -> Iterator[Part]:
-    found = False
-    for one in page.subjects:
-        curve, race = one.manifest.metrics.get("curve"), one.manifest.metrics.get("race")
-        head = page.heading(one)  # an iterator: of two charts, only the first has it
-        if isinstance(race, dict) and isinstance(race.get("raced"), list):
-            runs: list[Any] = [run for run in race["raced"] if isinstance(run, dict) and run.get("figures")]  # type: ignore[union-attr]
-            if runs:
-                found = True
-                yield from head
-                yield _race_chart(str(race["metric"]), str(race["winner"]), runs, race["popularity"])
-                yield Table(
-                    ["recipe", str(race["metric"]), "best sweep", "s"],
-                    [
-                        [run["recipe"], Estimate(**_estimate(run)).interval(), str(run["sweeps"]), str(run["seconds"])]
-                        for run in runs
-                    ],
-                )
-        if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
-            found = True
-            yield from head
-            yield from _final_charts(curve, one.manifest.config.get("train"), raced=isinstance(race, dict))
-    if not found:
+def _of_each_bundle(draw: Callable[[Subject], Iterator[Part]]) -> Callable[[Subjects], Iterator[Part]]:
+    """Make a section of all bundles from a function that draws one."""
+
+    def draw_all(page: Subjects) -> Iterator[Part]:
+        reasons = []
+        for one in page.subjects:
+            try:
+                parts = list(draw(one))
+            except MissingDataError as missing:
+                reasons.append(str(missing))
+            else:
+                yield from page.heading(one)
+                yield from parts
+        if len(reasons) == len(page.subjects):
+            raise MissingDataError(" ".join(dict.fromkeys(reasons)))
+
+    return draw_all
+
+
+@_of_each_bundle
+def _curves(one: Subject) -> Iterator[Part]:
+    curve, race = one.manifest.metrics.get("curve"), one.manifest.metrics.get("race")
+    runs: list[Any] = []
+    if isinstance(race, dict) and isinstance(race.get("raced"), list):
+        runs = [run for run in race["raced"] if isinstance(run, dict) and run.get("figures")]  # type: ignore[union-attr]
+        if runs:
+            yield _race_chart(str(race["metric"]), str(race["winner"]), runs, race["popularity"])
+            rows = [
+                [
+                    run["recipe"],
+                    Estimate(value=run["value"], low=run["low"], high=run["high"]).interval(),
+                    str(run["sweeps"]),
+                    str(run["seconds"]),
+                ]
+                for run in runs
+            ]
+            yield Table(["recipe", str(race["metric"]), "best sweep", "s"], rows)
+    if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
+        yield from _final_charts(curve, one.manifest.config.get("train"), raced=isinstance(race, dict))
+    elif not runs:
         raise MissingDataError("The bundle records no curve: it was trained by an earlier version, or imported.")
 
 
 def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) -> Lines:
     longest = max(len(run["figures"]) for run in runs)
-    shades = iter(SERIES[1:3])
     drawn = []
     for run in reversed(runs):
         first = run["recipe"] == winner
@@ -86,7 +102,7 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
             )
         )
     level = float(popularity["value"])
-    drawn.append(Line("popularity", (1, max(2, longest)), (level, level), colour=next(shades), dashed=True, thin=True))
+    drawn.append(Line("popularity", (1, max(2, longest)), (level, level), colour=SERIES[1], dashed=True, thin=True))
     return Lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
 
 
@@ -157,62 +173,54 @@ def _dial(page: Subjects) -> Iterator[Part]:
     yield Caption("A request's popularity weighs the popular part of a score: 1 is the model as it was trained, 0 is without.")
 
 
-def _cold(page: Subjects) -> Iterator[Part]:
-    found = False
-    for name, _, one in page.judged():
-        users, items = one.held_out_users, one.held_out_items
-        groups: dict[str, Mapping[str, Estimate]] = {}
-        if users is not None:
-            groups = {f"new users, {way}": asked.metrics for way, asked in users.ways().items()}
-            groups["popularity"] = users.popularity
-        if items is not None:
-            groups = {"new items, model": items.model, "popularity": items.popularity.metrics}
-            groups |= {"content": items.content.metrics} if items.content is not None else {}
-        if one.cold is not None:
-            groups = {"all ids known": one.cold.whole}
-            groups |= {f"{part}, simulated": masked.metrics for part, masked in one.cold.parts().items()}
-            groups["popularity"] = one.cold.popularity
-        if not groups:
-            continue
-        found = True
-        metric = next(metric for metric in reversed(list(next(iter(groups.values())))) if metric.startswith("recall"))
-        yield from page.heading(name)
-        drawn = [
-            Bar(way, metrics[metric].value, _ends(metrics[metric]), MUTED if way == "popularity" else SERIES[0])
-            for way, metrics in groups.items()
-        ]
-        yield Bars("Cold start", metric, drawn)
-        if one.cold is not None:
-            yield Caption(
-                "Simulated: ids are masked of users and items that were trained on. New ones get less: a split by users or "
-                "by items (data.split) measures it."
-            )
-        else:
-            yield Caption("Held out: no interaction of these users or items was trained on.")
-    if not found:
+@_of_each_bundle
+def _cold(one: Subject) -> Iterator[Part]:
+    report = evaluated(one)
+    users, items = report.held_out_users, report.held_out_items
+    groups: dict[str, Mapping[str, Estimate]] = {}
+    if users is not None:
+        groups = {f"new users, {way}": asked.metrics for way, asked in users.results().items()}
+        groups["popularity"] = users.popularity
+    if items is not None:
+        groups = {"new items, model": items.model, "popularity": items.popularity.metrics}
+        groups |= {"content": items.content.metrics} if items.content is not None else {}
+    if report.cold is not None:
+        groups = {"all ids known": report.cold.whole}
+        groups |= {f"{part}, simulated": masked.metrics for part, masked in report.cold.parts().items()}
+        groups["popularity"] = report.cold.popularity
+    if not groups:
         raise MissingDataError("The evaluation has no figures of new users or items.")
+    metric = next(metric for metric in reversed(list(next(iter(groups.values())))) if metric.startswith("recall"))
+    drawn = [
+        Bar(way, metrics[metric].value, _ends(metrics[metric]), MUTED if way == "popularity" else SERIES[0])
+        for way, metrics in groups.items()
+    ]
+    yield Bars("Cold start", metric, drawn)
+    if report.cold is not None:
+        yield Caption(
+            "Simulated: ids are masked of users and items that were trained on. New ones get less: a split by users or "
+            "by items (data.split) measures it."
+        )
+    else:
+        yield Caption("Held out: no interaction of these users or items was trained on.")
 
 
-def _fields(page: Subjects) -> Iterator[Part]:
-    recorded = [(one, cast(Any, worths)) for one in page.subjects if (worths := one.manifest.metrics.get("fields"))]
-    ablations = [(one, one.evaluation.ablation) for one in page.subjects if one.evaluation and one.evaluation.ablation]
-    for subject, ablation in ablations:
+@_of_each_bundle
+def _fields(one: Subject) -> Iterator[Part]:
+    recorded = cast(Any, one.manifest.metrics.get("fields"))
+    ablation = one.evaluation.ablation if one.evaluation is not None else None
+    if ablation is not None:
         metric = next(metric for metric in reversed(ablation.whole) if metric.startswith("ndcg"))
-        fields = sorted(ablation.fields, key=lambda worth: worth.comparison[metric].difference.value)[:_SHOWN]
-        colours = {"helps": SERIES[0], "hurts": SERIES[3]}
-        yield from page.heading(subject)
-        drawn = []
-        for worth in fields:
-            difference = worth.comparison[metric].difference
-            drawn.append(Bar(worth.field, difference.value, _ends(difference), colours.get(worth.word, MUTED)))
-        yield Bars("What each field is worth", f"{metric} without the field, minus with it", drawn)
-    for subject, worths in recorded if not ablations else []:
-        changes = sorted(worths, key=lambda worth: -worth["loss"])[:_SHOWN]
-        yield from page.heading(subject)
-        drawn = [Bar(one["name"], -one["loss"], None, SERIES[0] if one["helps"] else MUTED) for one in changes]
-        yield Bars("What each field is worth", "validation figure without the field, minus with it", drawn)
-    if not ablations and not recorded:
+        differences = {worth.field: worth.comparison[metric].difference for worth in ablation.fields}
+        colours = {worth.field: {"helps": SERIES[0], "hurts": SERIES[3]}.get(worth.word, MUTED) for worth in ablation.fields}
+        drawn = [Bar(name, by.value, _ends(by), colours[name]) for name, by in differences.items()]
+        unit = f"{metric} without the field, minus with it"
+    elif recorded:
+        drawn = [Bar(worth["name"], -worth["loss"], None, SERIES[0] if worth["helps"] else MUTED) for worth in recorded]
+        unit = "validation figure without the field, minus with it"
+    else:
         raise MissingDataError("Training recorded none, and no ablation was asked for: recall evaluate --ablate has it.")
+    yield Bars("What each field is worth", unit, sorted(drawn, key=lambda bar: bar.value)[:_SHOWN])
     yield Caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
 
 
@@ -224,52 +232,37 @@ def _strengths(page: Subjects) -> Iterator[Part]:
     yield Caption(f"Over {PAIRS} random pairs of a stored user and an item, without a context. What varies more, ranks more.")
 
 
-def _index(page: Subjects) -> Iterator[Part]:
-    found, reasons = False, []
-    for one in page.subjects:
-        record = one.manifest.index
-        trials = [trial for trial in record.candidates if trial.curve]
-        if not trials:
-            reasons.append(record.why or f"The index is {record.kind}, and no other was tried.")
-            continue
-        found = True
-        drawn, marks = [], []
-        for number, trial in enumerate(trials):
-            curve = sorted(trial.curve, key=lambda point: point.recall)
-            colour = SERIES[number] if number < len(SERIES) else MUTED
-            drawn.append(
-                Line(trial.name, [point.microseconds for point in curve], [point.recall for point in curve], colour=colour)
-            )
-            if trial.kind == record.kind and trial.tuned is not None:
-                marks += [(point.microseconds, point.recall, "chosen") for point in trial.curve if point.effort == trial.tuned]
-        yield from page.heading(one)
-        yield Lines(
-            f"Recall against time of a search, top {record.n}",
-            "µs a query",
-            "recall of exact top n",
-            drawn,
-            marks=marks[:1],
-            log=True,
+@_of_each_bundle
+def _index(one: Subject) -> Iterator[Part]:
+    record = one.manifest.index
+    trials = [trial for trial in record.candidates if trial.curve]
+    if not trials:
+        raise MissingDataError(record.why or f"The index is {record.kind}, and no other was tried.")
+    drawn, marks = [], []
+    for number, trial in enumerate(trials):
+        curve = sorted(trial.curve, key=lambda point: point.recall)
+        colour = SERIES[number] if number < len(SERIES) else MUTED
+        drawn.append(
+            Line(trial.name, [point.microseconds for point in curve], [point.recall for point in curve], colour=colour)
         )
-        if record.certificate is not None:
-            proof = record.certificate
-            yield Caption(
-                f"Verified on {proof.queries:,} other users: recall at least {proof.lower:.4f} ({proof.confidence:.0%})."
-            )
-    if not found:
-        raise MissingDataError(" ".join(dict.fromkeys(reasons)))
+        if trial.kind == record.kind and trial.tuned is not None:
+            marks += [(point.microseconds, point.recall, "chosen") for point in trial.curve if point.effort == trial.tuned]
+    title = f"Recall against time of a search, top {record.n}"
+    yield Lines(title, "µs a query", "recall of exact top n", drawn, marks=marks[:1], log=True)
+    if record.certificate is not None:
+        proof = record.certificate
+        yield Caption(f"Verified on {proof.queries:,} other users: recall at least {proof.lower:.4f} ({proof.confidence:.0%}).")
 
 
-def _map(page: Subjects) -> Iterator[Part]:
-    for one in page.subjects:
-        yield from page.heading(one)
-        yield Points.of("Map of the items", {name: [*group.values()] for name, group in one.map.items()})
-        count = sum(map(len, one.map.values()))
-        by = f", coloured by {one.column}" if one.column else ""
-        yield Caption(
-            f"The {count:,} items with the most interactions{by}: two principal components of their vectors, with "
-            f"{one.explained:.0%} of the variance. Rest the pointer on an item to see its title."
-        )
+@_of_each_bundle
+def _map(one: Subject) -> Iterator[Part]:
+    yield Points.of("Map of the items", {name: [*group.values()] for name, group in one.map.items()})
+    count = sum(map(len, one.map.values()))
+    by = f", coloured by {one.column}" if one.column else ""
+    yield Caption(
+        f"The {count:,} items with the most interactions{by}: two principal components of their vectors, with "
+        f"{one.explained:.0%} of the variance. Rest the pointer on an item to see its title."
+    )
 
 
 def _calibration(page: Subjects) -> Iterator[Part]:
@@ -309,10 +302,6 @@ def _latency(page: Subjects) -> Iterator[Part]:
 
 def _ends(one: Estimate) -> tuple[float, float] | None:
     return None if one.low is None or one.high is None else (one.low, one.high)
-
-
-def _estimate(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in ("value", "low", "high")}
 
 
 SECTIONS: tuple[tuple[str, Callable[[Subjects], Iterator[Part]]], ...] = (

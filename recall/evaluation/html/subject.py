@@ -1,4 +1,4 @@
-"""Contents of a report on one bundle, such as a map of its items."""
+"""Data of a report on one bundle, such as a map of its items."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from recall.bundle.manifest import Manifest
 from recall.evaluation.bootstrap import Comparison
 from recall.evaluation.evaluate import EvaluationReport
 from recall.evaluation.html.charts import SERIES, Heading
+from recall.models.serving.layout import field_parts
 from recall.serving.batch import title_column
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -21,7 +22,7 @@ from recall.store.users.bundle_users import SqliteUsers
 
 _ITEMS = 1_500  # points of a map: more are a blot
 PAIRS = 300
-"""Pairs of user and item whose scores are taken apart."""
+"""Pairs of user and item whose contributions are sampled."""
 _TIMED = 300  # requests that latency is measured with
 _GROUPS = 4  # values of a column that have a colour of their own
 
@@ -30,10 +31,10 @@ Points = Mapping[str, Mapping[str, tuple[float, float, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """All that a report shows of one bundle.
+    """Data that a report shows of one bundle.
 
     Attributes:
-        manifest: with the records of training, index and proof.
+        manifest: of the bundle.
         evaluation: on held-out interactions; None where there is none.
         map: two principal components and the title of items, by the value of a column and by id; the most popular first.
         explained: share of the variance of item vectors that they have.
@@ -71,7 +72,7 @@ class Subject:
         )
 
     def within(self, catalogue: CatalogSnapshot) -> "Subject":
-        """Return it without the items of the map that a catalogue lacks.
+        """Drop items from the map that a catalogue lacks.
 
         Args:
             catalogue: of the bundle, as it is now.
@@ -126,7 +127,8 @@ def _pair_strengths(recommender: Recommender) -> dict[str, float]:
     parts: dict[str, list[float]] = {}
     for number in range(PAIRS):
         user = users[number % len(users)] if users else encoder.encode_user({}).rows
-        gains = bundle.tables.explain(user, items.take(np.array([number])))
+        drawn = items.take(np.array([number]))
+        gains = field_parts(bundle.tables, user, drawn, encoder.user_fields, encoder.item_fields)
         for name, row in zip(encoder.user_fields.names, gains.across.tolist(), strict=True):
             for item, value in zip(encoder.item_fields.names, row, strict=True):
                 parts.setdefault(f"{name} × {item}", []).append(value)
@@ -150,8 +152,18 @@ def _latencies(recommender: Recommender) -> Float64:
     return np.sort(np.array(seconds)) * 1e3
 
 
+_NOT_EVALUATED = "No evaluation is given: recall evaluate CONFIG BUNDLE --report FILE has it."
+
+
 class MissingDataError(Exception):
     """A section has no data; the message says why."""
+
+
+def evaluated(subject: Subject) -> EvaluationReport:
+    """Return the evaluation of a bundle. Raises MissingDataError if there is none."""
+    if subject.evaluation is None:
+        raise MissingDataError(_NOT_EVALUATED)
+    return subject.evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,22 +187,18 @@ class Subjects:
         """Return the name in legends."""
         return subject.manifest.version if self.several else "model"
 
-    def heading(self, of: Subject | str) -> Iterator[Heading]:
-        """Yield the heading of what follows about one bundle, if there are two.
-
-        Args:
-            of: the bundle, or its name in legends.
-        """
+    def heading(self, of: Subject) -> Iterator[Heading]:
+        """Yield the heading of what follows about one bundle, if there are two."""
         if self.several:
-            yield Heading(of if isinstance(of, str) else of.manifest.version)
+            yield Heading(of.manifest.version)
 
     def judged(self) -> list[tuple[str, str, EvaluationReport]]:
-        """Return name, colour and evaluation of each bundle that has one."""
+        """Return name, colour and evaluation of each bundle that has one, at least one."""
         found = [
             (self.name(one), colour, one.evaluation)
             for one, colour in zip(self.subjects, SERIES, strict=False)
             if one.evaluation is not None
         ]
         if not found:
-            raise MissingDataError("No evaluation is given: recall evaluate CONFIG BUNDLE --report FILE has it.")
+            raise MissingDataError(_NOT_EVALUATED)
         return found

@@ -9,13 +9,12 @@ Schwarz a score is then off by at most |q'| rho scale, and |q'| = 1 once the que
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Float32, Float64, Floats, Int32, Int64, UInt8
-from recall.index.coarse import POINTS, CoarseQuantizer
+from recall._arrays import Float32, Float64, Floats, Int32, UInt8
+from recall.index.coarse import cut_into_cells, moment_roots
 
 LANES = 16
 _CHUNK = 1 << 15  # vectors turned at once
@@ -108,7 +107,9 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
     size, dim = vectors.shape
     magnitude = _magnitude(vectors)
     there, back = _turn(queries, seed)
-    member = _members(vectors, magnitude, queries, cells, seed, threads)
+    member = np.zeros(size, dtype=np.int64)
+    if cells > 1:
+        _, member = cut_into_cells(vectors, 1 / magnitude, queries, cells, seed, threads)
     counts = np.bincount(member, minlength=cells)
     blocks = -(-counts // LANES)
     starts = np.concatenate([[0], np.cumsum(blocks)])
@@ -174,15 +175,9 @@ def _magnitude(vectors: Float32) -> float:
 
 def _turn(queries: Float32, seed: int) -> tuple[Float64, Float64]:
     """Return A and its inverse transposed, both [dim, dim]: (v A)(q A^-T) = v q."""
-    dim = queries.shape[1]
-    scaled = queries.astype(np.float64)
-    scaled /= np.maximum(np.abs(scaled).max(), 1e-300)
-    moments = scaled.T @ scaled
-    trace = float(np.trace(moments))
-    values, directions = np.linalg.eigh(moments / trace * dim) if trace > 0 else (np.ones(dim), np.eye(dim))
-    roots = np.sqrt(np.maximum(values, _FLOOR))
-    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
-    return (directions * roots) @ rotation, (directions / roots) @ rotation
+    root, inverse = moment_roots(queries, _FLOOR)
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal(root.shape))
+    return root @ rotation, inverse @ rotation
 
 
 def _slack(there: Float64, back: Float32, reach: float) -> float:
@@ -190,20 +185,6 @@ def _slack(there: Float64, back: Float32, reach: float) -> float:
     stretch = np.linalg.cond(there)
     mismatch = np.linalg.norm(there @ back.T.astype(np.float64) - np.eye(len(there)), 2)
     return float(reach * (stretch * (mismatch + _ROUNDING) + 1e-6))
-
-
-def _members(vectors: Float32, magnitude: float, queries: Float32, cells: int, seed: int, threads: int) -> Int64:
-    """Return the cell of every row."""
-    if cells == 1:
-        return np.zeros(len(vectors), dtype=np.int64)
-    picked = np.random.default_rng(seed).choice(len(vectors), min(len(vectors), cells * POINTS), replace=False)
-    found = CoarseQuantizer.fit(vectors[np.sort(picked)] / np.float32(magnitude), queries, cells, seed)
-
-    def assigned(first: int) -> Int64:
-        return found.assign(vectors[first : first + _CHUNK] / np.float32(magnitude))
-
-    with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(assigned, range(0, len(vectors), _CHUNK))))
 
 
 def _turned(vectors: Float32, there: Float64, magnitude: float) -> Iterator[tuple[int, Float64]]:

@@ -15,37 +15,13 @@ from typing import Literal
 import numpy as np
 from typing_extensions import override
 
-from recall._arrays import Bool, Float32, Float64
+from recall._arrays import Bool, Float32, Float64, Floats
 from recall.config.schema import Record
 from recall.errors import ExportError
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.sums import exact_field_sums
 
 Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribution:
-    """Contributions of fields that sum to <user_vector, item_vector> of two rows.
-
-    Attributes:
-        across: second order between a user field and an item field, float64 [user fields, item fields].
-        first: first order of an item field, float64 [item fields].
-        second: second order of two item fields, float64 [item fields, item fields], zero below the diagonal; on it are
-            the pairs within one field.
-    """
-
-    across: Float64
-    first: Float64
-    second: Float64
-
-    @property
-    def total(self) -> float:
-        """The sum of all parts."""
-        return float(self.across.sum() + self.first.sum() + self.second.sum())
-
-    def __mul__(self, factor: float) -> "Attribution":
-        return Attribution(self.across * factor, self.first * factor, self.second * factor)
 
 
 class ServingModel(ABC):
@@ -120,15 +96,6 @@ class ServingModel(ABC):
         return np.asarray(offset[:, None] + products, dtype=np.float64)
 
     @abstractmethod
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        """Attribute the inner product of one user row and one item row, in float64.
-
-        Args:
-            user: one row.
-            item: one row.
-        """
-
-    @abstractmethod
     def arrays(self) -> dict[str, Float32]:
         """All parameters by name."""
 
@@ -182,6 +149,20 @@ class FactorTables(ServingModel):
         }
 
 
+def with_one(sums: Floats) -> Float32:
+    """Return the vectors [1 ; sums] of n rows.
+
+    Args:
+        sums: float [n, ...].
+
+    Returns:
+        float32 [n, 1 + size of a row of `sums`].
+    """
+    vectors = np.ones((len(sums), 1 + int(np.prod(sums.shape[1:]))), dtype=np.float32)
+    vectors[:, 1:] = sums.reshape(len(sums), vectors.shape[1] - 1)
+    return vectors
+
+
 class WrappedModel(ServingModel):
     """A model made from another model, with its kind and number of factors.
 
@@ -201,19 +182,6 @@ class WrappedModel(ServingModel):
     @override
     def k(self) -> int:
         return self.of.k
-
-
-def within(gram: Float64, squares: Float64) -> Float64:
-    """Return the second order by pairs of fields, from a symmetric product.
-
-    Args:
-        gram: [fields, fields], which counts every pair twice and every feature with itself once.
-        squares: the products of features with themselves, [fields].
-
-    Returns:
-        float64 [fields, fields], zero below the diagonal.
-    """
-    return np.asarray(np.triu(gram, 1) + np.diag((gram.diagonal() - squares) / 2), dtype=np.float64)
 
 
 TOP = 10

@@ -13,11 +13,9 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats, Integers
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import Attribution, FactorTables, Kind, within
+from recall.models.serving.base import FactorTables, Kind, with_one
 from recall.models.serving.sums import (
     entry_norms,
-    entry_sums,
-    exact_field_sums,
     field_sums,
     filled,
     norms,
@@ -51,11 +49,7 @@ class FFMTables(FactorTables):
     @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; S_ab for every a and b] of n user rows: float32 [n, dim]."""
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        vectors[:, 0] = 1.0
-        across = field_sums(rows, self.user_fields, self.user_factors[:, len(self.user_fields) :])
-        vectors[:, 1:] = across.reshape(len(rows), self.dim - 1)
-        return vectors
+        return with_one(field_sums(rows, self.user_fields, self.user_factors[:, len(self.user_fields) :]))
 
     @override
     def item_vectors(self, rows: SparseRows) -> Float32:
@@ -89,18 +83,6 @@ class FFMTables(FactorTables):
         user_side = of_users[:, :, n_user:].reshape(len(users), -1)
         item_side = of_items[:, :, :n_user].swapaxes(1, 2).reshape(len(items), -1)
         return offset, own + user_side @ item_side.T
-
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        n_user = len(self.user_fields)
-        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, fields, k]
-        towards_items = of_item[:, n_user:]
-        squares = squares_of(item, norms(_towards_own(self.item_factors, item.indices, self.item_fields, n_user)))
-        return Attribution(
-            (of_user[:, n_user:] * of_item[:, :n_user].swapaxes(0, 1)).sum(axis=-1),
-            exact_field_sums(item, self.item_fields, self.item_weights)[0],
-            within((towards_items * towards_items.swapaxes(0, 1)).sum(axis=-1), entry_sums(item, self.item_fields, squares)[0]),
-        )
 
 
 def _towards_own(factors: Float32, features: Integers, fields: FeatureLayout, first: int) -> Float32:

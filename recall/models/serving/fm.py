@@ -10,14 +10,15 @@ Rendle 2010 gives the O(kn) form that makes the split possible.
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Attribution, FactorTables, Kind, ServingModel, within
-from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
+from recall.models.serving.base import FactorTables, Kind, ServingModel, with_one
+from recall.models.serving.sums import entry_norms, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class FMTables(FactorTables):
         user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
         bias: w0.
     """
+
+    pairs_within: ClassVar[bool] = True
+    """Whether features of one side have pairs."""
 
     @property
     @override
@@ -45,10 +49,7 @@ class FMTables(FactorTables):
     @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_u v_u x_u] of n user rows: float32 [n, k + 1]."""
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        vectors[:, 0] = 1.0
-        vectors[:, 1:] = rows.weighted_sum(self.user_factors)
-        return vectors
+        return with_one(rows.weighted_sum(self.user_factors))
 
     @override
     def item_vectors(self, rows: SparseRows) -> Float32:
@@ -72,14 +73,9 @@ class FMTables(FactorTables):
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
         if len(rows) != 1:
             return ServingModel.user_parts(self, rows)
-        vector, first, pairs = self._parts(rows)
-        return vector[None], np.array([self.bias + first + pairs])
-
-    def _parts(self, rows: SparseRows) -> tuple[Float32, float, float]:
-        """Of one row: float32 [k + 1] [1 ; sum_u v_u x_u], and its first and second order."""
         tables = np.ascontiguousarray(self.user_factors), np.ascontiguousarray(self.user_weights)  # which they are
-        parts: tuple[Float32, float, float] = _loops().parts(rows.indices, rows.weights, *tables)
-        return parts
+        vector, first, pairs = _loops().parts(rows.indices, rows.weights, *tables)
+        return vector[None], np.array([self.bias + first + (pairs if self.pairs_within else 0.0)])
 
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
@@ -90,16 +86,6 @@ class FMTables(FactorTables):
             items, of_items, self.item_weights[items.indices].astype(np.float64), norms(self.item_factors[items.indices])
         )
         return offset, own + of_users @ of_items.T
-
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
-        squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
-        return Attribution(
-            of_user @ of_item.T,
-            exact_field_sums(item, self.item_fields, self.item_weights)[0],
-            within(of_item @ of_item.T, squares),
-        )
 
 
 @cache
@@ -137,6 +123,8 @@ def _own_part(rows: SparseRows, total: Floats, weights: Floats, squares: Float64
 class SumTables(FMTables):
     """Parameters of a model that multiplies sums of embeddings; arrays as of FMTables."""
 
+    pairs_within: ClassVar[bool] = False
+
     @property
     @override
     def kind(self) -> Kind:
@@ -157,21 +145,7 @@ class SumTables(FMTables):
         return self.bias + row_sums(rows, rows.weights.astype(np.float64) * self.user_weights[rows.indices])
 
     @override
-    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
-        if len(rows) != 1:
-            return self.user_vectors(rows), self.user_offset(rows)
-        vector, first, _ = self._parts(rows)
-        return vector[None], np.array([self.bias + first])
-
-    @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         of_users, of_items = (sums.sum(axis=1) for sums in self.exact_sums(users, items))  # [n, k]
         first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)
         return self.user_offset(users), first + of_users @ of_items.T
-
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        """Attribute the score; an item has no second order of its own."""
-        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
-        first = exact_field_sums(item, self.item_fields, self.item_weights)[0]
-        return Attribution(of_user @ of_item.T, first, np.zeros((len(first), len(first))))

@@ -20,11 +20,9 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import Attribution, FactorTables, Kind, within
+from recall.models.serving.base import FactorTables, Kind, with_one
 from recall.models.serving.sums import (
     entry_norms,
-    entry_sums,
-    exact_field_sums,
     field_sums,
     filled,
     norms,
@@ -93,11 +91,7 @@ class FwFMTables(FactorTables):
     @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_a A_ar P_a for every r] of n user rows: float32 [n, dim]."""
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        vectors[:, 0] = 1.0
-        sums = field_sums(rows, self.user_fields, self.user_factors)
-        vectors[:, 1:] = (self.fold_users.T @ sums).reshape(len(rows), self.dim - 1)
-        return vectors
+        return with_one(self.fold_users.T @ field_sums(rows, self.user_fields, self.user_factors))
 
     @override
     def item_vectors(self, rows: SparseRows) -> Float32:
@@ -128,17 +122,6 @@ class FwFMTables(FactorTables):
         own = _own_part(items, self.item_fields, of_items, entries, self._within_items)
         spread = self.across.T @ of_users  # [n, item fields, k]
         return offset, own + spread.reshape(len(users), -1) @ of_items.reshape(len(items), -1).T
-
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
-        squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
-        pairs = self._within_items.astype(np.float64)
-        return Attribution(
-            self.across * (of_user @ of_item.T),
-            exact_field_sums(item, self.item_fields, self.item_weights)[0],
-            within(pairs * (of_item @ of_item.T), pairs.diagonal() * squares),
-        )
 
     @override
     def arrays(self) -> dict[str, Float32]:

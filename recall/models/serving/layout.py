@@ -2,20 +2,20 @@
 
 `CosineTables` scales the vectors of any of them to unit length, so that an inner product is a cosine.
 
-Attributions to single features need no kind: every model sums contributions of pairs of features, so rows of one or two
+Attributions need no kind: every model sums contributions of pairs of features, so rows of one or two groups of an item's
 features isolate them. A user without features gets an item's own part, which of one feature is its first order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Floats, Int64
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import Attribution, Kind, ServingModel, WrappedModel
+from recall.models.serving.base import Kind, ServingModel, WrappedModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables, SumTables
 from recall.models.serving.fwfm import FwFMTables
@@ -56,10 +56,6 @@ class CosineTables(WrappedModel):
         lengths = _lengths(self.of.user_vectors(users))[:, None] * _lengths(self.of.item_vectors(items))
         return np.zeros(len(users)), products / lengths
 
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        return self.of.explain(user, item) * (1 / self.lengths(user, item))
-
     def lengths(self, user: SparseRows, item: SparseRows) -> float:
         """Return the product of the lengths of both vectors, which divides the score.
 
@@ -85,6 +81,15 @@ def _lengths(vectors: Float32) -> Float64:
     """float32 [n, dim] -> float64 [n], none below SMALLEST."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     return np.asarray(np.maximum(np.sqrt(squares), SMALLEST), dtype=np.float64)
+
+
+_TABLES: dict[Kind, Callable[..., ServingModel]] = {
+    "lr": FMTables,
+    "fm": FMTables,
+    "fwfm": FwFMTables,
+    "ffm": FFMTables,
+    "sums": SumTables,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +169,13 @@ class Layout:
             arrays["item_weights"],
             float(arrays["bias"][0]),
         )
-        tables: ServingModel
-        match self.kind:
-            case "fm" | "lr":
-                tables = FMTables(*common)
-            case "fwfm":
-                tables = FwFMTables(*common, arrays["field_weights"], arrays["fold_users"], arrays["fold_items"])
-            case "ffm":
-                tables = FFMTables(*common)
-            case "sums":
-                tables = SumTables(*common)
+        folds = [] if self.rank is None else [arrays[name] for name in ("field_weights", "fold_users", "fold_items")]
+        tables = _TABLES[self.kind](*common, *folds)
         if self.cosine:
             tables = CosineTables(tables)
         if self.popularity:
             factor = PopularityFactor(arrays["user_popularity"], arrays["item_popularity"], arrays["item_levels"])
-            tables = PopularityTables(tables, users, items, factor)
+            tables = PopularityTables(tables, factor)
         return tables
 
 
@@ -189,62 +186,108 @@ def unwrapped(tables: ServingModel) -> ServingModel:
     return tables
 
 
-_AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each
+_AT_ONCE = 256  # pairs of an item's groups: a field-aware model takes tens of KB for each
+_ROUNDING = 1e-12  # share of the largest own part of a group, below which a difference of own parts is zero
 
 
 @dataclass(frozen=True, slots=True)
-class EntryParts:
-    """All of it adds up to the inner product.
+class Attribution:
+    """Contributions of groups of entries that sum to an inner product.
+
+    Groups are fields, or single entries.
 
     Attributes:
-        across: second order between entries of the user and of the item, float64 [user entries, item entries].
-        first: first order of an item's entry, float64 [item entries].
-        second: second order of two entries of the item, float64 [item entries, item entries], zero but above the diagonal.
+        across: second order between a group of the user and one of the item, float64 [user groups, item groups].
+        first: first order of an item's group, float64 [item groups].
+        second: second order within the item, float64 [item groups, item groups]: above the diagonal between two groups, on it
+            within one, and zero below.
     """
 
     across: Float64
     first: Float64
     second: Float64
 
+    @property
+    def total(self) -> float:
+        """The sum of all parts."""
+        return float(self.across.sum() + self.first.sum() + self.second.sum())
 
-def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> EntryParts:
-    """Return the contributions of features.
+    def scaled(self, factor: float) -> "Attribution":
+        """Return all parts times a factor."""
+        return Attribution(self.across * factor, self.first * factor, self.second * factor)
+
+
+class _Groups(NamedTuple):
+    """Assignment of a row's entries to groups.
+
+    Attributes:
+        of: int64 [nnz], the group of each entry.
+        n: number of groups.
+    """
+
+    of: Int64
+    n: int
+
+    def rows(self, row: SparseRows) -> SparseRows:
+        """Return one row for each group."""
+        order = np.argsort(self.of, kind="stable")
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(self.of, minlength=self.n))])
+        return SparseRows(indptr, row.indices[order], row.weights[order], row.n_features)
+
+    def sums(self, values: Floats) -> Float64:
+        """Return the sum of the entries' values by group: float [nnz] -> float64 [n]."""
+        return np.bincount(self.of, values, self.n).astype(np.float64, copy=False)
+
+
+def field_parts(
+    tables: ServingModel, user: SparseRows, item: SparseRows, user_fields: FeatureLayout, item_fields: FeatureLayout
+) -> Attribution:
+    """Attribute an inner product to fields.
+
+    Args:
+        tables: the model.
+        user: one row.
+        item: one row.
+        user_fields: of the user.
+        item_fields: of the item.
+    """
+    users, items = (_Groups(fields.of(row.indices), len(fields)) for fields, row in ((user_fields, user), (item_fields, item)))
+    return _parts(tables, user, item, users, items)
+
+
+def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> Attribution:
+    """Attribute an inner product to single entries.
 
     Args:
         tables: the model.
         user: one row.
         item: one row.
     """
+    users, items = (_Groups(np.arange(row.nnz), row.nnz) for row in (user, item))
+    return _parts(tables, user, item, users, items)
+
+
+def _parts(tables: ServingModel, user: SparseRows, item: SparseRows, users: _Groups, items: _Groups) -> Attribution:
     if isinstance(tables, PopularityTables):
-        scale, parts = float(tables.factor.scales(item)[0]), entry_parts(tables.of, user, item)
-        q, p = tables.factor.users[user.indices].astype(np.float64), tables.factor.items[item.indices].astype(np.float64)
-        added = np.outer(user.weights * q, item.weights * p)
-        return EntryParts(parts.across * scale + added, parts.first * scale, parts.second * scale)
+        parts = _parts(tables.of, user, item, users, items).scaled(float(tables.factor.scales(item)[0]))
+        q = users.sums(user.weights * tables.factor.users[user.indices].astype(np.float64))
+        p = items.sums(item.weights * tables.factor.items[item.indices].astype(np.float64))
+        return Attribution(parts.across + np.outer(q, p), parts.first, parts.second)
     if isinstance(tables, CosineTables):
-        lengths = tables.lengths(user, item)
-        parts = entry_parts(tables.of, user, item)
-        return EntryParts(parts.across / lengths, parts.first / lengths, parts.second / lengths)
+        return _parts(tables.of, user, item, users, items).scaled(1 / tables.lengths(user, item))
     if not item.nnz:
-        return EntryParts(np.zeros((user.nnz, 0)), np.zeros(0), np.zeros((0, 0)))
-    absent = SparseRows.empty(1, user.n_features)
-    _, products = tables.split(SparseRows.vstack([_apart(user), absent]), _apart(item))
-    first = products[-1]
-    second = np.zeros((item.nnz, item.nnz))
-    one, other = np.triu_indices(item.nnz, 1)
+        return Attribution(np.zeros((users.n, items.n)), np.zeros(items.n), np.zeros((items.n, items.n)))
+    absent, groups = SparseRows.empty(1, user.n_features), items.rows(item)
+    entries = _Groups(np.arange(item.nnz), item.nnz).rows(item)
+    with_absent = users._replace(n=users.n + 1).rows(user)
+    _, products = tables.split(with_absent, SparseRows.vstack([groups, entries]))
+    own, across = products[-1, : items.n], products[:-1, : items.n] - products[-1, : items.n]
+    first = items.sums(products[-1, items.n :])
+    second = np.diag(own - first)
+    one, other = np.triu_indices(items.n, 1)
     for start in range(0, len(one), _AT_ONCE):
         left, right = one[start : start + _AT_ONCE], other[start : start + _AT_ONCE]
-        _, own = tables.split(absent, _pairs(item, left, right))
-        second[left, right] = own[0] - first[left] - first[right]
-    return EntryParts(products[:-1] - first, first, second)
-
-
-def _apart(row: SparseRows) -> SparseRows:
-    """Every entry of one row as a row of its own."""
-    return SparseRows(np.arange(row.nnz + 1, dtype=np.int64), row.indices, row.weights, row.n_features)
-
-
-def _pairs(row: SparseRows, left: np.typing.NDArray[np.intp], right: np.typing.NDArray[np.intp]) -> SparseRows:
-    """Rows of two entries of one row."""
-    entries = np.stack([left, right], axis=1).ravel()
-    indptr = np.arange(0, len(entries) + 1, 2, dtype=np.int64)
-    return SparseRows(indptr, row.indices[entries], row.weights[entries], row.n_features)
+        _, both = tables.split(absent, SparseRows.hstack([groups.take(left), groups.take(right)]))
+        second[left, right] = both[0] - own[left] - own[right]
+    second[np.abs(second) <= _ROUNDING * np.abs(own).max()] = 0.0
+    return Attribution(across, first, second)

@@ -15,9 +15,9 @@ import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import Attribution, ServingModel, WrappedModel
-from recall.models.serving.sums import exact_field_sums, row_sums
+from recall.features.csr import SparseRows
+from recall.models.serving.base import ServingModel, WrappedModel
+from recall.models.serving.sums import row_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,10 @@ class PopularityTables(WrappedModel):
 
     Attributes:
         of: the other model.
-        user_fields, item_fields: how the feature spaces are divided, which only an explanation asks for.
         factor: the weights.
     """
 
     of: ServingModel
-    user_fields: FeatureLayout
-    item_fields: FeatureLayout
     factor: PopularityFactor
 
     @property
@@ -120,13 +117,6 @@ class PopularityTables(WrappedModel):
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         offset, products = self.of.split(users, items)
         return offset, self.factor.applied(products, users, items)
-
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        parts = self.of.explain(user, item) * float(self.factor.scales(item)[0])
-        of_user = exact_field_sums(user, self.user_fields, self.factor.users)[0]
-        of_item = exact_field_sums(item, self.item_fields, self.factor.items)[0]
-        return Attribution(parts.across + np.outer(of_user, of_item), parts.first, parts.second)
 
     @override
     def arrays(self) -> dict[str, Float32]:

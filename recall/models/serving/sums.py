@@ -57,7 +57,7 @@ def field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float
         apart = np.zeros((len(fields), rows.nnz), dtype=np.float32)
         apart[fields.of(rows.indices), np.arange(rows.nnz)] = rows.weights
         return np.asarray(apart @ table[rows.indices].reshape(rows.nnz, width), dtype=np.float32).reshape(shape)
-    return _by_field(rows, fields).weighted_sum(table.reshape(len(table), width)).reshape(shape)
+    return fields.split(rows).weighted_sum(table.reshape(len(table), width)).reshape(shape)
 
 
 def exact_field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float64:
@@ -68,22 +68,8 @@ def exact_field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) ->
         fields: of their side.
         table: float32 [n_features, ...].
     """
-    values = table[rows.indices]
-    return entry_sums(rows, fields, rows.weights.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)) * values)
-
-
-def entry_sums(rows: SparseRows, fields: FeatureLayout, values: Float64) -> Float64:
-    """Return the sum of the values of each row's entries, by field.
-
-    Args:
-        rows: n rows.
-        fields: of their side.
-        values: float64 [nnz, ...].
-
-    Returns:
-        float64 [n, fields, ...].
-    """
-    sums = np.zeros((len(rows), len(fields), *values.shape[1:]))
+    sums = np.zeros((len(rows), len(fields), *table.shape[1:]))
+    values = rows.weights.astype(np.float64).reshape(-1, *[1] * (table.ndim - 1)) * table[rows.indices]
     np.add.at(sums, (rows.owners, fields.of(rows.indices)), values)
     return sums
 
@@ -134,17 +120,6 @@ def squares_of(rows: SparseRows, norms_of_entries: Float64) -> Float64:
         norms_of_entries: |v_j|^2 of every entry, float64 [nnz].
     """
     return np.square(rows.weights, dtype=np.float64) * norms_of_entries
-
-
-def _by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
-    """n rows as n |fields| rows: row r's entries of field f are row r |fields| + f."""
-    place = rows.owners * len(fields) + fields.of(rows.indices)
-    lengths = np.bincount(place, minlength=len(rows) * len(fields))
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    if (np.diff(place) >= 0).all():  # as encoders write items
-        return SparseRows(indptr, rows.indices, rows.weights, rows.n_features)
-    order = np.argsort(place, kind="stable")
-    return SparseRows(indptr, rows.indices[order], rows.weights[order], rows.n_features)
 
 
 def _part(rows: SparseRows, first: int, chunk: int) -> SparseRows:

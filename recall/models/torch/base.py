@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from typing_extensions import override
 
 from recall._arrays import Float32, Int64
 from recall.features.csr import FeatureLayout, SparseRows
@@ -100,15 +99,6 @@ class SparseBatch(NamedTuple):
         source = torch.repeat_interleave(self.indptr[:-1][rows] - indptr[:-1], lengths) + every
         fields = None if self.fields is None else self.fields[source]
         return SparseBatch(indptr, self.indices[source], self.weights[source], fields)
-
-    def repeated(self, row: int, n: int) -> "SparseBatch":
-        """Repeat one row n times.
-
-        Args:
-            row: its position.
-            n: number of rows.
-        """
-        return self.take(torch.full((n,), row, device=self.indptr.device))
 
     def merged(self) -> "SparseBatch":
         """Add up the weights of features that a row has several times.
@@ -262,17 +252,17 @@ class Model(nn.Module, ABC):
         item_factors, item_weights = array(self.item_factors), array(self.item_weights)
         return user_factors, user_weights, item_factors, item_weights, float(array(self.bias))
 
-    @override
-    def forward(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """Return the scores of n user rows against m items of their own, [n, m].
+    @torch.no_grad()
+    def embed(self, side: Side, rows: SparseRows, fields: FeatureLayout | None) -> Float32:
+        """Return the vectors of feature rows: float32 [n, dim].
 
         Args:
-            users: n rows.
-            items: n * m rows, those of the first user first.
+            side: "user" or "item".
+            rows: n rows.
+            fields: of that side; None for a model without fields.
         """
-        phi = self.user_vectors(users)
-        psi = self.item_vectors(items).view(len(phi), -1, self.dim)
-        return self.user_offset(users)[:, None] + torch.einsum("nd,nmd->nm", phi, psi)
+        batch = SparseBatch.of(rows, fields=fields)
+        return array(self.user_vectors(batch) if side == "user" else self.item_vectors(batch))
 
     def restricted(self, user_features: Int64, item_features: Int64) -> Self:
         """Return the model in float64 over some features, in the order given.

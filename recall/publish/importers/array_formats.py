@@ -215,9 +215,7 @@ def read_lightfm(path: Path) -> LightFMFile:
 
 
 def _lists(n: int, row: Int64, column: Int64, weights: Float64) -> tuple[list[list[str]], list[list[float]]]:
-    names: list[list[str]] = [[] for _ in range(n)]
-    values: list[list[float]] = [[] for _ in range(n)]
-    for r, c, w in zip(row.tolist(), column.tolist(), weights.tolist(), strict=True):
-        names[r].append(str(c))
-        values[r].append(w)
-    return names, values
+    """Return the columns as text and the weights of each of n rows; `row` is sorted."""
+    ends = np.cumsum(np.bincount(row, minlength=n))[:-1]
+    names = [list(map(str, part.tolist())) for part in np.split(column, ends)[:n]]
+    return names, [part.tolist() for part in np.split(weights, ends)[:n]]

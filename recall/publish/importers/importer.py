@@ -15,9 +15,9 @@ from recall.bundle import files
 from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
-from recall.data.column_types import forms
+from recall.data.column_types import column_forms
 from recall.data.dataset import Dataset
-from recall.data.entities import listed
+from recall.data.entities import read_entities
 from recall.data.tables import Table, read_table
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
@@ -177,7 +177,7 @@ def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
             raw[side] = table.collect([key, *(one for one in fields if one in table.columns)])
     types = find_types(mapped, schema, raw)
     mapped = canonical_mapping(mapped, types)
-    user_forms, item_forms = forms(schema, types)
+    user_forms, item_forms = column_forms(schema, types)
     columns: dict[Side, list[str]] = {"user": [], "item": []}
     numeric = {name for name, field in schema.fields.items() if field.reads_numbers}
     for name, members in mapped.fields.items():
@@ -212,7 +212,7 @@ def _listed(
 ) -> pl.DataFrame:
     """Return the rows of a table, or else the ids that the mapping names."""
     if table is not None:
-        return listed(table, id_column, tuple(columns), numeric, forms_)
+        return read_entities(table, id_column, tuple(columns), numeric, forms_)
     if columns:
         raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", hint="Give the items with --items")
     return pl.DataFrame({id_column: pl.Series([one.value for one in mapped.fields.get(id_column, ())], dtype=pl.String)})

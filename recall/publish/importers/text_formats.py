@@ -37,8 +37,7 @@ class Lines:
             raise DataError("the file cannot be read", where=str(path), why=str(error)) from None
 
     def __iter__(self) -> Iterator[str]:
-        while (line := self.next()) is not None:
-            yield line
+        return iter(self.next, None)
 
     def next(self) -> str | None:
         """Return the next line that is not blank, stripped; None at the end."""

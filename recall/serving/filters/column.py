@@ -20,7 +20,7 @@ from polars.datatypes import DataType
 
 from recall._arrays import Bool, Int32, Int64
 from recall.errors import DataError
-from recall.features.canonical import LIST, TEXT
+from recall.features.canonical import LIST, TEXT, as_lists, flat
 from recall.features.values import as_requested, canonical_series, moment, number_column
 from recall.index.bitmap import RowBitmap
 from recall.index.query import Kind, Ranges
@@ -141,7 +141,7 @@ def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values,
     except DataError:
         if not lenient or values.dtype != pl.String:
             raise
-        unreadable = pl.Series([one is not None and not _is(one, kind) for one in values], dtype=pl.Boolean)
+        unreadable = pl.Series([one is not None and not _is_readable_as(one, kind) for one in values], dtype=pl.Boolean)
         keys, scale = _keys(values.set(unreadable, None), kind)
     distinct = keys.drop_nulls().unique().sort()
     places = distinct.to_frame("key").with_row_index("code", offset=1)
@@ -192,7 +192,7 @@ def nanoseconds_of(text: str) -> int:
     return nanoseconds(value)
 
 
-def _is(text: str, kind: Kind) -> bool:
+def _is_readable_as(text: str, kind: Kind) -> bool:
     """Whether a text can be read as that kind."""
     try:
         _keys(pl.Series([text]), kind)
@@ -202,7 +202,7 @@ def _is(text: str, kind: Kind) -> bool:
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
-    """Return what is sorted and compared, and the scale of `Values`."""
+    """Return sortable keys of the values, and the scale of `Values`."""
     dtype = values.dtype
     where = f"column {values.name!r}"
     own = Form.of(dtype)
@@ -279,12 +279,13 @@ class Column:
         if not form.bag:
             found, codes = coded(values, kind, lenient)
             return Column(len(values), found, _narrow(codes, len(found)), None)
-        lists = _lists(values, form.separator)
+        nested = isinstance(values.dtype, pl.List | pl.Array)
+        lists = as_lists(values if nested else values.cast(pl.String), form.separator)
         lengths = lists.list.len().fill_null(0).to_numpy()
-        flat = lists.explode(empty_as_null=False, keep_nulls=False)
-        if flat.dtype == pl.String:
-            flat = flat.set(flat == "", None)  # encoders pass empty text over, too
-        found, codes = coded(flat, kind)
+        entries = flat(lists)
+        if entries.dtype == pl.String:
+            entries = entries.set(entries == "", None)  # encoders pass empty text over, too
+        found, codes = coded(entries, kind)
         narrow = _narrow(codes, len(found))
         known, missing = np.flatnonzero(narrow), np.flatnonzero(lists.is_null().to_numpy())
         rows = np.repeat(np.arange(len(values), dtype=np.int32), lengths)[known]
@@ -340,9 +341,3 @@ def merged(ranges: Sequence[tuple[int, int]]) -> Ranges:
 def _narrow(codes: pl.Series, distinct: int) -> npt.NDArray[np.unsignedinteger[Any]]:
     # one number more than the codes, so that the length of any range of them can be written
     return np.ascontiguousarray(codes.to_numpy().astype(np.min_scalar_type(distinct + 1)))
-
-
-def _lists(values: pl.Series, separator: str) -> pl.Series:
-    if isinstance(values.dtype, pl.Array):
-        return values.cast(pl.List(values.dtype.inner))
-    return values if isinstance(values.dtype, pl.List) else values.cast(pl.String).str.split(separator)

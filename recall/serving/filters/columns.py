@@ -204,7 +204,7 @@ def _bytes(plan: Plan, selection: RowBitmap) -> int:
 # Resolve a request's filter, allow list and exclusions to rows of a catalogue.
 
 MANY = 5_000
-"""More excluded rows than these are taken out of the scope of a search; an index skips fewer while it scans."""
+"""Number of excluded rows above which they are removed from the masks; an index skips fewer ones while it scans."""
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)
 
@@ -230,7 +230,7 @@ class FilterResolver:
     def resolve(
         self, request: Request, catalogue: CatalogSnapshot, allowed: Int64 | None, excluded: Int64, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
-        """Return what to search within, None for everything, and the rows to pass over.
+        """Return masks of the rows to search within, None for all, and the excluded rows.
 
         Args:
             request: its filter is taken.

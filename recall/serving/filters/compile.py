@@ -40,6 +40,7 @@ from recall.serving.filters.parse import (
     Predicate,
     Range,
     Scalar,
+    kind_of,
 )
 
 
@@ -85,7 +86,7 @@ _WRITTEN = {
 FormOf = Callable[[str, str], Form]
 """Takes the name of a column, and the JSON pointer for the RequestError; returns how the column is read."""
 ColumnOf = Callable[[str, Kind], Column]
-"""Takes the name of a column, and what its values are compared as; returns the column, or raises DataError."""
+"""Takes the name of a column and the kind of its values; returns the column, or raises DataError."""
 
 
 def compile_filter(predicate: Predicate, form_of: FormOf, column_of: ColumnOf, now: datetime.datetime) -> Plan:
@@ -219,7 +220,7 @@ _TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
 
 
 def _ordered_as(form: Form, value: Scalar) -> Kind:
-    """Return what a column is ordered as beside a value.
+    """Return the kind by which a column and a value are ordered.
 
     Text, which may be from a file without types, is ordered as what it is beside.
     """
@@ -266,22 +267,11 @@ def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Op
                 return microseconds_of(value) if kind == "time" else nanoseconds_of(value)
             except ValueError:
                 raise _refusal(name, kind, "a text that is none", where) from None
-    raise _refusal(name, kind, _kind_of(value), where)
+    raise _refusal(name, kind, kind_of(value), where)
 
 
 def _refusal(name: str, kind: Kind, found: str, where: str) -> RequestError:
     return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, hint=f"Write it {_WRITTEN[kind]}")
-
-
-def _kind_of(value: Scalar) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case str():
-            return "a text"
-        case int() | float():
-            return "a number"
-    return "a date or time"
 
 
 def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:

@@ -1,4 +1,4 @@
-"""From what a request gives to predicates.
+"""Parse the filter of a request into a predicate.
 
 A filter is an object; an item must match every key of it. A key is a column, with a condition:
 
@@ -157,7 +157,7 @@ class _Parser:
     def filter(self, value: object, where: str, depth: int) -> Predicate:
         if not isinstance(value, Mapping):
             raise RequestError(
-                f"a filter is an object, not {_kind(value)}", where=where, hint='Write it as {"column": condition, ...}'
+                f"a filter is an object, not {kind_of(value)}", where=where, hint='Write it as {"column": condition, ...}'
             )
         if depth > DEPTH:
             raise RequestError(f"filters are nested more than {DEPTH} deep", where=where, hint="Write it flatter")
@@ -177,7 +177,7 @@ class _Parser:
                 yield self._available(given, here)
             case "columns":
                 if not isinstance(given, Mapping):
-                    raise RequestError(f"columns takes an object, not {_kind(given)}", where=here, hint=_or_column(key))
+                    raise RequestError(f"columns takes an object, not {kind_of(given)}", where=here, hint=_or_column(key))
                 for column, condition in given.items():
                     yield self._condition(_key(column, here), condition, here + pointer(column))
             case _:
@@ -185,7 +185,7 @@ class _Parser:
 
     def _filters(self, key: str, given: object, where: str, depth: int) -> Iterator[Predicate]:
         if not _is_list(given):
-            raise RequestError(f"{key} takes a list of filters, not {_kind(given)}", where=where, hint=_or_column(key))
+            raise RequestError(f"{key} takes a list of filters, not {kind_of(given)}", where=where, hint=_or_column(key))
         for position, one in enumerate(given):
             yield self.filter(one, f"{where}/{position}", depth + 1)
 
@@ -242,14 +242,14 @@ class _Parser:
                 return Holds(column, "all", self._scalars(operator, operand, where), where)
             case "missing" | "exists":
                 if not isinstance(operand, bool):
-                    raise RequestError(f"{operator} takes true or false, not {_kind(operand)}", where=where)
+                    raise RequestError(f"{operator} takes true or false, not {kind_of(operand)}", where=where)
                 missing = Missing(column, where)
                 return missing if operand == (operator == "missing") else Not(missing)
         raise RequestError("no operator of a condition", where=where, hint=_near(operator, _OPERATORS))
 
     def _scalars(self, operator: str, given: object, where: str) -> tuple[Scalar, ...]:
         if not _is_list(given):
-            raise RequestError(f"{operator} takes a list of values, not {_kind(given)}", where=where)
+            raise RequestError(f"{operator} takes a list of values, not {kind_of(given)}", where=where)
         return tuple(self._scalar(one, f"{where}/{position}") for position, one in enumerate(given))
 
     def _scalar(self, given: object, where: str) -> Scalar:
@@ -266,7 +266,7 @@ class _Parser:
             raise RequestError("the value must be a finite number", where=where)
         if isinstance(given, str | int | float | datetime.date | datetime.time):
             return given
-        raise RequestError(f"a value is a text, a number, true or false, not {_kind(given)}", where=where)
+        raise RequestError(f"a value is a text, a number, true or false, not {kind_of(given)}", where=where)
 
     def _count(self, where: str) -> None:
         self.conditions += 1
@@ -292,7 +292,8 @@ def _is_list(value: object) -> TypeGuard[Collection[object]]:
     return isinstance(value, list | tuple | set | frozenset)
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Describe the kind of a value in a message."""
     match value:
         case None:
             return "null"
@@ -306,4 +307,6 @@ def _kind(value: object) -> str:
             return "a list"
         case Mapping():
             return "an object"
+        case datetime.date() | datetime.time():
+            return "a date or time"
     return f"a {type(value).__name__}"

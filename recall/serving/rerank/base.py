@@ -1,4 +1,4 @@
-"""Interface of rules, and of the items of a request to them.
+"""Interface between re-ranking rules and the candidates of a request.
 
 A rule is defined on the whole ranking of all eligible items. It is applied to the first of them, as many as it turns out
 to need: a step gives back only what cannot change however many more candidates follow, so that the answer is the one that
@@ -18,6 +18,7 @@ from pydantic import ConfigDict, ValidationError
 
 from recall._arrays import Bool, Float32, Float64, Int32, Int64
 from recall.errors import RequestError, did_you_mean, pointer
+from recall.features.canonical import as_lists
 from recall.features.csr import gathered
 from recall.features.values import Distinct
 
@@ -53,12 +54,10 @@ class Groups:
             separator: cuts text into several values.
             known: different values that have the first codes, whether an item holds them or not.
         """
-        if separator is not None and values.dtype == pl.String:
-            values = values.str.split(separator)
-        if not isinstance(values.dtype, pl.List | pl.Array):
+        lists = as_lists(values, separator)
+        if not isinstance(lists.dtype, pl.List):
             codes, different = _coded(values, known)
             return cls(codes, None, different)
-        lists = values.cast(pl.List(values.dtype.inner)) if isinstance(values.dtype, pl.Array) else values
         if lists.dtype == pl.List(pl.String):  # encoders pass empty text over, too
             lists = lists.list.eval(pl.element().filter(pl.element() != ""))
         lists = lists.list.drop_nulls().list.unique(maintain_order=True).fill_null([])
@@ -78,10 +77,6 @@ class Groups:
         if self.indptr is None or more.indptr is None:
             return Groups(codes, None, more.values)
         return Groups(codes, np.concatenate([self.indptr, self.indptr[-1] + more.indptr[1:]]), more.values)
-
-    def single(self, rows: Int64) -> Int32:
-        """Return the one code of each row, -1 for none: int32 [m]; `indptr` must be None."""
-        return self.codes[rows]
 
     def several(self, rows: Int64) -> tuple[Int32, Int64]:
         """Return the codes of rows, int32 [values], and their offsets, int64 [m + 1]."""
@@ -268,15 +263,12 @@ def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence
             fetched = more if left is None else fetched.followed(more)
 
 
-def pointer_of(part: str, path: Sequence[str | int]) -> str:
-    """Return the JSON pointer of a fault in a list of tagged values.
+def without_tags(path: Sequence[str | int]) -> list[str | int]:
+    """Return the path of a pydantic error without the tags of tagged values.
 
-    Args:
-        part: key of the list in the request.
-        path: of pydantic's error; the tag, which follows a position, is left out.
+    A tag follows a position; a request does not have it.
     """
-    kept = [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
-    return pointer(part, *kept)
+    return [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
 
 
 def refused(part: str, error: ValidationError) -> RequestError:
@@ -287,7 +279,7 @@ def refused(part: str, error: ValidationError) -> RequestError:
         error: of pydantic.
     """
     fault = error.errors(include_url=False, include_input=False)[0]
-    where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
+    where, context = pointer(part, *without_tags(fault["loc"])), fault.get("ctx", {})
     if fault["type"] == "union_tag_invalid":
         known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
         return RequestError(

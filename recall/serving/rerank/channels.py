@@ -118,7 +118,7 @@ class Channels(Checked):
 
 
 def read_channels(value: object) -> Channels:
-    """Channels, or plain values that say what they are, checked.
+    """Validate channels, which may be objects or plain values.
 
     Raises:
         RequestError: a part is not known or out of bounds; `where` is the JSON pointer within a request.
@@ -247,7 +247,7 @@ class FusedList:
 
 
 def fuse(lists: Sequence[ChannelResult], by: Literal["reciprocal_rank", "weights"], k: float) -> FusedList:
-    """Merge lists as `Channels` says, which has the formulas.
+    """Merge lists by the formulas of `Channels`.
 
     Args:
         lists: of one request.

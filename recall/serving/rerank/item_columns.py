@@ -26,7 +26,7 @@ class ItemColumns:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        """Columns are read at their first use; what is made of them is kept per segment."""
+        """Read columns at their first use; results are cached by segment."""
         self._bundle = bundle
         self._schema = bundle.encoder.schema
         self.taste = bundle.tables.taste
@@ -86,7 +86,7 @@ class ItemColumns:
         return order, *(one.derived(("later", column), partial(_read_newest, one, column, read)) for one in others)
 
     def boost_scores(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float]) -> Float32 | None:
-        """Return what boosts add to the score of every row.
+        """Return the sum of weighted boosts of every row.
 
         Args:
             catalogue: of the bundle.
@@ -108,7 +108,7 @@ class ItemColumns:
         return added[0] if len(added) == 1 else np.concatenate(added)
 
     def boost_parts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float], row: int) -> dict[str, float]:
-        """Return what each boost adds to the score of one row, by name.
+        """Return the part of each boost in the score of one row, by name.
 
         Args:
             catalogue: of the bundle.
@@ -135,7 +135,7 @@ class ItemColumns:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(column, self.columns))
 
     def check_fields(self, names: Sequence[str]) -> None:
-        """Check the names of columns whose values an answer is to hold.
+        """Check the columns that a request names for its answer.
 
         Raises:
             RequestError: Items do not have such a column.
@@ -222,7 +222,7 @@ def _physical(values: pl.Series) -> Float64:
 
 
 def _parsed(parse: Callable[[str], float | Fraction], values: pl.Series) -> Float64:
-    """Texts as what they say, NaN where they say nothing of it."""
+    """Parse texts as numbers, NaN where one cannot be parsed."""
     distinct = values.drop_nulls().unique()
     found = [_number(parse, text) for text in distinct.to_list()]
     read = values.replace_strict(distinct, pl.Series(found, dtype=pl.Float64), default=None, return_dtype=pl.Float64)

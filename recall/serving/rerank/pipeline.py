@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall._ids import id_warnings
 from recall.errors import RequestError
 from recall.serving.request import Request
 from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, apply_rules
@@ -103,10 +104,10 @@ class _Pool:
         self.exact = True
         self.fused: FusedList | None = None
         others = [one for one in channels.lists if not isinstance(one, ModelChannel)] if channels is not None else []
-        self.warnings = tuple(text for one in others if isinstance(one, ListChannel) for text in self._strangers(one))
+        self.warnings = tuple(text for one in others if isinstance(one, ListChannel) for text in self._unknown_id_warnings(one))
         self._lists = (
             {
-                one.name: self._listed(one, place, channels.depth)
+                one.name: self._channel_result(one, place, channels.depth)
                 for place, one in enumerate(channels.lists)
                 if not isinstance(one, ModelChannel)
             }
@@ -170,10 +171,10 @@ class _Pool:
             self.exact &= best.exact
         return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
 
-    def _listed(self, channel: AnyChannel, place: int, depth: int) -> ChannelResult:
+    def _channel_result(self, channel: AnyChannel, place: int, depth: int) -> ChannelResult:
         where = f"/channels/lists/{place}"
         if isinstance(channel, ListChannel):
-            rows, scores = self._brought(channel)
+            rows, scores = self._of_request(channel)
         elif isinstance(channel, PopularChannel):
             rows, scores = self._first(self._columns.popular(self._catalogue, where), depth)
         else:
@@ -188,7 +189,7 @@ class _Pool:
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]
 
-    def _brought(self, channel: ListChannel) -> tuple[Int64, Scores]:
+    def _of_request(self, channel: ListChannel) -> tuple[Int64, Scores]:
         rows = self._catalogue.rows(channel.items)
         scores = np.linspace(1.0, 0.0, len(rows)) if channel.scores is None else np.array(channel.scores, dtype=np.float64)
         allowed = rows >= 0
@@ -197,11 +198,10 @@ class _Pool:
         order = np.argsort(-scores, kind="stable")
         return rows[order], scores[order]
 
-    def _strangers(self, channel: ListChannel) -> list[str]:
+    def _unknown_id_warnings(self, channel: ListChannel) -> tuple[str, ...]:
         rows = self._catalogue.rows(channel.items).tolist()
         strangers = [one for one, row in zip(channel.items, rows, strict=True) if row < 0]
-        shown = ", ".join(map(repr, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
-        return [f"{len(strangers)} ids of channel {channel.name!r} are not in the catalogue: {shown}"] if strangers else []
+        return id_warnings((strangers, f"ids of channel {channel.name!r} are not in the catalogue"))
 
 
 def check_pins(rules: Sequence[AnyRule], n: int) -> None:

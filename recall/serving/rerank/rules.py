@@ -1,7 +1,7 @@
 """All kinds of rules, and the check of the rules of a request."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
@@ -11,10 +11,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Int64
+from recall._ids import id_warnings
 from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Rule, Scores, Step, refused, scaled
 
-_SHOWN = 5  # ids named in one warning
 _MOST_SPARE = 2_000
 """Candidates that one cap asks for beyond what it is to leave; when they run out, more are fetched. Guesses of several caps
 in a row would multiply without this bound: ten of them to 59,049 times the length of the list."""
@@ -101,7 +101,7 @@ class Capped(Step):
         return self._one_each(rows) if self.groups.indptr is None else self._several(rows, wanted)
 
     def _one_each(self, rows: Int64) -> Int64:
-        codes = self.groups.single(rows)
+        codes = self.groups.codes[rows]
         order = np.argsort(codes, kind="stable")
         ordered = codes[order]
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(rows) else order
@@ -137,7 +137,7 @@ class Capped(Step):
     def _open(self, seen: Int64, kept: Int64) -> Mask:
         """Eligible rows that were not seen and could still be admitted: bool [size]."""
         groups = self.groups
-        codes = groups.single(kept) if groups.indptr is None else groups.several(kept)[0]
+        codes = groups.codes[kept] if groups.indptr is None else groups.several(kept)[0]
         full = np.append(np.bincount(codes[codes >= 0], minlength=groups.count) >= self.most, [False])  # -1 is last
         rows = self.everything()
         rows[seen] = False
@@ -176,8 +176,11 @@ class Pin(Rule):
         positions = np.array([self.items[one] for one in ids], dtype=np.int64)
         strangers = [one for one, row in zip(ids, rows.tolist(), strict=True) if row < 0]
         barred = [one for one, row, fine in zip(ids, rows.tolist(), allowed.tolist(), strict=True) if row >= 0 and not fine]
+        warnings = id_warnings(
+            (strangers, "pinned ids are not in the catalogue"), (barred, "pinned ids are filtered or seen and are not shown")
+        )
         rows = rows[allowed]
-        return Pinned(rows, pool.scores(rows), positions[allowed], tuple(_warnings(strangers, barred)))
+        return Pinned(rows, pool.scores(rows), positions[allowed], warnings)
 
 
 @dataclass(frozen=True)
@@ -223,13 +226,6 @@ class Pinned(Step):
         rows[free], scores[free] = others.rows, others.scores
         rows[places], scores[places] = self.rows[: len(places)], self.scores[: len(places)]
         return Candidates(rows, scores, candidates.complete)
-
-
-def _warnings(strangers: list[str], barred: list[str]) -> Iterator[str]:
-    for ids, fault in ((strangers, "are not in the catalogue"), (barred, "are filtered or seen and are not shown")):
-        if ids:
-            shown = ", ".join(map(repr, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
-            yield f"{len(ids)} pinned ids {fault}: {shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +316,7 @@ MOST_RULES = 10
 
 
 def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
-    """Rules, or plain values that say what a rule does, as rules that are checked.
+    """Validate rules, which may be objects or plain values.
 
     Raises:
         RequestError: A rule is malformed or out of bounds; `where` is the JSON pointer within a request.

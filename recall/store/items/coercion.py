@@ -7,6 +7,7 @@ import datetime
 import re
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,6 +19,7 @@ from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, refuse_other
 from recall.features.values import canonical, moment
 
+Parsed = TypeVar("Parsed")
 Parser = Callable[[object], object]
 """Converts a value that is not missing. Raises ValueError whose text completes "the value is ..."."""
 
@@ -124,19 +126,9 @@ def _parser_for(dtype: DataType, separator: str | None, type_: str) -> Parser:
         return text if separator is None else _bag_parser(separator, text)
     if dtype.is_integer():
         return _integer_parser(dtype)
-    if dtype == pl.Float32:
-        return _parse_float32
-    if dtype.is_float():
-        return _parse_float
-    if dtype == pl.Boolean:
-        return _parse_boolean
-    if dtype == pl.Date:
-        return _parse_date
     if isinstance(dtype, pl.Datetime):
         return _datetime_parser(dtype)
-    if dtype == pl.Time:
-        return _parse_time
-    return _refuse
+    return _PARSERS.get(dtype.base_type(), _refuse)
 
 
 def _text_parser(type_: str) -> Callable[[object], str]:
@@ -225,22 +217,27 @@ def _integer_parser(dtype: DataType) -> Parser:
     return read
 
 
-def _parse_boolean(value: object) -> bool:
-    found = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
-    if not isinstance(found, bool):
-        raise ValueError("neither true nor false")
+def _parse(value: object, kind: type[Parsed], read: Callable[[str], object], expected: str) -> Parsed:
+    """Return a value of a type; text is read first. Raises ValueError."""
+    try:
+        found = read(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    if not isinstance(found, kind):
+        raise ValueError(expected)
     return found
 
 
+def _parse_boolean(value: object) -> bool:
+    return _parse(value, bool, lambda text: {"true": True, "false": False}.get(text.strip().lower()), "neither true nor false")
+
+
 def _parse_date(value: object) -> datetime.date:
-    try:
-        if isinstance(value, str):  # a time at midnight is a date, as in text columns
-            return datetime.date.fromisoformat(canonical_text(value, "date"))
-    except ValueError:
-        pass
-    if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
-        raise ValueError("not a date such as 2026-01-31")
-    return value
+    def read(text: str) -> datetime.date:  # a time at midnight is a date, as in text columns
+        return datetime.date.fromisoformat(canonical_text(text, "date"))
+
+    date = None if isinstance(value, datetime.datetime) else value
+    return _parse(date, datetime.date, read, "not a date such as 2026-01-31")
 
 
 def _datetime_parser(dtype: pl.Datetime) -> Parser:
@@ -250,12 +247,9 @@ def _datetime_parser(dtype: pl.Datetime) -> Parser:
     coarse = dtype.time_unit == "ms"
 
     def read(value: object) -> datetime.datetime:
-        try:
-            found = datetime.datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-        except ValueError:
-            found = None
-        if not isinstance(found, datetime.datetime):
-            raise ValueError("not a time such as 2026-01-31T18:00:00Z")
+        text = value.strip() if isinstance(value, str) else value
+        expected = "not a time such as 2026-01-31T18:00:00Z"
+        found = _parse(text, datetime.datetime, datetime.datetime.fromisoformat, expected)
         found = found.replace(tzinfo=datetime.UTC) if found.tzinfo is None else found.astimezone(datetime.UTC)
         if coarse:
             found = found.replace(microsecond=found.microsecond // 1000 * 1000)
@@ -277,14 +271,23 @@ def _parse_nanoseconds(value: object) -> str:
 
 
 def _parse_time(value: object) -> datetime.time:
-    try:
-        clock = datetime.time.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        clock = None
-    if not isinstance(clock, datetime.time) or clock.tzinfo is not None:
-        raise ValueError("not a time of day such as 18:30")
+    expected = "not a time of day such as 18:30"
+    clock = _parse(value, datetime.time, datetime.time.fromisoformat, expected)
+    if clock.tzinfo is not None:
+        raise ValueError(expected)
     return clock
 
 
 def _refuse(_value: object) -> object:
     raise ValueError("in a column whose type does not support changes")
+
+
+_PARSERS: Mapping[type[DataType], Parser] = {
+    pl.Float16: _parse_float,
+    pl.Float32: _parse_float32,
+    pl.Float64: _parse_float,
+    pl.Boolean: _parse_boolean,
+    pl.Date: _parse_date,
+    pl.Time: _parse_time,
+}
+"""Parsers of types without parameters; those of text, lists, integers and times depend on the column."""

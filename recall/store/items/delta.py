@@ -5,7 +5,7 @@ A delta is immutable. Each batch of changes creates a new delta that shares the 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -20,43 +20,12 @@ from recall.bundle.reader import Bundle
 from recall.errors import DataError, RequestError
 from recall.features.csr import SparseRows
 from recall.index.bitmap import Mask, RowBitmap
+from recall.index.topk import longest_of
 from recall.store.items.coercion import CatalogColumns
 from recall.store.items.log_position import LogRow, parse_values, to_json
-from recall.store.items.segment import Segment
+from recall.store.items.segment import MemoryItems, Segment
 
-_INITIAL_ROWS = 64  # capacity of a new buffer
-
-
-class GrowableArray:
-    """Append-only float32 matrix with spare capacity.
-
-    Successive deltas share one buffer; each uses the rows that existed when it was created. Rows are written once, so an older
-    delta stays valid.
-    """
-
-    def __init__(self, dim: int) -> None:
-        self._array = np.empty((_INITIAL_ROWS, dim), dtype=np.float32)
-        self._used = 0
-
-    def append(self, rows: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
-        """Append vectors, in place if no later delta has and there is capacity.
-
-        Args:
-            rows: float32 [m, dim], the rows that a delta uses: the first m of this buffer.
-            vectors: float32 [k, dim], vectors to append.
-
-        Returns:
-            The buffer with the result, and its first rows: float32 [m + k, dim].
-        """
-        count = len(rows) + len(vectors)
-        buffer = self
-        if len(rows) != self._used or count > len(self._array):
-            buffer = GrowableArray(rows.shape[1])
-            buffer._array = np.empty((max(2 * count, _INITIAL_ROWS), rows.shape[1]), dtype=np.float32)
-            buffer._array[: len(rows)] = rows
-        buffer._array[len(rows) : count] = vectors
-        buffer._used = count
-        return buffer, buffer._array[:count]
+_MAX_CHUNKS = 64  # of a delta's table, one for each batch: with many, reading rows takes longer than joining them
 
 
 class EncodedItems(NamedTuple):
@@ -110,29 +79,27 @@ class SlotIds:
         return bisect_right(order, text, key=self.names.__getitem__)
 
 
-@dataclass(frozen=True, eq=False)
-class Delta:
+@dataclass(frozen=True, slots=True, eq=False)
+class Delta(MemoryItems):
     """Upserted items in slots 0 to m - 1.
 
     An item that changes again gets a new slot; the old one is dead.
 
     Attributes:
-        sequence: sequence of the last change contained.
         item_ids: ids of the slots.
         item_vectors: float32 [m, dim], vectors of the slots.
+        table: values of the slots, [m]; without columns if m is 0.
+        sequence: sequence of the last change contained.
         live: bool [m], False for dead slots.
         longest: upper bound of the vectors' Euclidean lengths.
         refused: why an item cannot be encoded with this bundle, by id. Such items are not served.
     """
 
-    sequence: int
     item_ids: SlotIds
-    item_vectors: Float32
+    sequence: int
     live: Mask
     longest: float
     refused: Mapping[str, str]
-    _tables: tuple[pl.DataFrame, ...]  # values of the slots, in parts; each is more than twice as long as the next
-    _buffer: GrowableArray
 
     @classmethod
     def empty(cls, sequence: int, dim: int, refused: Mapping[str, str] | None = None) -> "Delta":
@@ -144,28 +111,12 @@ class Delta:
             refused: as the attribute.
         """
         vectors, live = np.empty((0, dim), dtype=np.float32), np.empty(0, dtype=bool)
-        return cls(sequence, SlotIds((), {}), vectors, live, 0.0, refused or {}, (), GrowableArray(dim))
+        return cls(SlotIds((), {}), vectors, pl.DataFrame(), sequence, live, 0.0, refused or {})
 
     @property
     def count(self) -> int:
         """Number of live slots."""
         return len(self.item_ids.slots)
-
-    @cached_property
-    def _items(self) -> pl.DataFrame:
-        return pl.concat(self._tables) if self._tables else pl.DataFrame()
-
-    def items(self) -> pl.DataFrame:
-        """Return the values of all slots: a table [m], without columns if m is 0."""
-        return self._items
-
-    def item_column(self, name: str) -> pl.Series:
-        """Return one column: [m]."""
-        return self._items[name]
-
-    def some_items(self, rows: Int64) -> pl.DataFrame:
-        """Return the values of slots."""
-        return self._items[rows]
 
     def segment(self, first: int) -> Segment:
         """Return the delta as a segment; its slot 0 is row `first` of the catalogue."""
@@ -178,7 +129,7 @@ class Delta:
         upserts: EncodedItems | None,
         refused: Mapping[str, str],
     ) -> "Delta":
-        """Return the delta after more changes; at most one thread may call it at a time.
+        """Return the delta after more changes.
 
         Args:
             sequence: sequence of the last change.
@@ -186,46 +137,21 @@ class Delta:
             upserts: the upserted items among them; None if there are none.
             refused: why upserts cannot be encoded, by id; the ids are among `ids`.
         """
-        slots, live = dict(self.item_ids.slots), self.live
-        dead = [slot for item_id in ids if (slot := slots.pop(item_id, None)) is not None]
-        if dead:
-            live = live.copy()
-            live[dead] = False
-        names = self.item_ids.names
-        vectors, longest, tables, buffer = self.item_vectors, self.longest, self._tables, self._buffer
+        names, slots, live = self.item_ids.names, dict(self.item_ids.slots), self.live.copy()
+        live[[slot for item_id in ids if (slot := slots.pop(item_id, None)) is not None]] = False
+        vectors, table, longest = self.item_vectors, self.table, self.longest
         if upserts is not None:
-            new_ids, table, new_vectors = upserts
-            slots |= zip(new_ids, range(len(names), len(names) + len(new_ids)), strict=True)
-            names = (*names, *new_ids)
-            live = np.concatenate([live, np.ones(len(new_ids), dtype=bool)])
-            buffer, vectors = buffer.append(vectors, new_vectors)
-            longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", new_vectors, new_vectors, dtype=np.float64).max())))
-            tables = _merge_parts((*tables, table))
+            slots |= zip(upserts.ids, range(len(names), len(names) + len(upserts.ids)), strict=True)
+            live = np.concatenate([live, np.ones(len(upserts.ids), dtype=bool)])
+            vectors = np.concatenate([vectors, upserts.vectors])
+            table = table.vstack(upserts.items) if names else upserts.items
+            names = (*names, *upserts.ids)
+            longest = max(longest, longest_of(upserts.vectors))
+        if table.n_chunks() > _MAX_CHUNKS:
+            table = table.rechunk()
         changed = set(ids)
         errors = {item_id: why for item_id, why in self.refused.items() if item_id not in changed} | dict(refused)
-        after = Delta(sequence, SlotIds(names, slots), vectors, live, longest, errors, tables, buffer)
-        return after._without_dead_slots() if len(names) > 2 * len(slots) + _INITIAL_ROWS else after
-
-    def _without_dead_slots(self) -> "Delta":
-        """Return a copy without dead slots."""
-        live = np.flatnonzero(self.live)
-        buffer, vectors = GrowableArray(self.item_vectors.shape[1]).append(self.item_vectors[:0], self.item_vectors[live])
-        names = tuple(self.item_ids.slots)
-        return replace(
-            self,
-            item_ids=SlotIds(names, dict(zip(names, range(self.count), strict=True))),
-            item_vectors=vectors,
-            live=np.ones(self.count, dtype=bool),
-            _tables=(self._items[live],) if self.count else (),
-            _buffer=buffer,
-        )
-
-
-def _merge_parts(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
-    """Concatenate short parts, like carries of a binary counter: O(log n) copies."""
-    while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
-        parts = (*parts[:-2], pl.concat(parts[-2:], rechunk=True))
-    return parts
+        return Delta(SlotIds(names, slots), vectors, table, sequence, live, longest, errors)
 
 
 _ENCODE_SINGLY_UP_TO = 256

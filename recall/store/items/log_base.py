@@ -196,7 +196,12 @@ class ChangeLog(GroupCommit[ItemBatch]):
                 return Reading(None, [], 0, False, mark)
             state = tables.state()
             continues = position is not None and _continues(tables, state, position)
-            contained, start = (0, position.last) if continues and position is not None else self._find_start(state, base)
+            if continues and position is not None:
+                contained, start = 0, position.last
+                if start < state.pruned:  # dropped before this reader has seen all: the version must contain them
+                    self._find_start(state, base)
+            else:
+                contained, start = self._find_start(state, base)
             rows = tables.rows_after(start, whole=not continues)
         mark = self.mark.raise_to(mark, state.identity, state.last)
         missing = missing_changes_through(state, base.log, base.compacted_through)

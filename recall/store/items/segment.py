@@ -65,6 +65,33 @@ class Items(Protocol):
         """Return the values of rows: a table [m]."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryItems:
+    """Items with all of their columns in memory.
+
+    Attributes:
+        item_ids: ids of the rows.
+        item_vectors: float32 [size, dim].
+        table: values of the rows, [size].
+    """
+
+    item_ids: Ids
+    item_vectors: Float32
+    table: pl.DataFrame
+
+    def items(self) -> pl.DataFrame:
+        """Return the values of all rows: a table [size]."""
+        return self.table
+
+    def item_column(self, name: str) -> pl.Series:
+        """Return one column: [size]."""
+        return self.table[name]
+
+    def some_items(self, rows: Int64) -> pl.DataFrame:
+        """Return the values of rows: a table [m]."""
+        return self.table[rows]
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """Consecutive rows of the catalogue, numbered from 0 within the segment.

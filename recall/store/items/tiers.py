@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float32, Int64
 from recall._text_table import TextTable
 from recall.index.base import ItemIndex
 from recall.index.bitmap import RowBitmap
 from recall.index.registry import index_beside
 from recall.store.items.delta import Delta, EncodedItems
-from recall.store.items.segment import Segment
+from recall.store.items.segment import MemoryItems, Segment
 
 SEAL_AT = 4_096
 """Slots at which a delta is sealed: each batch copies its ids, and each search scans it."""
@@ -31,46 +30,6 @@ MIN_CHANGES = 1_000
 """Changed items up to which no compaction is due in any case."""
 _RATIO = 4  # segments are merged unless each has at least this many times the live rows of all later ones
 _IDS = 4_096  # ids converted to a series at once, during which no other thread runs
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SealedItems:
-    """Live items of merged segments.
-
-    Attributes:
-        item_ids: ids of the rows.
-        item_vectors: float32 [m, dim].
-        table: values of the rows, [m].
-    """
-
-    item_ids: TextTable
-    item_vectors: Float32
-    table: pl.DataFrame
-
-    @classmethod
-    def of(cls, segments: Sequence[Segment]) -> "SealedItems":
-        """Copy the live rows of segments, which have at least one."""
-        rows = [one.live.rows for one in segments]
-        parts = [
-            (one, some[first : first + _IDS])
-            for one, some in zip(segments, rows, strict=True)
-            for first in range(0, len(some), _IDS)
-        ]
-        ids = pl.concat([pl.Series("item_id", one.content.item_ids.ids(some), dtype=pl.String) for one, some in parts])
-        vectors = np.concatenate([one.vectors[some] for one, some in parts])
-        return cls(TextTable.of(ids), vectors, pl.concat([one.items() for one in segments if one.count], rechunk=True))
-
-    def items(self) -> pl.DataFrame:
-        """Return the values of all rows [m]."""
-        return self.table
-
-    def item_column(self, name: str) -> pl.Series:
-        """Return one column: [m]."""
-        return self.table[name]
-
-    def some_items(self, rows: Int64) -> pl.DataFrame:
-        """Return the values of rows."""
-        return self.table[rows]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,8 +146,14 @@ def merge(run: Sequence[Segment], index: ItemIndex) -> Segment | None:
     """
     if not any(segment.count for segment in run):
         return None
-    items = SealedItems.of(run)
-    vectors = items.item_vectors
+    ids = [
+        pl.Series("item_id", one.content.item_ids.ids(rows), dtype=pl.String)
+        for one in run
+        for rows in np.split(one.live.rows, range(_IDS, one.count, _IDS))
+    ]
+    vectors = np.concatenate([one.vectors[one.live.rows] for one in run])
+    table = pl.concat([one.items() for one in run if one.count], rechunk=True)
+    items = MemoryItems(TextTable.of(pl.concat(ids)), vectors, table)
     own_index = index_beside(index, vectors) if len(vectors) >= INDEX_AT else None
     return Segment(run[0].first, items, RowBitmap.of_mask(np.zeros(len(vectors), dtype=bool)), own_index)
 

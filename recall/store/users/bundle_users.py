@@ -4,7 +4,6 @@ import random
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -207,8 +206,7 @@ def _new_database(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _insert_users(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, bytes, bytes]]) -> None:
     connection.executescript(_CREATE)
-    while batch := list(islice(rows, _BATCH)):
-        connection.executemany(_INSERT, batch)
+    connection.executemany(_INSERT, rows)  # one by one: text from orjson holds 4 kB and more, however short it is
     connection.execute(_INDEX)
 
 
@@ -228,8 +226,7 @@ def _insert_titles(connection: sqlite3.Connection, column: str, titles: Iterable
         for words in (fold_text(title).split(),)
         for at in range(min(len(words), _MAX_WORDS))
     )
-    while batch := list(islice(rows, _BATCH)):
-        connection.executemany(_INSERT_TITLE, batch)
+    connection.executemany(_INSERT_TITLE, rows)
 
 
 def _user_rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:

@@ -79,7 +79,6 @@ class UserProfiles:
         self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
         self._data = data_hash[:_TAG]
-        self._ids_are_text = encoder.user_ids_are_text
         self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns, *encoder.types.users))
@@ -131,10 +130,7 @@ class UserProfiles:
 
     def one(self, user_id: str) -> Lookup:
         """Return `known` of one user."""
-        if not self._ids_are_text:
-            user_id = self._encoder.user_id(user_id)
-        live, error = self._read_changes((user_id,))
-        return self._lookup(user_id, live.get(user_id), error)
+        return self.known((user_id,))[user_id]
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of users in order of their UTF-8.

@@ -143,19 +143,6 @@ def field_of(fields: FeatureLayout) -> Tensor:
     return torch.from_numpy(fields.of(np.arange(fields.n_features)))
 
 
-def apart_by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
-    """Split row r's entries of field f into row r len(fields) + f.
-
-    Args:
-        rows: n rows.
-        fields: of their side.
-    """
-    place = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)) * len(fields) + fields.of(rows.indices)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(fields)))])
-    order = np.argsort(place, kind="stable")
-    return SparseRows(indptr, rows.indices[order], rows.weights[order], rows.n_features)
-
-
 def mixed(rows: Float32, weights: Tensor) -> Float32:
     """Mix groups by weights: [n a, k] -> [n b, k].
 
@@ -202,11 +189,11 @@ class _ByField(Parameterization):
 
     @override
     def split_users(self, rows: SparseRows) -> SparseRows:
-        return apart_by_field(rows, self._users)
+        return self._users.split(rows)
 
     @override
     def split_items(self, rows: SparseRows) -> SparseRows:
-        return apart_by_field(rows, self._items)
+        return self._items.split(rows)
 
     @override
     def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from recall.training.als.one_hot import OneHotSide
 from recall.training.als.parameterization import FMParameterization, Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
 from recall.training.als.weighing import Seen, Weights
-from recall.training.masking import NEWCOMER, Masking, Roles, merged, uniform
+from recall.training.masking import NEWCOMER, Roles, merged, uniform
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks, RowShares
 
@@ -85,7 +85,7 @@ class MaskedItems:
             drop: weight of all masked rows beside the 1 of the rows as they are.
             seed: of the draws.
         """
-        self._rows, self._masking, self._seed = rows, Masking(roles), seed
+        self._rows, self._roles, self._seed = rows, roles, seed
         self._ways = {way: drop * share for way, share in roles.ways.items()}
         self._share = max(_SHARE, min(1.0, _AT_LEAST / max(len(rows), 1)))
 
@@ -107,7 +107,7 @@ class MaskedItems:
     @property
     def lonely(self) -> bool:
         """Whether items have one field."""
-        return len(self._masking.roles.fields) == 1
+        return len(self._roles.fields) == 1
 
     def drawn(self, sweep: int) -> MaskedRows | None:
         """Return the random masked rows of one sweep, besides the fixed ones; or None."""
@@ -123,14 +123,14 @@ class MaskedItems:
         return self._masked(chosen, patterns, total / self._share, sweep)
 
     def _masked(self, sources: Int64, patterns: npt.NDArray[np.int8], weight: float, sweep: int) -> MaskedRows:
-        fields = len(self._masking.roles.fields)
+        fields = len(self._roles.fields)
         parts: list[SparseRows] = []
         codes: list[Int64] = []
         n = 0
         for first in range(0, max(len(sources), 1), _BLOCK):
             block = slice(first, first + _BLOCK)
             tossed = np.stack([uniform(sources[block], self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
-            rows, code = merged(self._masking(self._rows.take(sources[block]), patterns[block], tossed))
+            rows, code = merged(self._roles.masked(self._rows.take(sources[block]), patterns[block], tossed))
             parts.append(rows)
             codes.append(code + n)
             n += len(rows)

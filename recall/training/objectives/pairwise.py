@@ -10,7 +10,6 @@ logistic  log(1 + exp(-y_ci)) + log(1 + exp(y_cj)), averaged over j; y with the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,27 +18,9 @@ from torch.nn import functional
 from typing_extensions import override
 
 from recall._arrays import Int64
+from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.objectives.base import Batch, BatchPart, Gradients, Objective
 from recall.training.pairs import ObservedPairs, ShownPairs
-
-
-class NegativeSource(Protocol):
-    """Gives each context items that it was not observed with."""
-
-    def begin(self, epoch: int) -> None:
-        """Get ready for a pass over the data."""
-        ...
-
-    def draw(self, contexts: Int64, n: int, rng: np.random.Generator, part: BatchPart | None = None) -> Int64:
-        """Draw negatives, int64 [len(contexts), n].
-
-        Args:
-            contexts: int64 [m].
-            n: draws for each.
-            rng: random generator.
-            part: what the contexts are of the batch, on one of several ranks.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +47,9 @@ Loss = Callable[[Tensor, RivalBatch], Tensor]
 class Pairwise(Objective[RivalBatch]):
     """Objective over pairs with sampled negatives."""
 
-    def __init__(self, pairs: ObservedPairs, source: NegativeSource, negatives: int, loss: Loss, with_offset: bool) -> None:
+    def __init__(
+        self, pairs: ObservedPairs, source: Negatives | MinedNegatives, negatives: int, loss: Loss, with_offset: bool
+    ) -> None:
         self._pairs = pairs
         self._owners = pairs.owners
         self._source = source
@@ -78,7 +61,8 @@ class Pairwise(Objective[RivalBatch]):
 
     @override
     def begin(self, epoch: int) -> None:
-        self._source.begin(epoch)
+        if isinstance(self._source, MinedNegatives):
+            self._source.begin(epoch)
 
     @override
     def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> RivalBatch:

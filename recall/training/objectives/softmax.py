@@ -8,7 +8,6 @@ A context is processed once however many items it was observed with, so that an 
 interactions x items (Jean et al. 2015 and Blanc and Rendle 2018 sample to avoid it; a catalogue that fits need not).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
@@ -96,9 +95,8 @@ class FullSoftmax(Objective[ContextBatch]):
             rows = slice(first, min(first + _ROWS, len(phi)))
             entries = slice(int(batch.indptr[rows.start]), int(batch.indptr[rows.stop]))
             owner = torch.from_numpy(np.repeat(np.arange(rows.stop - first), np.diff(batch.indptr[first : rows.stop + 1])))
-            observed, weights = torch.from_numpy(batch.observed[entries]), batch.weights[entries]
-            pairs = (owner, observed, weights)
-            loss += _piece(queries[rows], psi, pairs, (self._top, self._weigh), scratch, shift_needed, by_phi[rows], by_psi)
+            pairs = owner, torch.from_numpy(batch.observed[entries]), batch.weights[entries]
+            loss += self._piece(queries[rows], psi, pairs, scratch, shift_needed, by_phi[rows], by_psi)
         return Gradients(loss, by_phi.div_(self._temperature), by_psi)
 
     def _weigh(self, scores: Tensor, bar: Tensor, weights: Tensor) -> Tensor:  # noqa: ARG002
@@ -111,60 +109,58 @@ class FullSoftmax(Objective[ContextBatch]):
         """
         return weights
 
+    def _piece(
+        self,
+        phi: Tensor,
+        psi: Tensor,
+        entries: tuple[Tensor, Tensor, Tensor],
+        scratch: list[Tensor],
+        shift_needed: bool,
+        by_phi: Tensor,
+        by_psi: Tensor,
+    ) -> float:
+        """Return the loss of a few contexts; write its gradient by phi, add that by psi.
 
-def _piece(
-    phi: Tensor,
-    psi: Tensor,
-    entries: tuple[Tensor, Tensor, Tensor],
-    weighing: tuple[int, Callable[[Tensor, Tensor, Tensor], Tensor]],
-    scratch: list[Tensor],
-    shift_needed: bool,
-    by_phi: Tensor,
-    by_psi: Tensor,
-) -> float:
-    """Return the loss of a few contexts; write its gradient by phi, add that by psi.
-
-    Args:
-        phi: [r, dim].
-        psi: [I, dim].
-        entries: for every observed pair its context int64 [nnz] in 0..r, its item int64 [nnz], and its weight [nnz].
-        weighing: `top` and `_weigh` of the objective.
-        scratch: [at least r, columns] for each piece of the catalogue.
-        shift_needed: whether scores must be shifted by the largest of their row before they become exponents.
-        by_phi: [r, dim].
-        by_psi: [I, dim].
-    """
-    (owner, observed, weights), (top, weigh) = entries, weighing
-    tiles = [tile[: len(phi)] for tile in scratch]
-    pieces = _pieces(psi)
-    shift = phi.new_zeros(len(phi), 1)
-    if shift_needed:
-        shift -= torch.inf
-        for tile, part in zip(tiles, pieces, strict=True):
-            torch.maximum(shift, torch.mm(phi, part.t(), out=tile).amax(1, keepdim=True), out=shift)
-    sums, best = phi.new_zeros(len(phi)), phi.new_empty(len(phi), 0)
-    by_phi.zero_()
-    for tile, part in zip(tiles, pieces, strict=True):
+        Args:
+            phi: [r, dim].
+            psi: [I, dim].
+            entries: for every observed pair its context int64 [nnz] in 0..r, its item int64 [nnz], and its weight [nnz].
+            scratch: [at least r, columns] for each piece of the catalogue.
+            shift_needed: whether scores must be shifted by the largest of their row before they become exponents.
+            by_phi: [r, dim].
+            by_psi: [I, dim].
+        """
+        (owner, observed, weights), top = entries, self._top
+        tiles = [tile[: len(phi)] for tile in scratch]
+        pieces = _pieces(psi)
+        shift = phi.new_zeros(len(phi), 1)
         if shift_needed:
-            tile.sub_(shift)
-        else:
-            torch.mm(phi, part.t(), out=tile)
-        if top:
-            best = torch.cat([best, tile], dim=1).topk(min(top, best.shape[1] + tile.shape[1])).values
-        sums += tile.exp_().sum(1)
-        by_phi.addmm_(tile, part)
-    liked, own = psi[observed], phi[owner]
-    scores = (own * liked).sum(1)
-    bar = best[:, -1] + shift[:, 0] if top else torch.full_like(sums, -torch.inf)
-    weights = weigh(scores, bar[owner], weights)
-    total = phi.new_zeros(len(phi)).index_add_(0, owner, weights)
-    share = (total / sums)[:, None]
-    by_phi.mul_(share).index_add_(0, owner, liked * weights[:, None], alpha=-1)
-    spread = phi * share
-    for tile, part in zip(tiles, _pieces(by_psi), strict=True):
-        part.addmm_(tile.t(), spread)
-    by_psi.index_add_(0, observed, own * weights[:, None], alpha=-1)
-    return float((total * (sums.log() + shift[:, 0])).sum() - (weights * scores).sum())
+            shift -= torch.inf
+            for tile, part in zip(tiles, pieces, strict=True):
+                torch.maximum(shift, torch.mm(phi, part.t(), out=tile).amax(1, keepdim=True), out=shift)
+        sums, best = phi.new_zeros(len(phi)), phi.new_empty(len(phi), 0)
+        by_phi.zero_()
+        for tile, part in zip(tiles, pieces, strict=True):
+            if shift_needed:
+                tile.sub_(shift)
+            else:
+                torch.mm(phi, part.t(), out=tile)
+            if top:
+                best = torch.cat([best, tile], dim=1).topk(min(top, best.shape[1] + tile.shape[1])).values
+            sums += tile.exp_().sum(1)
+            by_phi.addmm_(tile, part)
+        liked, own = psi[observed], phi[owner]
+        scores = (own * liked).sum(1)
+        bar = best[:, -1] + shift[:, 0] if top else torch.full_like(sums, -torch.inf)
+        weights = self._weigh(scores, bar[owner], weights)
+        total = phi.new_zeros(len(phi)).index_add_(0, owner, weights)
+        share = (total / sums)[:, None]
+        by_phi.mul_(share).index_add_(0, owner, liked * weights[:, None], alpha=-1)
+        spread = phi * share
+        for tile, part in zip(tiles, _pieces(by_psi), strict=True):
+            part.addmm_(tile.t(), spread)
+        by_psi.index_add_(0, observed, own * weights[:, None], alpha=-1)
+        return float((total * (sums.log() + shift[:, 0])).sum() - (weights * scores).sum())
 
 
 def _pieces(table: Tensor) -> list[Tensor]:

@@ -54,7 +54,7 @@ def decide(
         return resolved(config, values), record, kept
     judged, validated = with_validation(config, dataset, tables)
     with stage("race"):
-        raced = race(judged, validated, seconds, _left)
+        raced = race(judged, validated, seconds, _report_entrant)
     note(*report_lines(raced))
     root.mkdir(parents=True, exist_ok=True)
     save_race(kept, raced.values, raced.record())
@@ -79,7 +79,7 @@ def of_bundle(config: RunConfig, source: Path) -> RunConfig:
     return as_in_bundle(config, dict(manifest.config), manifest.version)
 
 
-def _left(entrant: Entrant) -> None:
+def _report_entrant(entrant: Entrant) -> None:
     if entrant.fault:
         note(f"race: {entrant.name} failed: {entrant.fault}")
     elif entrant.best is not None:
@@ -97,8 +97,8 @@ def report_lines(raced: Raced) -> Iterator[str]:
     """
     of = "all users" if raced.share == 1 else f"{raced.share:.0%} of the users"
     yield f"{raced.metric} on {raced.requests:,} validation requests, of {of}, with 95 % intervals:"
-    for one in raced.placed:
-        yield f"  {one.estimate.interval()}  {one.name}"
+    for one, found in raced.placed:
+        yield f"  {found.interval()}  {one.name}"
     yield f"  {raced.popularity.interval()}  popularity, which nothing is trained for"
     if not raced.beats_popularity:
         difference = raced.over_popularity.difference.interval("+")
@@ -156,9 +156,6 @@ def on_everything(data: DataConfig) -> DataConfig:
     return data.model_copy(update={"split": split, "carve": 0.0, "carve_last": 0})
 
 
-_SECTIONS = ("fields", "model", "train")
-
-
 def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str) -> RunConfig:
     """Return a configuration of "auto" with what the race behind a bundle chose.
 
@@ -178,7 +175,7 @@ def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str
             where="train.objective",
             hint="Name the objective in the configuration",
         )
-    changed: Values = {name: recorded[name] for name in _SECTIONS if name in recorded}
+    changed: Values = {name: recorded[name] for name in ("fields", "model", "train") if name in recorded}
     split = {name: data[name] for name in ("split", "carve", "carve_last", "attributes") if name in data}
     return parse_config({**plain, **changed, "data": {**plain.get("data", {}), **split}}, where=f"bundle {version}")
 

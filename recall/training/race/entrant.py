@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float64
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.split import GIVEN, VALID
@@ -90,8 +89,8 @@ def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """State that entrants of equal fields share.
+class SharedData:
+    """Data that all entrants of equal fields train and validate on.
 
     Attributes:
         encoder: of the fields.
@@ -104,7 +103,7 @@ class Ground:
     validation: Validation
 
     @staticmethod
-    def of(config: RunConfig, dataset: Dataset) -> "Ground":
+    def of(config: RunConfig, dataset: Dataset) -> "SharedData":
         """Prepare a run whose fields are some of those that the data were loaded for.
 
         Args:
@@ -119,7 +118,7 @@ class Ground:
         validation = Validation.of(config, dataset, encoder)
         if validation is None:
             raise ConfigError("no interaction validates", where="data.split", hint="Give more data")
-        return Ground(encoder, observed_pairs(config, dataset, encoder), validation)
+        return SharedData(encoder, observed_pairs(config, dataset, encoder), validation)
 
 
 @dataclass(slots=True)
@@ -130,24 +129,25 @@ class Entrant:
         name: for the report.
         values: overrides of the configuration.
         config: with these overrides.
-        ground: of its fields.
+        shared: data of its fields.
         figures: on the validation part after each sweep, or after the opening and each epoch.
         best: metrics of each request with the best model; that of an opening does not count.
         seconds: spent on sweeps, without looks.
         looking: seconds spent on looks.
         fault: why it failed; empty otherwise.
+        learner: of the model; None before the first sweep, and after the last.
     """
 
     name: str
     values: Values
     config: RunConfig
-    ground: Ground
+    shared: SharedData
     figures: list[float] = field(default_factory=list)
     best: PerRequestMetrics | None = None
     seconds: float = 0.0
     looking: float = 0.0
     fault: str = ""
-    _learner: Learner | None = None
+    learner: Learner | None = None
 
     @property
     def metric(self) -> str:
@@ -197,24 +197,15 @@ class Entrant:
                     return
         except RecallError as error:
             self.fault = str(error)
-            self._learner = None
-
-    def values_of_best(self) -> Float64:
-        """Return the metric of each request with the best model, float64 [q]."""
-        assert self.best is not None
-        return self.best.values[self.metric]
-
-    def release(self) -> None:
-        """Free the model of an entrant that goes no further."""
-        self._learner = None
+            self.learner = None
 
     def _sweep(self) -> None:
         began = time.monotonic()
-        if self._learner is None:
-            self._learner = begin(self.config, self.ground.encoder, self.ground.pairs)
-        self._learner.sweep()
+        if self.learner is None:
+            self.learner = begin(self.config, self.shared.encoder, self.shared.pairs)
+        self.learner.sweep()
         swept = time.monotonic()
-        judged = self.ground.validation.judge(self._learner.model)
+        judged = self.shared.validation.judge(self.learner.model)
         figure = float(judged.values[self.metric].mean())
         if len(self.figures) >= self.config.method.opened and figure > self.figure:
             self.best = judged

@@ -13,13 +13,12 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from recall._arrays import Float64
 from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import upper_end
-from recall.training.race.entrant import Entrant, Ground, merged, sampled
+from recall.training.race.entrant import Entrant, SharedData, merged, sampled
 from recall.training.race.recipes import (
     SPARSE,
     SQUARES,
@@ -48,32 +47,13 @@ _SWEEPS = 12  # most sweeps of a square loss
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """One entrant's result.
-
-    Attributes:
-        name: of the recipe.
-        estimate: on the validation part, with its interval.
-        sweeps: number of the best sweep.
-        seconds: it took.
-        figures: after each sweep.
-    """
-
-    name: str
-    estimate: Estimate
-    sweeps: int
-    seconds: float
-    figures: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Raced:
     """Result of a race.
 
     Attributes:
         values: overrides of the winner; the number of sweeps or epochs is that of its best model.
         name: of the winner.
-        placed: all that finished, best first.
+        placed: all that finished, best first, with estimates of their figures.
         lead: the winner against the second, over the same requests; None when it ran alone.
         over_default: the winner against the default square loss with all fields; None when that failed or won.
         popularity: of the most frequent training items, on the same requests.
@@ -87,7 +67,7 @@ class Raced:
 
     values: Values
     name: str
-    placed: tuple[Placed, ...]
+    placed: tuple[tuple[Entrant, Estimate], ...]
     lead: Comparison | None
     over_default: Comparison | None
     popularity: Estimate
@@ -117,9 +97,14 @@ class Raced:
             "seconds": round(self.seconds, 1),
             "winner": self.name,
             "raced": [
-                {**one.estimate.model_dump(), "recipe": one.name, "sweeps": one.sweeps, "seconds": round(one.seconds, 2)}
-                | {"figures": [round(figure, 5) for figure in one.figures]}
-                for one in self.placed
+                {
+                    **found.model_dump(),
+                    "recipe": one.name,
+                    "sweeps": one.best_sweep,
+                    "seconds": round(one.seconds + one.looking, 2),
+                    "figures": [round(figure, 5) for figure in one.figures],
+                }
+                for one, found in self.placed
             ],
             "lead": plain(self.lead),
             "over_default": plain(self.over_default),
@@ -148,14 +133,14 @@ def race(
     """
     trains = max(1, len(dataset.training))
     share = min(1.0, min(max(_LEAST, _SHARE * trains), _MOST) / trains)
-    track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report, without)
-    track.halve(track.squares(), _SHARES[0])
-    track.chase(track.others(), _SHARES[1])
-    track.climb()
-    return track.result()
+    run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, report, without)
+    run.halve(run.squares(), _SHARES[0])
+    run.chase(run.others(), _SHARES[1])
+    run.climb()
+    return run.result()
 
 
-class _Track:
+class _RaceRun:
     """Entrants of one race on one clock."""
 
     def __init__(
@@ -176,7 +161,7 @@ class _Track:
         self._requests = max(_FEWEST, min(_REQUESTS, _SCORES // max(1, len(dataset.items))))
         self._report = report
         self._began, self._used = time.monotonic(), time.process_time()
-        self._grounds: dict[str, Ground] = {}
+        self._shared_data: dict[str, SharedData] = {}
         self._ran: list[Entrant] = []
         self._leader: Entrant | None = None
 
@@ -220,9 +205,9 @@ class _Track:
         train: Values = {**cast(Values, values["train"]), "stopping": asked}
         config = merged(self._config, {**values, "train": train})
         key = repr(config.fields)
-        if key not in self._grounds:
-            self._grounds[key] = Ground.of(config, self._dataset)
-        return Entrant(name, values, config, self._grounds[key])
+        if key not in self._shared_data:
+            self._shared_data[key] = SharedData.of(config, self._dataset)
+        return Entrant(name, values, config, self._shared_data[key])
 
     def _model(self, k: int, cosine: bool) -> Values:
         given = self._config.model.model_dump(mode="json", exclude_unset=True)
@@ -260,7 +245,7 @@ class _Track:
                 yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
 
     def _field_choices(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
-        return field_choices(leader.config, self._dataset, leader.ground.encoder, self._without)
+        return field_choices(leader.config, self._dataset, leader.shared.encoder, self._without)
 
     def others(self) -> Iterator[tuple[str, Values]]:
         """Yield the other objectives, which continue from the best square loss.
@@ -284,7 +269,7 @@ class _Track:
     def _after(self, square: Entrant) -> Iterator[tuple[str, Values]]:
         """Yield the objectives that continue from a square loss, with its fields."""
         fields = {section: values for section, values in square.values.items() if section not in ("model", "train")}
-        pairs, schema = square.ground.pairs, square.config.schema_
+        pairs, schema = square.shared.pairs, square.config.schema_
         scale = Scale(
             len(pairs.contexts),
             self._users,
@@ -377,7 +362,7 @@ class _Track:
         yield from self._without_fields()
 
     def _leave(self, entrant: Entrant) -> None:
-        entrant.release()
+        entrant.learner = None  # frees the model
         self._report(entrant)
 
     # The result.
@@ -390,21 +375,14 @@ class _Track:
         if winner is None or winner.best is None:
             raise TrainingError("no recipe could be trained", where="train.objective", why="; ".join(map(": ".join, failed)))
         metric, seed, resamples = winner.metric, self._config.seed, self._config.evaluation.intervals
-        popular = winner.ground.validation.unknown.popularity
+        popular = winner.shared.validation.unknown.popularity
 
         def against(other: PerRequestMetrics) -> Comparison:
-            return compare(_only(winner_metrics, metric), _only(other, metric), resamples, seed)[metric]
+            return compare(_one_metric(winner_metrics, metric), _one_metric(other, metric), resamples, seed)[metric]
 
         winner_metrics = winner.best
         placed = tuple(
-            Placed(
-                one.name,
-                estimate(_only(cast(PerRequestMetrics, one.best), metric), resamples, seed)[metric],
-                one.best_sweep,
-                one.seconds + one.looking,
-                tuple(one.figures),
-            )
-            for one in done
+            (one, estimate(_one_metric(one.best, metric), resamples, seed)[metric]) for one in done if one.best is not None
         )
         second = next((one.best for one in done[1:] if one.best is not None), None)
         default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
@@ -414,7 +392,7 @@ class _Track:
             placed=placed,
             lead=None if second is None else against(second),
             over_default=None if default is None else against(default),
-            popularity=estimate(_only(popular, metric), resamples, seed)[metric],
+            popularity=estimate(_one_metric(popular, metric), resamples, seed)[metric],
             over_popularity=against(popular),
             failed=failed,
             metric=metric,
@@ -424,15 +402,16 @@ class _Track:
         )
 
 
-def _only(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
+def _one_metric(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
     return replace(metrics, values={name: metrics.values[name]})
 
 
 def _beats(entrant: Entrant, leader: Entrant) -> bool:
     """Return whether an entrant leads by more than a standard error."""
-    difference: Float64 = entrant.values_of_best() - leader.values_of_best()
-    mean = float(difference.mean())
     assert entrant.best is not None
+    assert leader.best is not None
+    difference = entrant.best.values[entrant.metric] - leader.best.values[leader.metric]
+    mean = float(difference.mean())
     error = (upper_end(difference, entrant.best.user) - mean) / _STANDARD_ERRORS
     return mean > error
 

@@ -251,10 +251,8 @@ def neighbours(train: Mapping[str, JsonValue], k: int, fixed_k: bool) -> Iterato
         k: number of factors.
         fixed_k: whether k was configured, and stays.
     """
-    if train["objective"] == "square":
-        yield from ((name, change, k) for name, change in _near_square(train))
-    else:
-        yield from ((name, change, k) for name, change in _near_gradients(train))
+    near = _near_square if train["objective"] == "square" else _near_gradients
+    yield from ((name, change, k) for name, change in near(train))
     if not fixed_k:
         for other in (k * 2, k // 2):
             if _LEAST_K <= other <= _MOST_K:

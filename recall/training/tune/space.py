@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import cast
 
 from optuna import Trial
 from pydantic import JsonValue
@@ -13,8 +13,7 @@ from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 from recall.training.race.recipes import Recipe, Values, field_choices
 
-Objective = Literal["square", "softmax", "bpr", "warp", "logistic"]
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+OBJECTIVES = ("square", "softmax", "bpr", "warp", "logistic")
 
 _LARGEST_SOFTMAX = 4_000_000_000  # (context, item) pairs of one pass; a larger catalogue is sampled
 _MANY = 500  # values from which rare ones may share a row. Chosen, not tuned.
@@ -26,6 +25,29 @@ _LAGS: dict[str, list[JsonValue]] = {
     "1, 2, 3-5, 6-10, 11-20": [[1, 1], [2, 2], [3, 5], [6, 10], [11, 20]],
 }
 _NORMS = ("mean", "sqrt")  # of a history
+
+
+_Numbers = dict[str, tuple[float, float, float, bool]]
+"""By name of a numeric setting, its bounds, its value where a recipe does not name it, and whether its logarithm is searched.
+
+Integer bounds make it an integer."""
+
+_SQUARE: _Numbers = {
+    "steps": (3, 8, 5, False),
+    "unobserved": (3.0, 200.0, 20.0, True),
+    "popularity": (0.0, 1.0, 0.25, False),
+    "activity": (0.0, 1.0, 0.5, False),
+    "regularisation": (1e-4, 1e-1, 0.001, True),
+    "nu": (0.5, 1.0, 1.0, False),
+    "drop": (0.0, 0.3, 0.05, False),
+}
+_GRADIENTS: _Numbers = {
+    "epochs": (3, 30, 6, True),
+    "learning_rate": (3e-4, 3e-2, 0.005, True),
+    "dropout": (0.0, 0.5, 0.1, False),
+    "regularisation": (1e-9, 1e-4, 1e-9, True),
+    "drop": (0.0, 0.3, 0.05, False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +64,14 @@ class Space:
     """
 
     config: RunConfig
-    objectives: tuple[Objective, ...]
+    objectives: tuple[str, ...]
     most_k: int
     pairs: int
     leave_out: Mapping[str, Values]
     rare: tuple[str, ...]
 
     @staticmethod
-    def of(config: RunConfig, dataset: Dataset, objectives: tuple[Objective, ...], most_k: int) -> "Space":
+    def of(config: RunConfig, dataset: Dataset, objectives: tuple[str, ...], most_k: int) -> "Space":
         """Return the space of a search on some data.
 
         Args:
@@ -83,16 +105,13 @@ class Space:
         if config.model.kind == "lr":
             del model["k"]
         train: Values = {"objective": objective, "stopping": {**stopping, "every": 1}}
-        match objective:
-            case "square":
-                train |= {"sweeps": 20, **_square(trial, "square")}
-            case "softmax":
-                train |= _gradients(trial) | _softmax(trial, model, self.pairs)
+        if objective == "square":
+            train |= {"sweeps": 20, **_square(trial, "square")}
+        else:
+            train |= _suggested(trial, _GRADIENTS)
+            train |= _softmax(trial, model, self.pairs) if objective == "softmax" else _pairwise(trial, objective)
+            if objective in ("softmax", "bpr"):
                 train |= _opening(trial, config)
-            case "bpr":
-                train |= _gradients(trial) | _pairwise(trial, objective) | _opening(trial, config)
-            case _:
-                train |= _gradients(trial) | _pairwise(trial, objective)
         found: Values = {"model": model, "train": train}
         if config.data.time is not None:
             found["data"] = {"half_life": _half_life(trial)}
@@ -163,9 +182,7 @@ class Space:
         chosen |= {f"min_count of {name}": "as configured" for name in self.rare}
         if objective == "square":
             return chosen | _square_parameters(train, "square")
-        for key, usual in (("epochs", 6), ("learning_rate", 0.005), ("dropout", 0.1), ("regularisation", 1e-9), ("drop", 0.05)):
-            value = train.get(key, usual)
-            chosen[key] = value if isinstance(value, int | float) else usual
+        chosen |= _of_recipe(train, _GRADIENTS)
         opening = train.get("opening")
         chosen["opening"] = "yes" if isinstance(opening, dict) else "no"
         if isinstance(opening, dict):
@@ -193,44 +210,32 @@ def _named(name: str, choices: Sequence[str]) -> str:
     return f"{name} of {', '.join(choices)}"
 
 
-def _square(trial: Trial, name: str) -> Values:
+def _suggested(trial: Trial, numbers: _Numbers, prefix: str = "") -> dict[str, float]:
     return {
-        "steps": trial.suggest_int(f"{name}.steps", 3, 8),
-        "unobserved": trial.suggest_float(f"{name}.unobserved", 3.0, 200.0, log=True),
-        "popularity": trial.suggest_float(f"{name}.popularity", 0.0, 1.0),
-        "activity": trial.suggest_float(f"{name}.activity", 0.0, 1.0),
-        "regularisation": trial.suggest_float(f"{name}.regularisation", 1e-4, 1e-1, log=True),
-        "nu": trial.suggest_float(f"{name}.nu", 0.5, 1.0),
-        "drop": trial.suggest_float(f"{name}.drop", 0.0, 0.3),
-        "start": trial.suggest_categorical(f"{name}.start", ["random", "singular"]),
+        key: trial.suggest_int(f"{prefix}{key}", low, int(high), log=log)
+        if isinstance(low, int)
+        else trial.suggest_float(f"{prefix}{key}", low, high, log=log)
+        for key, (low, high, _, log) in numbers.items()
     }
 
 
-_USUAL = {"steps": 5, "unobserved": 20.0, "popularity": 0.25, "activity": 0.5, "regularisation": 0.001, "nu": 1.0, "drop": 0.05}
+def _of_recipe(train: Mapping[str, JsonValue], numbers: _Numbers, prefix: str = "") -> dict[str, float]:
+    return {f"{prefix}{key}": cast(float, train.get(key, usual)) for key, (_, _, usual, _) in numbers.items()}
+
+
+def _square(trial: Trial, name: str) -> Values:
+    start = trial.suggest_categorical(f"{name}.start", ["random", "singular"])
+    return {**_suggested(trial, _SQUARE, f"{name}."), "start": start}
 
 
 def _square_parameters(train: Mapping[str, JsonValue], name: str) -> dict[str, float | int | str]:
-    found: dict[str, float | int | str] = {f"{name}.start": str(train.get("start", "random"))}
-    for key, usual in _USUAL.items():
-        value = train.get(key, usual)
-        found[f"{name}.{key}"] = value if isinstance(value, int | float) else usual
-    return found
+    return {f"{name}.start": str(train.get("start", "random")), **_of_recipe(train, _SQUARE, f"{name}.")}
 
 
 def _opening(trial: Trial, config: RunConfig) -> Values:
     if config.model.kind == "lr" or trial.suggest_categorical("opening", ["yes", "no"]) == "no":
         return {}
     return {"opening": {"sweeps": 5, **_square(trial, "opening")}}
-
-
-def _gradients(trial: Trial) -> Values:
-    return {
-        "epochs": trial.suggest_int("epochs", 3, 30, log=True),
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-2, log=True),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
-        "regularisation": trial.suggest_float("regularisation", 1e-9, 1e-4, log=True),
-        "drop": trial.suggest_float("drop", 0.0, 0.3),
-    }
 
 
 def _softmax(trial: Trial, model: Values, pairs: int) -> Values:

@@ -43,15 +43,14 @@ from recall.training.tune.trials import (
     Bench,
     SearchLimits,
     best_trial,
-    better,
     is_poor,
     next_recipe,
+    standing,
 )
 from recall.training.validation import validation_requests
 
-CONFIGURED = "configured"
-"""Marks a trial of settings as they were given, which comes first, by a hash of them."""
 _GIVEN = "given"
+"""Attribute of the trial of the configured settings, which comes first: these settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,11 @@ class TrialReport:
         figure: on the validation part; None when the trial failed.
         fault: why it failed.
         seconds: it took.
-        best: whether no trial before was better, as `better` compares them.
+        best: whether it beats all earlier trials, compared by `standing`.
         unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
         recipe: name of the known recipe that it is; empty for a proposal.
-        pruned: whether it was stopped because better trials were further at the same sweep; it does not win.
+        pruned: whether it was stopped for being far behind the best trial at the same sweep; such a trial never wins.
     """
 
     number: int
@@ -151,25 +150,24 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: SearchLimits, rep
     bench = Bench(config, dataset, data, limits)
     try:
         while time.monotonic() < deadline:
-            _one(study, bench, deadline, report)
+            _run_trial(study, bench, deadline, report)
     except KeyboardInterrupt:
         pass  # what was found until now is what was asked for
-    return _found(study, config, dataset, limits)
+    return _result(study, config, dataset, limits)
 
 
-def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
-    """Make one trial and write it down."""
+def _run_trial(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
+    """Run one trial and record it."""
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     began = time.monotonic()
-    given = _given(bench.config)
+    given = _settings(bench.config)
     auto = isinstance(bench.config.train, AutoConfig)  # no settings of its own
-    first = not auto and all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    first = not auto and all(one.user_attrs.get(_GIVEN) != given for one in study.get_trials(deepcopy=False))
     if not first and (recipe := next_recipe(study, bench)) is not None:
         study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: bench.config.model.kind})
     trial = study.ask()
     if first:  # written before it is tried: one that fails is not tried again
-        trial.set_user_attr(CONFIGURED, given)
-        trial.set_user_attr(_GIVEN, _sections(bench.config))
+        trial.set_user_attr(_GIVEN, given)
     values: Values = {} if first else bench.space.settings(trial)
     named = str(trial.user_attrs.get(RECIPE, ""))
     try:
@@ -198,7 +196,7 @@ def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[T
     else:
         study.tell(trial, judged.figure)
     best = not judged.pruned and all(
-        better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before
+        standing(judged.figure, judged.margin) > standing(other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before
     )
     figures = judged.figure, "", seconds, best, judged.unknown, judged.margin
     report(TrialReport(trial.number, values, *figures, named, judged.pruned))
@@ -212,14 +210,10 @@ def _name(config: RunConfig, dataset: Dataset) -> str:
     return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _sections(config: RunConfig) -> Values:
+def _settings(config: RunConfig) -> Values:
     """Return the sections that a search overrides, as they were given."""
     sections: Values = {name: getattr(config, name).model_dump(mode="json", exclude_unset=True) for name in ("model", "train")}
     return sections
-
-
-def _given(config: RunConfig) -> str:
-    return hashlib.sha256(json.dumps(_sections(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _allowed(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) -> bool:
@@ -227,18 +221,12 @@ def _allowed(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) -> boo
 
     An earlier part of the search may have had other limits.
     """
-    values = cast(Values, trial.user_attrs["values"])
-    if not values:
-        if trial.user_attrs.get(CONFIGURED) == _given(config):
-            return True
-        values = cast(Values, trial.user_attrs.get(_GIVEN, {}))
-    if not values:
-        return False  # of settings that are not known any more
+    values = cast(Values, trial.user_attrs["values"] or trial.user_attrs.get(_GIVEN, {}))
+    if not values or trial.user_attrs.get(_GIVEN) == _settings(config):
+        return bool(values)  # trials of older versions do not name the configured settings
     model, train = cast(Values, values["model"]), cast(Values, values["train"])
-    k = cast(int, model.get("k", config.model.k or 1))
-    if model.get("kind", "fm") != config.model.kind:
-        return False
-    return k <= limits.most_k and train.get("objective", "square") in limits.objectives
+    fits = model.get("kind", "fm") == config.model.kind and cast(int, model.get("k", config.model.k or 1)) <= limits.most_k
+    return fits and train.get("objective", "square") in limits.objectives
 
 
 def _values(best: FrozenTrial, config: RunConfig) -> Values:
@@ -246,10 +234,10 @@ def _values(best: FrozenTrial, config: RunConfig) -> Values:
     values = cast(Values, best.user_attrs["values"])
     if values:
         return _with_sweeps(values, int(best.user_attrs["sweeps"]))
-    return {} if best.user_attrs.get(CONFIGURED) == _given(config) else cast(Values, best.user_attrs[_GIVEN])
+    return {} if best.user_attrs.get(_GIVEN) == _settings(config) else cast(Values, best.user_attrs[_GIVEN])
 
 
-def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> Found:
+def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> Found:
     finished = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     done = [one for one in finished if _allowed(one, config, limits)]
     if not done:
@@ -257,7 +245,7 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Sea
             "no trial was finished", where="tune", hint="Give more --minutes, or look at what the trials failed of"
         )
     best = best_trial(done)
-    configured = next((one.value for one in done if one.user_attrs.get(CONFIGURED) == _given(config)), None)
+    configured = next((one.value for one in done if one.user_attrs.get(_GIVEN) == _settings(config)), None)
     stopping = config.train.stopping
     held = validation_requests(config, dataset)
     assert held is not None

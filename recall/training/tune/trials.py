@@ -18,13 +18,12 @@ from recall.training.loop import SweepReport
 from recall.training.race.entrant import merged
 from recall.training.race.recipes import SQUARES, Recipe, Scale, Values, has_item_ids_only, softmaxes
 from recall.training.train import train
-from recall.training.tune.space import Objective, Space
+from recall.training.tune.space import Space
 
 RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
-"""Name what is kept with each trial: the known recipe that it is, the kind of model, the figure after each sweep, and the
-objective."""
+"""Attributes of a trial: known recipe, kind of model, figure after each sweep, objective."""
 MARGIN = "margin"
-"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
+"""Attribute of a trial: upper end of the interval of the difference between unknown users and popularity."""
 _LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share of the best one's figure. Chosen, not tuned.
 
 
@@ -42,15 +41,11 @@ class SearchLimits:
     seconds: float
     trial_seconds: float
     most_k: int
-    objectives: tuple[Objective, ...]
+    objectives: tuple[str, ...]
 
 
-class _OutOfTimeError(Exception):
-    pass
-
-
-class _PrunedError(Exception):
-    pass
+class _StoppedError(Exception):
+    """Ends a trial early: it was pruned, or its time was over."""
 
 
 class Judged(NamedTuple):
@@ -73,28 +68,22 @@ class Judged(NamedTuple):
     pruned: bool
 
 
-def better(figure: float, margin: float | None, than: float, other: float | None) -> bool:
-    """Return whether one trial beats another.
+def standing(figure: float, margin: float | None) -> tuple[bool, float]:
+    """Return what trials are compared by.
 
     A trial with `margin` below 0 serves unknown users significantly worse than popularity does. It never beats one that does
     not, whatever it gains on known users. Otherwise the figure decides.
 
     Args:
-        figure: of the one.
-        margin: of the one.
-        than: figure of the other.
-        other: margin of the other.
+        figure: of the trial.
+        margin: of the trial.
     """
-    return _standing(figure, margin) > _standing(than, other)
-
-
-def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
     return margin is None or margin >= 0, figure
 
 
 def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
     """Return the finished trial that no other beats, the earliest of equals."""
-    return max(done, key=lambda one: (*_standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
+    return max(done, key=lambda one: (*standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
 
 
 class Bench:
@@ -150,17 +139,16 @@ class Bench:
                     unknown = found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
                     best = Judged(found[metric], report.sweep, *unknown, figures, pruned=False)
                 if report.sweep < report.sweeps and poor(config.train.objective, figures):
-                    raise _PrunedError
+                    best = best._replace(pruned=True)
+                    raise _StoppedError
             if time.monotonic() > deadline:
-                raise _OutOfTimeError
+                raise _StoppedError
 
         try:
             train(config, dataset, encoder, look)
-        except _OutOfTimeError:
+        except _StoppedError:
             if best.sweeps == 0:
                 raise TrainingError("the time was over before the first look at the validation part") from None
-        except _PrunedError:
-            return best._replace(pruned=True)
         return best
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.column_types import forms
+from recall.data.column_types import column_forms
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.scaffold.draft import draft
 from recall.data.tables import Table, Tables
@@ -42,7 +42,7 @@ def test_a_folder_is_read_as_it_is_or_refused_with_a_way_out(name: str, tmp_path
 
 def ids(dataset: Dataset, table: Table, column: str, side: int) -> pl.Series:
     """Return ids in canonical form; side 0 is that of users."""
-    return forms(dataset.schema, dataset.types)[side].canonical(canonical_series(table.collect([column])[column]), "")
+    return column_forms(dataset.schema, dataset.types)[side].canonical(canonical_series(table.collect([column])[column]), "")
 
 
 def same_interactions(told: Expected, config: RunConfig, dataset: Dataset, table: Table) -> None:

@@ -3,6 +3,7 @@ import pytest
 
 from recall.evaluation.html.charts import clean
 from recall.evaluation.html.subject import PAIRS, Subject
+from recall.models.serving.layout import field_parts
 from recall.serving.recommender import Recommender
 from tests.evaluation.html.conftest import HOSTILE
 
@@ -45,7 +46,7 @@ def test_the_strength_of_a_pair_is_how_much_its_part_varies(subject: Subject, re
         record = recommender.users.get(user_id)
         user = bundle.encoder.encode_user({**record.features, "user_id": user_id}, record.history).rows
         item = bundle.encoder.encode_items(bundle.some_items(np.array([row])))
-        parts = bundle.tables.explain(user, item)
+        parts = field_parts(bundle.tables, user, item, bundle.encoder.user_fields, bundle.encoder.item_fields)
         found.append(parts.across[layouts[0].index("age"), layouts[1].index("price")])
     assert subject.pairs["age × price"] == pytest.approx(np.std(found))
 

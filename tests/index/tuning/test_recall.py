@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.index.coarse import InvertedLists
 from recall.index.faiss_engine import Effort, IvfIndex
 from recall.index.flat import ExactIndex
 from recall.index.tuning.recall import bisect, recalls_found
@@ -24,7 +23,7 @@ def model_queries() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def inverted() -> IvfIndex:
-    return IvfIndex.build(InvertedLists.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0))
+    return IvfIndex.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0)
 
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
@@ -80,7 +79,7 @@ def test_an_exact_index_is_recorded_as_exact() -> None:
 
 def test_a_list_may_be_as_long_as_the_catalogue() -> None:
     few = model_vectors()[:30]
-    index = IvfIndex.build(InvertedLists.build(few, model_queries(), 3, seed=0)).calibrated(few, model_queries(), 100, 0.99)
+    index = IvfIndex.build(few, model_queries(), 3, seed=0).calibrated(few, model_queries(), 100, 0.99)
     assert recalls_found(index, few, model_queries(), 100).mean() >= 0.99
 
 

@@ -12,7 +12,7 @@ from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
 from recall.models.serving.fwfm import FwFMTables
-from recall.models.serving.layout import Layout
+from recall.models.serving.layout import Layout, field_parts
 from recall.models.torch.base import SparseBatch
 from tests.models.torch.worlds import KINDS, World, random_world, worlds
 
@@ -28,7 +28,7 @@ def tables_of(world: World) -> ServingModel:
 def model_scores(world: World) -> np.ndarray:
     users, items = world.batches()
     with torch.no_grad():
-        return np.stack([world.model.score(users.repeated(row, items.n), items).numpy() for row in range(users.n)])
+        return np.stack([world.model.score(users.take(torch.full((items.n,), row)), items).numpy() for row in range(users.n)])
 
 
 def scale_of(world: World, tables: ServingModel) -> float:
@@ -84,7 +84,7 @@ def test_an_explanation_sums_to_the_served_score(kind: str, data: st.DataObject)
     world = data.draw(worlds(kind))
     tables = tables_of(world)
     user, item = world.users.take(np.array([0])), world.items.take(np.array([0]))
-    parts = tables.explain(user, item)
+    parts = field_parts(tables, user, item, world.user_fields, world.item_fields)
     n_user, n_item = len(world.user_fields), len(world.item_fields)
     assert (parts.across.shape, parts.first.shape, parts.second.shape) == ((n_user, n_item), (n_item,), (n_item, n_item))
     assert (np.tril(parts.second, -1) == 0).all()
@@ -99,12 +99,13 @@ def test_a_part_of_an_explanation_is_the_contribution_of_its_fields(kind: str) -
     world = random_world(kind, seed=11, n=1)
     tables = tables_of(world)
     whole = SparseRows.vstack([full_row(world.user_fields)]), SparseRows.vstack([full_row(world.item_fields)])
-    parts = tables.explain(*whole)
+    parts = field_parts(tables, *whole, world.user_fields, world.item_fields)
     assert np.count_nonzero(parts.first) == len(world.item_fields)
     if "cosine" in kind:
         return  # an item with fewer features has a different length
     for field in range(len(world.item_fields)):
-        without = tables.explain(whole[0], full_row(world.item_fields, but=field))
+        less = full_row(world.item_fields, but=field)
+        without = field_parts(tables, whole[0], less, world.user_fields, world.item_fields)
         brought = parts.across[:, field].sum() + parts.first[field]
         brought += parts.second[field].sum() + parts.second[:, field].sum() - parts.second[field, field]
         assert parts.total - without.total == pytest.approx(brought, abs=1e-9)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recall.features.csr import SparseRows
 from recall.models.serving.fm import SumTables
-from recall.models.serving.layout import Layout
+from recall.models.serving.layout import Layout, field_parts
 from tests.models.torch.worlds import World, random_world, worlds
 
 
@@ -52,7 +52,8 @@ def test_an_explanation_adds_up_without_pairs_within_the_item() -> None:
     world = random_world("fm", seed=3)
     tables = sums_of(world)
     _, products = tables.split(world.users, world.items)
-    parts = tables.explain(world.users.take(np.array([1])), world.items.take(np.array([2])))
+    user, item = world.users.take(np.array([1])), world.items.take(np.array([2]))
+    parts = field_parts(tables, user, item, world.user_fields, world.item_fields)
     assert abs(parts.total - products[1, 2]) < 1e-9
     assert not parts.second.any()
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from recall.features.csr import FeatureLayout
 from recall.models.serving.fwfm import FwFMTables
+from recall.models.serving.layout import field_parts
 from tests.models.torch.worlds import rows_of
 
 
@@ -78,4 +79,5 @@ def test_a_truncated_model_scores_and_explains_consistently() -> None:
     scores = folded.scores(users, items) - folded.user_offset(users)[:, None]
     np.testing.assert_allclose(served, scores, atol=1e-4)
     one = np.array([1])
-    assert folded.explain(users.take(one), items.take(one)).total == pytest.approx(float(scores[1, 1]), abs=1e-5)
+    parts = field_parts(folded, users.take(one), items.take(one), folded.user_fields, folded.item_fields)
+    assert parts.total == pytest.approx(float(scores[1, 1]), abs=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
-from recall.models.serving.layout import entry_parts
+from recall.models.serving.layout import entry_parts, field_parts
 from tests.models.serving.test_base import scale_of, tables_of
 from tests.models.serving.test_fm_lightfm import sums_of
 from tests.models.torch.worlds import KINDS, World, random_world, worlds
@@ -31,7 +31,8 @@ def test_contributions_add_up_by_field_and_in_total(kind: str, data: st.DataObje
     world = data.draw(worlds("fm" if kind == "sums" else kind))
     tables = tables_for(kind, world)
     user, item = world.users.take(np.array([0])), world.items.take(np.array([len(world.items) - 1]))
-    parts, expected = entry_parts(tables, user, item), tables.explain(user, item)
+    parts = entry_parts(tables, user, item)
+    expected = field_parts(tables, user, item, world.user_fields, world.item_fields)
     assert parts.across.shape == (user.nnz, item.nnz)
     of_user, of_item = by_field(world.user_fields, user), by_field(world.item_fields, item)
     scale = scale_of(world, tables)

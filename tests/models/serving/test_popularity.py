@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.models.serving.layout import Layout, entry_parts, unwrapped
+from recall.models.serving.layout import Layout, entry_parts, field_parts, unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables
 from tests.models.serving.test_base import every_kind, tables_of
 from tests.models.torch.worlds import World, worlds
@@ -15,7 +15,7 @@ def with_factor(world: World, seed: int) -> PopularityTables:
     rng = np.random.default_rng(seed)
     sides = (world.user_fields, world.item_fields, world.item_fields)
     weights = (rng.normal(size=fields.n_features).astype(np.float32) for fields in sides)
-    return PopularityTables(tables_of(world), world.user_fields, world.item_fields, PopularityFactor(*weights))
+    return PopularityTables(tables_of(world), PopularityFactor(*weights))
 
 
 @every_kind
@@ -51,7 +51,7 @@ def test_without_levels_no_other_component_changes(kind: str, data: st.DataObjec
     world = data.draw(worlds(kind))
     tables = with_factor(world, 3)
     factor = PopularityFactor(tables.factor.users, tables.factor.items, np.zeros_like(tables.factor.levels))
-    plain = PopularityTables(tables.of, world.user_fields, world.item_fields, factor)
+    plain = PopularityTables(tables.of, factor)
     np.testing.assert_array_equal(plain.item_vectors(world.items)[:, :-1], tables.of.item_vectors(world.items))
 
 
@@ -62,7 +62,8 @@ def test_explanations_contain_the_popularity_factor(kind: str, data: st.DataObje
     tables = with_factor(world, seed)
     user, item = world.users.take(np.array([0])), world.items.take(np.array([0]))
     score = float(tables.split(user, item)[1][0, 0])
-    assert tables.explain(user, item).total == pytest.approx(score, rel=1e-5, abs=1e-5)
+    parts = field_parts(tables, user, item, world.user_fields, world.item_fields)
+    assert parts.total == pytest.approx(score, rel=1e-5, abs=1e-5)
     parts = entry_parts(tables, user, item)
     assert float(parts.across.sum() + parts.first.sum() + parts.second.sum()) == pytest.approx(score, rel=1e-5, abs=1e-5)
 

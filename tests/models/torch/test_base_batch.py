@@ -55,8 +55,6 @@ def test_rows_are_taken_in_any_order(side: tuple[FeatureLayout, SparseRows], dat
     batch = SparseBatch.of(rows, torch.float64, fields)
     taken, expected = batch.take(torch.tensor(chosen)), SparseBatch.of(rows.take(np.array(chosen)), torch.float64, fields)
     assert all(torch.equal(one, other) for one, other in zip(taken, expected, strict=True))
-    repeated = batch.repeated(chosen[0], 3)
-    assert all(torch.equal(a, b) for a, b in zip(repeated, batch.take(torch.full((3,), chosen[0])), strict=True))
     assert SparseBatch.of(rows).take(torch.tensor(chosen)).fields is None
 
 

@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recall.bundle.versions import resolve
 from recall.serving.recommender import Recommender, Request
+from service.background import Shadow
 from service.bundles import Snapshot
 from service.config import Settings
 from service.live import Live
 from service.metrics import STAGES, Metrics
-from service.shadow import Shadow
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving, workers_of
 from tests.service.test_live import damage, served_within

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from recall.bundle.versions import SCENARIOS
 from recall.config import parse_config
-from service.scenarios import FILE
 from tests.service.page.conftest import IMAGES, NAMES, PATIENT, TITLES, Visit, visiting
 from tests.service.publishing import CONFIG, USERS, Shop
 from tests.service.serving import serving
@@ -537,7 +537,7 @@ def test_faults_are_shown_at_their_fields(visit: Visit) -> None:
 
 
 def test_scenarios_are_chosen_and_their_hit_rates_shown(visit: Visit, root: Path) -> None:
-    (root / FILE).write_text('[home]\ndescription = "<b>Start</b>"\nn = 3\nfilter = { genre = "noir" }\n')
+    (root / SCENARIOS).write_text('[home]\ndescription = "<b>Start</b>"\nn = 3\nfilter = { genre = "noir" }\n')
     try:
         deadline = time.monotonic() + 30
         path, body = "/v1/scenarios/home:recommend", b'{"user_id": "3"}'
@@ -572,4 +572,4 @@ def test_scenarios_are_chosen_and_their_hit_rates_shown(visit: Visit, root: Path
         assert visit.texts("#scenarios tbody")[0] == 'home<b>Start</b>{"n":3,"filter":{"genre":"noir"}}'
         assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}4125.00 %"
     finally:
-        (root / FILE).unlink()
+        (root / SCENARIOS).unlink()

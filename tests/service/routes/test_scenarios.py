@@ -11,9 +11,10 @@ from threading import Event
 
 import pytest
 
+from recall.bundle.versions import SCENARIOS
 from recall.serving.recommender import Recommender, Request
 from recall.serving.rerank.rules import Quota
-from service.scenarios import FILE, Scenarios
+from service.scenarios import Scenarios
 from tests.service.publishing import Shop
 from tests.service.routes.asking import content, get, post, refused
 from tests.service.serving import Server, serving
@@ -37,7 +38,7 @@ n = 3
 @pytest.fixture(scope="module")
 def root(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(shutil.copytree(shop.root, tmp_path_factory.mktemp("scenarios") / "bundles"))
-    (root / FILE).write_text(HOME)
+    (root / SCENARIOS).write_text(HOME)
     return root
 
 
@@ -58,7 +59,7 @@ def ids(items: list[dict]) -> list[str]:
 
 def test_a_request_for_a_new_scenario_waits_for_the_look_that_reads_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenarios, reading, go_on = Scenarios(root), Event(), Event()
-    os.utime(root / FILE, (1e9, 1e9))  # one that was just written is left for the next look
+    os.utime(root / SCENARIOS, (1e9, 1e9))  # one that was just written is left for the next look
     with Recommender.load(root) as recommender:
 
         def recommend(request: Request) -> None:
@@ -124,7 +125,7 @@ def test_a_broken_edit_keeps_the_scenarios_before_it(server: Server, root: Path)
             ("[home]\nfields = ['gerne']\n", "/fields/0: items have no such column. Did you mean 'genre'?"),
             ("[home]\nfilter = {gerne = 'noir'}\n", "/filter/gerne"),
         ):
-            (root / FILE).write_text(wrong)
+            (root / SCENARIOS).write_text(wrong)
             degraded = until(lambda: get(server, "/v1/scenarios").json["degraded"], said)
             assert degraded[0]["part"] == "scenarios"
             assert [one["part"] for one in get(server, "/health/ready").json["degraded"]] == ["scenarios"]
@@ -132,10 +133,10 @@ def test_a_broken_edit_keeps_the_scenarios_before_it(server: Server, root: Path)
             assert answer["scenario"] == "home"
             assert answer["degraded"][0]["part"] == "scenarios"
         assert get(server, "/v1/scenarios").json["scenarios"] == before["scenarios"]
-        (root / FILE).write_text(HOME + "[fresh]\nn = 1\n")
+        (root / SCENARIOS).write_text(HOME + "[fresh]\nn = 1\n")
         until(lambda: post(server, "/v1/scenarios/fresh:recommend", {}).status, "200")
     finally:
-        (root / FILE).write_text(HOME)
+        (root / SCENARIOS).write_text(HOME)
     until(lambda: get(server, "/v1/scenarios").json["degraded"] or "nothing", "nothing")
 
 
@@ -233,13 +234,13 @@ def test_the_token_of_a_long_request_is_read(server: Server) -> None:
 
 
 def test_a_pipe_in_place_of_the_scenarios_stops_nothing(server: Server, root: Path) -> None:
-    (root / FILE).unlink()
-    os.mkfifo(root / FILE)
+    (root / SCENARIOS).unlink()
+    os.mkfifo(root / SCENARIOS)
     try:
         until(lambda: get(server, "/v1/scenarios").json["degraded"], "it is not a file")
     finally:
-        (root / FILE).unlink()
-        (root / FILE).write_text(HOME)
+        (root / SCENARIOS).unlink()
+        (root / SCENARIOS).write_text(HOME)
     until(lambda: get(server, "/v1/scenarios").json["degraded"] or "nothing", "nothing")
 
 

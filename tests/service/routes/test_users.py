@@ -18,7 +18,7 @@ from recall.serving.request import Request
 from recall.store.users.sqlite import USERS_LIVE
 from tests.service.publishing import ITEMS, ODD_IDS, USERS, Shop
 from tests.service.serving import Answer, Server, request, serving
-from tests.service.test_following import wait_for
+from tests.service.test_background_follower import wait_for
 from tests.service.test_live import served_within
 
 JSON = {"content-type": "application/json"}

@@ -29,7 +29,7 @@ def test_items_with_equal_values_share_a_code(values: list) -> None:
     known = [None if value is None or value != value else value for value in values]
     assert groups.indptr is None
     assert groups.count == len(set(known) - {None})
-    codes = groups.single(np.arange(len(values))).tolist()
+    codes = groups.codes.tolist()
     assert [code < 0 for code in codes] == [value is None for value in known]
     for one, other in zip(codes, known, strict=True):
         assert all((one == code) == (other == value) for code, value in zip(codes, known, strict=True))

@@ -103,9 +103,15 @@ def test_a_reader_that_needs_pruned_changes_gets_an_error(bare: Storage) -> None
     assert [entry.item_id for entry in since(written, 2)] == ["c"]
     with pytest.raises(JournalError, match="changes 2 to 2 are no longer in the journal"):
         since(written, 1)
-    assert written.prune(100) == 1
-    assert last(written) == 3
-    assert written.append(changes("d")) == 4
+    early = bare.open().read(None, Base(written.state().identity, 2)).state
+    assert early is not None
+    written.append(changes("late"))
+    assert written.prune(100) == 2
+    assert last(written) == 4
+    with pytest.raises(JournalError, match="changes 3 to 4 are no longer in the journal"):
+        written.read(early, Base(early.identity, 2))  # it has followed the log up to change 3
+    assert written.read(early, Base(early.identity, 4)).rows == []  # of a version that contains what was dropped
+    assert written.append(changes("d")) == 5
 
 
 def test_a_removed_log_continues_after_the_sequence_of_the_versions(bare: Storage) -> None:

@@ -4,19 +4,19 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.training.race.entrant import Entrant, Ground
+from recall.training.race.entrant import Entrant, SharedData
 from tests.conftest import TINY
 
 SOFTMAX = {"objective": "softmax", "epochs": 3, "opening": {"sweeps": 2}}
 
 
 @pytest.fixture
-def ground(tiny_folder: Path) -> Ground:
+def ground(tiny_folder: Path) -> SharedData:
     config = parse_config(TINY)
-    return Ground.of(config, load_dataset(config, tiny_folder))
+    return SharedData.of(config, load_dataset(config, tiny_folder))
 
 
-def entrant(ground: Ground, train: dict[str, object]) -> Entrant:
+def entrant(ground: SharedData, train: dict[str, object]) -> Entrant:
     return Entrant("one", {"train": train}, parse_config({**TINY, "model": {"k": 4}, "train": train}), ground)
 
 
@@ -31,14 +31,14 @@ def entrant(ground: Ground, train: dict[str, object]) -> Entrant:
     ],
 )
 def test_an_opening_is_not_a_result_of_what_follows(
-    ground: Ground, figures: list[float], figure: float, best_sweep: int, finished: bool
+    ground: SharedData, figures: list[float], figure: float, best_sweep: int, finished: bool
 ) -> None:
     one = entrant(ground, SOFTMAX)
     one.figures.extend(figures)
     assert (one.figure, one.best_sweep, one.finished) == (figure, best_sweep, finished)
 
 
-def test_the_first_sweep_of_a_square_loss_counts(ground: Ground) -> None:
+def test_the_first_sweep_of_a_square_loss_counts(ground: SharedData) -> None:
     one = entrant(ground, {"objective": "square", "sweeps": 5})
     one.figures.extend([0.5, 0.3])
     assert (one.figure, one.best_sweep) == (0.5, 1)
@@ -46,10 +46,10 @@ def test_the_first_sweep_of_a_square_loss_counts(ground: Ground) -> None:
     assert one.finished
 
 
-def test_the_best_model_of_each_request_comes_after_the_opening(ground: Ground) -> None:
+def test_the_best_model_of_each_request_comes_after_the_opening(ground: SharedData) -> None:
     one = entrant(ground, SOFTMAX)
     one.run(1, lambda: False)
     assert len(one.figures) == 1
     assert one.best is None
     one.run(4, lambda: False)
-    assert one.values_of_best().mean() == pytest.approx(one.figure)
+    assert one.best.values[one.metric].mean() == pytest.approx(one.figure)

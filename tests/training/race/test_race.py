@@ -67,7 +67,7 @@ def ran(config, folder: Path, seconds: float = 600.0):
 def test_the_race_finds_that_order_decides(cycles: Path) -> None:
     config = parse_config(LOG)
     raced, left = ran(config, cycles)
-    assert raced.placed[0].estimate.value > 0.9
+    assert raced.placed[0][1].value > 0.9
     assert raced.metric == "ndcg@10"
     assert raced.requests == 40
     assert raced.beats_popularity
@@ -84,18 +84,18 @@ def test_the_race_finds_that_order_decides(cycles: Path) -> None:
 
 def test_the_winner_has_the_best_figure_of_all(cycles: Path) -> None:
     raced, left = ran(parse_config(LOG), cycles)
-    assert raced.name == raced.placed[0].name
-    better = [one for one in left if one.figure > raced.placed[0].estimate.value]
+    assert raced.name == raced.placed[0][0].name
+    better = [one for one in left if one.figure > raced.placed[0][1].value]
     # a step from the winner must gain more than a standard error
     assert all(one.name.startswith(raced.name.partition(",")[0]) for one in better)
     assert raced.lead is not None
-    assert raced.lead.difference.value == pytest.approx(raced.placed[0].estimate.value - raced.placed[1].estimate.value)
+    assert raced.lead.difference.value == pytest.approx(raced.placed[0][1].value - raced.placed[1][1].value)
 
 
 def test_equal_races_have_equal_winners(cycles: Path) -> None:
     first, second = (ran(parse_config(LOG), cycles)[0] for _ in range(2))
     assert first.values == second.values
-    assert [(one.name, one.estimate) for one in first.placed] == [(one.name, one.estimate) for one in second.placed]
+    assert [(one.name, found) for one, found in first.placed] == [(one.name, found) for one, found in second.placed]
 
 
 def test_a_log_of_chance_does_not_beat_popularity(noise: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_history_that_is_long_already_needs_no_other_fields(cycles: Path) -> N
     history = {"previous": {"kind": "history", "lags": [[1, 20]], "decay": 1.0}}
     config = parse_config({**LOG, "fields": {**history, "item_id": LOG["fields"]["item_id"]}})
     raced, left = ran(config, cycles)
-    assert raced.placed[0].estimate.value > 0.5
+    assert raced.placed[0][1].value > 0.5
     assert not any("long" in one.name or "without" in one.name for one in left)
     assert any("of norm mean" in one.name for one in left)
 

@@ -14,7 +14,7 @@ from recall.training.race.entrant import merged
 from recall.training.race.recipes import SQUARES, Scale, softmaxes
 from recall.training.tune.space import OBJECTIVES, Space
 from recall.training.tune.study import tune
-from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Bench, SearchLimits, best_trial, better, is_poor
+from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Bench, SearchLimits, best_trial, is_poor, standing
 from tests.conftest import TINY
 
 LIMITS = SearchLimits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
@@ -38,11 +38,6 @@ def quick(**data):
     return parse_config({**TINY, "data": {**TINY["data"], **data}, "train": {"sweeps": 2}, "model": {"k": 4}})
 
 
-def standing(report) -> tuple[bool, float]:
-    """A trial worse than popularity for unknown users never beats one that is not."""
-    return report.margin is None or report.margin >= 0, report.figure
-
-
 def test_a_trial_is_judged_by_what_follows_its_opening(tiny_folder: Path) -> None:
     """Epochs that change nothing are as good as the opening, which has no settings of its own to be written."""
     config = quick()
@@ -60,7 +55,7 @@ def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: 
     assert len(figures) == 6
     assert found.trials == 6 - sum(report.pruned for report in listener.reports)
     assert found.requests == found.validation == 12
-    standings = [(False, -2.0) if report.pruned else standing(report) for report in listener.reports]
+    standings = [(False, -2.0) if report.pruned else standing(report.figure, report.margin) for report in listener.reports]
     assert found.figure == max(standings)[1]
     assert found.configured == figures[0]
     assert listener.reports[0].values == {}
@@ -153,7 +148,7 @@ def test_a_search_without_results_is_an_error(tiny_folder: Path, tmp_path: Path)
     ],
 )
 def test_a_trial_worse_than_popularity_for_unknown_users_never_wins(figure, margin, than, other, expected):
-    assert better(figure, margin, than, other) is expected
+    assert (standing(figure, margin) > standing(than, other)) is expected
 
 
 def trial_of(number: int, figure: float, margin: float | None) -> FrozenTrial:
@@ -213,7 +208,7 @@ def test_only_trials_within_the_current_limits_are_used(tiny_folder: Path, tmp_p
     listener = Enough(2)
     found = tune(small, tiny_folder, path, limits, listener)
     assert found.trials == 2
-    assert found.figure == max(listener.reports, key=standing).figure
+    assert found.figure == max(listener.reports, key=lambda one: standing(one.figure, one.margin)).figure
 
 
 def test_auto_has_no_settings_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from service.compactor import Compactor
+from service.background import Compactor
 from tests.service.publishing import Shop
 
 

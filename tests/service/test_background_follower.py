@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import sqlite3
 import time
 from contextlib import ExitStack, closing
@@ -11,22 +12,24 @@ from pathlib import Path
 import orjson
 import pytest
 
+from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, open_depot, resolve
 from recall.errors import TokenError
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.store.items.catalog import Catalog
-from recall.store.items.log import JOURNAL, VARIABLE
+from recall.store.items.log import JOURNAL, VARIABLE, open_log
 from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from service.background import Follower
 from service.bundles import Snapshot
 from service.concurrency import Caller
 from service.errors import ProblemError
-from service.follower import Follower
 from service.metrics import Metrics
 from tests.bundle.s3 import s3_bucket
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
-from tests.store.users.servers import redis_server
+from tests.store.users.servers import Proxy, redis_server
 
 
 def upsert(server: Server, *ids: str) -> Answer:
@@ -148,6 +151,82 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
             assert activated.status == 200, activated.json
             assert open_depot().read().live == first
             assert recommend(server).json["bundle"] == first
+
+
+@pytest.mark.slow
+def test_a_machine_that_was_away_while_the_log_was_trimmed_takes_the_newer_version(
+    own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_bucket() as bucket, redis_server(tmp_path / "redis") as redis, ExitStack() as stack:
+        own_shop.publish(seed=0)
+        between = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+        stack.callback(between.close)
+        for name, value in {"RECALL_DEPOT": f"{bucket}/away", VARIABLE: redis.url}.items():
+            monkeypatch.setenv(name, value)
+        own_shop.publish(seed=1)
+        (tmp_path / "empty").mkdir()
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECALL_"))}
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{between.port}"
+        away = stack.enter_context(serving(tmp_path / "empty", tmp_path / "log", environment=environment))
+        away.wait(seconds=40)
+        live = stack.enter_context(closing(Recommender.load(own_shop.root)))
+        live.items.upsert({"before": {}})
+        wait_for(lambda: recommend(away).json["sequence"] == 1)
+
+        away.process.send_signal(signal.SIGSTOP)
+        live.items.upsert({"meanwhile": {}})
+        assert compact(own_shop.root) is not None
+        with closing(open_log(own_shop.root)) as log:
+            assert log.prune(2) == 2
+        live.items.upsert({"after": {}})
+        between.mode = "reset"  # the depot cannot be reached at first
+        away.process.send_signal(signal.SIGCONT)
+        reasons = {"a newer version may be live", "later changes of items are not known"}
+        wait_for(lambda: {one.partition(":")[0] for one in degraded(away)} == reasons)
+        assert "changes 1 to 2 are no longer in the journal" in "".join(degraded(away))
+        answer = recommend(away).json
+        assert (len(answer["items"]), answer["sequence"], {one["part"] for one in answer["degraded"]}) == (
+            3,
+            1,
+            {"bundle", "items"},
+        )
+
+        between.mode = "pass"
+        wait_for(lambda: not recommend(away).json["degraded"])
+        answer = recommend(away).json
+        assert (answer["bundle"], answer["sequence"]) == (live_name(own_shop.root), 3)
+        for item in ("before", "meanwhile", "after"):
+            assert away.ask("GET", f"/v1/items/{item}").status == 200
+
+
+@pytest.mark.slow
+def test_a_damaged_version_in_the_depot_is_refused_and_the_one_before_is_served(
+    own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_bucket() as bucket:
+        own_shop.publish(seed=0)
+        other = own_shop.in_(tmp_path / "other")
+        digest = Manifest.read(other.publish(seed=2)).files["item_vectors.safetensors"].sha256
+        monkeypatch.setenv("RECALL_DEPOT", f"{bucket}/damaged")
+        own_shop.publish(seed=1)
+        first = live_name(own_shop.root)
+        (tmp_path / "empty").mkdir()
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECALL_"))}
+        with serving(tmp_path / "empty", tmp_path / "log", environment=environment) as server:
+            server.wait(seconds=40)
+            store = open_depot().store  # type: ignore[attr-defined]
+            store.put(f"files/{digest}", b"these are other bytes")  # which the next publisher takes for its own
+            own_shop.publish(seed=2)
+            wait_for(lambda: degraded(server))
+            (reason,) = degraded(server)
+            assert reason.startswith("a newer version may be live: ")
+            assert "a file of the depot was changed after it was stored" in reason
+            answer = recommend(server).json
+            assert (answer["bundle"], len(answer["items"]), answer["degraded"][0]["part"]) == (first, 3, "bundle")
+            store.delete(f"files/{digest}")
+            own_shop.publish(seed=2)  # sends what the store lacks
+            wait_for(lambda: recommend(server).json["bundle"] == live_name(own_shop.root))
+            wait_for(lambda: not degraded(server))
 
 
 @pytest.mark.slow

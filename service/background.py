@@ -1,27 +1,35 @@
-"""Keep the served items in step with their log, which other processes write."""
+"""Work beside requests: follow the log, compact the root, measure the recall."""
 
 import asyncio
 import logging
+import os
+import random
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TypeVar
 
+from recall import Recommendations, Recommender, Request
+from recall.bundle.locks import try_lock
 from recall.errors import JournalDamagedError, JournalError, TokenError
+from recall.serving.query import needs_reranking
 from recall.store.items.catalog import Catalog
 from service.bundles import Snapshot
 from service.concurrency import Caller
 from service.errors import Kind, ProblemError
 from service.metrics import Metrics
 
+log = logging.getLogger("service")
+Result = TypeVar("Result")
+
 _IDLE = 1.0
 """Seconds without a change after which the -wal file is moved into the log's file, so that a copy of that file is complete."""
 _LONGEST_WAIT = 1.0  # seconds to wait for a token, where the request has no timeout
 _PAUSE = 0.005  # seconds between two checks for a token
-
-log = logging.getLogger("service")
-Result = TypeVar("Result")
 
 
 class Follower:
@@ -154,3 +162,139 @@ class Follower:
             with suppress(JournalError):
                 await self._run(items.refresh)
                 refreshed = True
+
+
+_REST = 60.0  # seconds between two runs: the new version must be served first
+_ASK_AGAIN = 5.0  # seconds between two checks whether another process still does it
+_LOCK = ".compactor"
+_COMMAND = "import os; os.nice(10); from recall.cli import main; main()"  # requests have priority
+
+
+class Compactor:
+    """Runs `recall compact` on one root, in one process at a time."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+        """Prepare.
+
+        Args:
+            root: of published versions.
+            environment: variables of the command, such as where the changes of items are kept.
+        """
+        self._root, self._environment = root, environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._again = 0.0
+        self._lock: int | None = None
+
+    async def start(self) -> bool:
+        """Start a run unless one is active or has just ended; return whether it started."""
+        if self._watching is not None or asyncio.get_running_loop().time() < self._again:
+            return False
+        if not self._locked():
+            self._again = asyncio.get_running_loop().time() + _ASK_AGAIN
+            return False
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _COMMAND, "compact", str(self._root)),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self._environment},
+        )
+        log.info("much of the catalogue has changed: compacting it")
+        self._watching = asyncio.create_task(self._watch(self._process))
+        return True
+
+    def close(self) -> None:
+        """Stop a run; the live version stays live."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+        self._unlock()
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        _, said = await process.communicate()
+        if process.returncode:
+            log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())
+        loop = asyncio.get_running_loop()
+        self._again = loop.time() + _REST
+        loop.call_later(_REST, self._unlock)  # other processes wait as long, and then find nothing to do
+        self._watching = None
+
+    def _locked(self) -> bool:
+        """Return whether this process has the lock, which the kernel frees when it ends."""
+        if self._lock is None:
+            try:
+                self._lock = try_lock(self._root / _LOCK)
+            except OSError as error:
+                log.error("the catalogue cannot be compacted: %s", error)
+        return self._lock is not None
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+_NICENESS = 5  # with a greater one, it might get no processor while it holds the interpreter's lock
+
+
+class Shadow:
+    """Samples requests, and compares their answers with exact ones."""
+
+    def __init__(self, meters: Metrics, share: float, busy: Callable[[], bool]) -> None:
+        """Start nothing.
+
+        Args:
+            meters: to count with.
+            share: of the requests that are compared, 0 to 1.
+            busy: returns whether searches wait; then no request is compared.
+        """
+        self._busy = busy
+        self._meters = meters
+        self._share = share
+        self._task: asyncio.Task[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
+
+    def offer(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> None:
+        """Sample an answer, without blocking the event loop.
+
+        Args:
+            request: of the answer.
+            answer: of the recommender.
+            snapshot: that answered.
+        """
+        if random.random() >= self._share or answer.exact or needs_reranking(request):  # noqa: S311 - a sample
+            return
+        if self._task is not None or self._busy():
+            self._meters.compared["dropped"].inc()
+            return
+        held = ExitStack()
+        held.enter_context(snapshot)  # from now on, since the task starts later
+        self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
+
+    def close(self) -> None:
+        """Wait for the comparison in progress."""
+        self._pool.shutdown(cancel_futures=True)
+
+    async def _compare(self, request: Request, snapshot: Snapshot, held: ExitStack) -> None:
+        try:
+            with held:
+                loop = asyncio.get_running_loop()
+                share = await loop.run_in_executor(self._pool, _share, snapshot.recommender, request)
+            if not snapshot.retired:
+                self._meters.sampled(share)
+            self._meters.compared["compared"].inc()
+        except Exception:  # the answer is sent already
+            self._meters.compared["failed"].inc()
+        finally:
+            self._task = None
+
+
+def _share(recommender: Recommender, request: Request) -> float:
+    found = set(recommender.recommend(request).ids)
+    exact = recommender.recommend(request, exact=True).ids
+    return len(found.intersection(exact)) / len(exact) if exact else 1.0
+
+
+def _yield_to_others() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
