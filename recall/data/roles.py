@@ -212,7 +212,7 @@ def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
     for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
         found = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
         seconds |= {name: found.values.cast(pl.Float64) / found.unit} if found.unit > 1 else {}
-    timed = {name for name, values in seconds.items() if (values % _DAY).any(ignore_nulls=True)}
+    timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
     equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
     first = min(equal, key=lambda name: equal[name], default=best)
     return first if best in equal and equal[best] - equal[first] > _DAY else best
