@@ -68,7 +68,7 @@ AMOUNT = word_set(
 CONSEQUENCE = word_set("delay delays retard verspatung fee fees")
 """What an interaction led to, such as its costs; negative ones undo nothing."""
 GRADE = word_set("nota notas note")
-"""A rating in numbers up to 100, and also what somebody wrote, or an invoice."""
+"""A rating in numbers up to 100, and also the text of a note, or an invoice."""
 PRICE = word_set(
     "price prices preis preise prix precio precios preco precos prezzo prezzi cena prijs pris fiyat tarif tarifa cost costs "
     "salary gehalt sueldo rent miete цена 価格 价格 가격"
@@ -266,7 +266,9 @@ def counts_events(name: str) -> bool:
 
 
 def accumulates(name: str, side: str, *, fractions: bool) -> bool:
-    """Return whether a name says what interactions add up to, such as `orders_count`, `avg_rating` or a user's `total_spent`.
+    """Return whether a name says what interactions add up to.
+
+    Such as `orders_count`, `avg_rating`, or `total_spent` of a user.
 
     Args:
         name: column of numbers of the users or the items table.

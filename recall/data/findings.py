@@ -180,7 +180,10 @@ def rounded_id_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
 
 
 def normalize_ids(ids: pl.Series) -> pl.Series:
-    """Return ids without case, outer blanks and quotes, leading zeros, and points between groups of three digits."""
+    """Return ids without what programs add or drop.
+
+    These are case, outer blanks and quotes, leading zeros, and marks between groups of three digits.
+    """
     plain = ids.str.strip_chars(" '").str.to_lowercase().str.strip_chars_start("0")
     grouped = plain.str.contains(r"^\d{1,3}([., ]\d{3})+$")
     return plain.str.replace_all(r"[., ]", "") if grouped.all() else plain

@@ -206,7 +206,10 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
 
 
 def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
-    """Return the column of the best rank; of equal ones the earliest, such as the booking before the journey."""
+    """Return the column of the best rank, and of equal ones the earliest.
+
+    A booking, for example, comes before the journey.
+    """
     best = max(times, key=lambda name: times[name].rank)
     seconds: dict[str, pl.Series] = {}
     for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
@@ -219,7 +222,9 @@ def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
 
 
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role of a column that tells the event, or that only some events fill, else None.
+    """Return the role of a column that follows from the event, or None.
+
+    It does if its values tell the event, or if only some events fill it.
 
     Examples are the number of a state, and the currency of purchases.
     """
@@ -326,7 +331,7 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
 
 def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
-    """Return whether a column holds amounts, of which nothing says that they were known before the interaction."""
+    """Return whether a column holds amounts that may be known only afterwards."""
     if known_before(name) or names_id(name) or PRICE & set(words(name)):
         return False
     return numbers.drop_nulls().n_unique() > MOST_LEVELS

@@ -287,7 +287,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
 
 
 def _interactions_per_row(table: Table, id_: str, ids: pl.Series) -> pl.Series:
-    """Return the number of interactions of each row of the users or items table, uint32 [n]."""
+    """Return the number of interactions of each user or item, uint32 [n]."""
     rows = table.frame.select(id_).head(SAMPLE_ROWS).collect()[id_]
     type_ = id_type([ids, rows])
     counts = canonical_column(canonical_series(ids), type_).alias("id").value_counts(name="count")

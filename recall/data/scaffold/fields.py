@@ -161,7 +161,7 @@ def _are_row_numbers(known: pl.Series) -> bool:
 
 
 def _are_long_codes(known: pl.Series) -> bool:
-    """Return whether integers are as long as each other and hardly recur, such as phone numbers."""
+    """Return whether long integers identify something, such as phone numbers."""
     length = len(str(int(known.max() or 0)))  # type: ignore[arg-type]
     low = float(known.min() or 0)  # type: ignore[arg-type]
     if length < _CODE_DIGITS or low < 10 ** (length - 1) or not (known == known.round()).all():

@@ -300,7 +300,7 @@ def find_id(
 
 
 def _holds_few_values(table: Table, name: str) -> bool:
-    """Return whether a column of many rows has too few values for ids, such as the kind of client, or lists."""
+    """Return whether a column holds lists, or too few values for ids."""
     if table.types[name].is_nested():
         return True
     head = table.frame.select(name).head(SAMPLE_ROWS).collect()

@@ -132,7 +132,7 @@ def decimal_mark(values: pl.Series) -> Literal["", ".", ","]:
 
 
 def _are_thousands(texts: pl.Series) -> bool:
-    """Return whether the points of plain numbers divide groups of three digits, as beside 207 in 1.210.
+    """Return whether the points of 207 and 1.210 divide groups of three digits.
 
     Fractions would have no last zero there, or all of them three digits, those of whole numbers, too.
     """
