@@ -187,7 +187,7 @@ def test_validation_includes_unknown_users(tiny_dataset, tiny_encoder):
     assert (row != 0).any()
     phi = model.embed("user", asked.features, tiny_encoder.user_fields)
     psi = model.embed("item", validation.items, tiny_encoder.item_fields)
-    expected = asked.judge(phi, psi)
+    expected = asked.metrics_of(phi, psi)
     assert metrics["unknown_ndcg@10"] == pytest.approx(expected.values["ndcg@10"].mean())
     worse = expected.values["ndcg@10"].mean() - asked.popularity.values["ndcg@10"].mean()
     assert metrics["unknown_margin_ndcg@10"] > worse
