@@ -178,6 +178,8 @@ class RedisLiveUsers(LiveUsers):
         deadline = time.monotonic() + self._write_seconds
         field = b"" if key is None else _key_field(key)
         self._check_owner(claim=True)
+        if not self._identity:  # a loss right after the first write must be detected, too
+            self._identity, self._counts = self._state()
         if field and len(waiting) > 1:  # a conflict must be detected before any user is written
             self._check_key(waiting, field, digest)
         for _ in range(_TRIES):
@@ -187,7 +189,7 @@ class RedisLiveUsers(LiveUsers):
             rewritten |= waiting.keys() - done.keys()
             waiting = {user_id: own for user_id, own in waiting.items() if user_id not in done}
             if not waiting:
-                if self._mark is not None and self._identity:
+                if self._mark is not None:
                     self._mark.advance(self._identity, sum(self._counts.values()))
                 known = {user_id: was for user_id, (_, _, was) in done.items()}
                 return WriteResult(done[batch[-1].user_id][0], all(again for _, again, _ in done.values()), known)

@@ -377,6 +377,20 @@ def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisSe
     assert opened().error().startswith("users.redis.mark was damaged")
 
 
+def test_a_loss_right_after_the_first_write_is_reported(redis: RedisServer, tmp_path: Path) -> None:
+    mark = HighWaterMark(tmp_path / USERS_REDIS_MARK)
+    stores = [
+        RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:", mark=mark) for _ in range(2)
+    ]
+    stores[0].write(took("i1", "i2"))  # before any look
+    client = Redis(port=redis.port)
+    client.delete(*client.keys(f"{tmp_path.name}:*"))
+    client.close()
+    for store in stores:
+        assert "2 changes of users were acknowledged, and it holds 0" in store.error()
+        store.close()
+
+
 def test_an_emptied_or_restored_redis_is_reported(redis: RedisServer, tmp_path: Path) -> None:
     store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
     assert store.error() == ""
