@@ -39,7 +39,9 @@ LABEL = word_set(
     "купил куплено клик 购买 點擊 点击 購入 구매 클릭"
 )
 """Whether the user took the item."""
-NEGATIVE = word_set(
+DELETED = word_set("deleted supprime geloscht eliminado excluido apagado eliminato verwijderd silindi usuniety usunieto")
+"""Whether a row was deleted, in systems that keep such rows."""
+NEGATIVE = DELETED | word_set(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip "
     "return returns refund refunds cancellation complaint "
     "ubersprungen abgelehnt storniert retourniert refuse annule retourne rechazado cancelado devuelto "
@@ -65,8 +67,8 @@ AMOUNT = word_set(
 """How much, or for how long."""
 CONSEQUENCE = word_set("delay delays retard verspatung fee fees")
 """What an interaction led to, such as its costs; negative ones undo nothing."""
-GRADE = word_set("nota notas")
-"""A rating in numbers up to 100, and also a note or an invoice."""
+GRADE = word_set("nota notas note")
+"""A rating in numbers up to 100, and also the text of a note, or an invoice."""
 PRICE = word_set(
     "price prices preis preise prix precio precios preco precos prezzo prezzi cena prijs pris fiyat tarif tarifa cost costs "
     "salary gehalt sueldo rent miete цена 価格 价格 가격"
@@ -75,11 +77,15 @@ PRICE = word_set(
 TEXT = word_set(
     "review reviews comment comments reviewtext summary feedback text kommentar rezension commentaire avis "
     "message letter reply notes nachricht anmerkung mensaje antwort reponse respuesta "
-    "comentario resena opinion recensione commento recensie komentarz отзыв комментарий ответ 评论 コメント 리뷰"
+    "comentario resena opinion recensione commento recensie komentarz "
+    "comentarios observacao observacoes observacion observaciones remarques отзыв комментарий ответ 评论 コメント 리뷰"
 )
 """What the user wrote about the item."""
 
-STATE = word_set("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 상태")
+STATE = word_set(
+    "status state stage estado statut statuto stato statusu zustand stav staat situacao situacion durum "
+    "статус состояние 状態 状态 상태"
+)
 """State of a row that may change after the interaction, such as an order that was refunded; also a part of a country."""
 PLACE = word_set("state estado stato staat stage")
 """Those that may name a place."""
@@ -98,6 +104,7 @@ TRUE_MARKS = TRUE_WORDS | word_set("1 x ✓ ✔")
 
 _KNOWN_BEFORE_WORDS = word_set("previous prev last past history before avg average mean expected prior item mode so far since")
 _CONTEXT_WORDS = word_set(
+    "temperature distance age latitude longitude lat lon lng "
     "hour weekday weekend workday weekdays month day daytime daypart quarter season holiday isweekend isholiday ishome "
     "mobile app device os web online logged loggedin member subscriber premium new returning first "
     "position rank slot page depth screen people guests persons party children adults nights rooms "
@@ -177,7 +184,7 @@ _UNDO_WORDS = word_set(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
     "failed failure void voided chargeback removeu eliminado retirado отменён возвращён "
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
-    "rembourse annule annulation devolucion devuelto "
+    "rembourse annule iptal annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
     "בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
@@ -258,7 +265,40 @@ def counts_events(name: str) -> bool:
     return names_event(name) and (name.lower().endswith("s") or bool(_COUNT_WORDS & set(words(name))))
 
 
-_COUNT_WORDS = word_set("n num nb number count counts cnt of total anzahl nombre")
+def accumulates(name: str, side: str, *, fractions: bool) -> bool:
+    """Return whether a name says what interactions add up to.
+
+    Such as `orders_count`, `avg_rating`, or `total_spent` of a user.
+
+    Args:
+        name: column of numbers of the users or the items table.
+        side: user or item.
+        fractions: whether the numbers have fractions, as mean ratings have.
+    """
+    parts = set(words(name))
+    averaged = bool(parts & (RATING | GRADE)) and (fractions or bool(parts & _AVERAGE_WORDS))
+    return (
+        averaged
+        or counts_events(name)
+        or bool(parts & TEXT - RATING - GRADE)
+        or (side == "user" and bool(parts & _TOTAL_WORDS))
+    )
+
+
+def names_person(name: str) -> bool:
+    """Return whether a column of the users table holds the names of people."""
+    return not (parts := set(words(name)) - _PERSON_ASPECT_WORDS) - _PERSON_WORDS and bool(parts)
+
+
+_COUNT_WORDS = word_set("n num nb no number count counts cnt of total anzahl nombre")
+_TOTAL_WORDS = word_set("total lifetime cumul cumulative ever toplam gesamt")
+_AVERAGE_WORDS = word_set("avg average mean moyenne media durchschnitt durchschnittlich gemiddelde snitt srednia")
+_PERSON_ASPECT_WORDS = word_set("full first last middle family given display user customer client")
+_PERSON_WORDS = word_set(
+    "name nickname fullname firstname lastname surname nom "
+    "prenom nombre apellido apellidos completo nome cognome sobrenome vorname nachname naam voornaam achternaam imie nazwisko "
+    "ad soyad adi soyadi fornamn efternamn имя фамилия 氏名 姓名 名前 이름"
+)
 _LIKE_WEIGHT = 2.0
 
 
@@ -301,7 +341,7 @@ _ID_WORDS = {
         "item items itemid iid movie movieid film filmid product productid sku asin isbn article articleid book bookid "
         "track trackid song songid artist artistid album game gameid appid business businessid video videoid news newsid "
         "recipe recipeid restaurant course listing offer content contentid show anime animeid job "
-        "goods material materialno post postid document docid episode podcast "
+        "goods noticia material materialno post postid document docid episode podcast "
         "artikel artikelnummer artikelnr artikelid produkt produktnr produktid produktnummer buch produit producto articulo "
         "livre libro prodotto articolo produto artigo artikelcode towar vara tuote urun "
         "товар товара продукт продукта фильм фильма книга книги 商品 物品 产品 產品 品目 製品 作品 アイテム 상품 제품 아이템"
@@ -349,6 +389,8 @@ _ID_ENDING = re.compile(
     r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$"
 )
 
+_ID_PREFIXES = word_set("id cod codigo code codice kod ref nr no num nummer number sku uuid guid key код номер")
+
 
 def fallback_id_column(columns: Iterable[str], side: str) -> str | None:
     """Return the column to use as ids where no name says user or item.
@@ -364,14 +406,13 @@ def fallback_id_column(columns: Iterable[str], side: str) -> str | None:
 
 
 def names_id(name: str) -> bool:
-    """Return whether a name ends like that of an id."""
-    return bool(_ID_ENDING.search(name.strip().lower()))
+    """Return whether a name ends or begins like that of an id, such as `id_product`."""
+    return bool(_ID_ENDING.search(name.strip().lower()) or _ID_PREFIXES & set(words(name)[:1]))
 
 
 def names_visit(name: str) -> bool:
     """Return whether a name denotes the number of a session, order or receipt."""
-    known = any(_only_match([name], names) for names in _FALLBACK_ID_WORDS["user"][1:])
-    return known and bool(_ID_ENDING.search(name.strip().lower()) or _ID_ENDING.fullmatch(words(name)[0]))  # idVisit begins so
+    return names_id(name) and any(_only_match([name], names) for names in _FALLBACK_ID_WORDS["user"][1:])
 
 
 def id_column(columns: Iterable[str], side: str) -> str | None:
@@ -388,7 +429,7 @@ def _only_match(columns: Iterable[str], known: frozenset[str]) -> str | None:
     """Return the only column with a known word, or the only such that ends like an id."""
     eastern = [word for word in known if re.search(f"[{_EASTERN}]", word)]  # compounds such as 顧客番号 are not apart
     fitting = [name for name in columns if known & _spellings(name) or any(one in name for one in eastern)]
-    with_id = [name for name in fitting if _ID_ENDING.search(name.strip().lower())]
+    with_id = [name for name in fitting if names_id(name)]
     fitting = [name for name in fitting if name in with_id or not _DESCRIPTION_WORDS & set(words(name))]
     return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
 

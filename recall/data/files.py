@@ -108,10 +108,11 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
         if set(names) == set(first):  # in whatever order
             parts[number] = parts[number].select(first)
         elif names:
+            differing = [name for name in [*names, *first] if (name in names) != (name in first)]
             raise DataError(
                 "the files of the table have different columns",
                 where=str(path),
-                why=f"{file.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}",
+                why=f"only one of {files[0].name} and {file.name} has {', '.join(differing[:8])}",
                 hint="Give files of one kind; of several, such as views and orders, write one file with the kind in a column",
             )
     return convert_columns(pl.concat(parts), form, where)

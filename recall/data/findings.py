@@ -180,8 +180,13 @@ def rounded_id_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
 
 
 def normalize_ids(ids: pl.Series) -> pl.Series:
-    """Return ids without case, outer blanks and quotes, and leading zeros."""
-    return ids.str.strip_chars(" '").str.to_lowercase().str.strip_chars_start("0")
+    """Return ids without what programs add or drop.
+
+    These are case, outer blanks and quotes, leading zeros, and marks between groups of three digits.
+    """
+    plain = ids.str.strip_chars(" '").str.to_lowercase().str.strip_chars_start("0")
+    grouped = plain.str.contains(r"^\d{1,3}([., ]\d{3})+$")
+    return plain.str.replace_all(r"[., ]", "") if grouped.all() else plain
 
 
 # Bags written as text: the separator, and the values between.

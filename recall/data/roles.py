@@ -17,11 +17,13 @@ from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
     CONSEQUENCE,
+    DELETED,
     EVENT,
     GRADE,
     LABEL,
     NEGATIVE,
     PLACE,
+    PRICE,
     RATING,
     STATE,
     TEXT,
@@ -32,6 +34,7 @@ from recall.data.column_names import (
     known_before,
     known_events,
     names_event,
+    names_id,
     names_reaction,
     names_visit,
     outcome_word,
@@ -44,8 +47,9 @@ from recall.errors import DataError
 from recall.features.values import canonical_series
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
-_FEWEST, _MOST = 4, 21  # levels of a scale
+_FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
 _CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
+_DAY, _SAMPLE_TIMES = 86_400, 2_000  # seconds; times that are compared
 
 
 def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
@@ -66,10 +70,11 @@ def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"
-    if not _FEWEST <= len(levels) <= _MOST or float(levels[0]) not in (0.0, 0.5, 1.0) or float(levels[-1]) not in _TOPS:
+    low, high = float(levels.min() or 0), float(levels.max() or 0)  # type: ignore[arg-type]
+    if not _FEWEST_LEVELS <= len(levels) <= MOST_LEVELS or low not in (0.0, 0.5, 1.0) or high not in _TOPS:
         return ""
     half_steps = bool((levels * 2 == (levels * 2).round()).all())
-    return "scale" if half_steps and len(levels) >= 0.4 * min(float(levels[-1]), 20) else ""
+    return "scale" if half_steps and len(levels) >= 0.4 * min(high, 20) else ""
 
 
 def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
@@ -177,7 +182,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
         if name not in (user_id, item_id)
     }
     times = {name: role.time for name, role in roles.items() if role.time is not None}
-    time_column = max(times, key=lambda name: times[name].rank, default=None)
+    time_column = _first_time(frame, times) if times else None
     for name in times:
         if name != time_column:
             role = Role("moment", f"{times[name].reason}, beside {time_column}; no field reads a moment")
@@ -200,14 +205,35 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     return roles
 
 
-def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role of a column that only some events fill, else None.
+def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
+    """Return the column of the best rank, and of equal ones the earliest.
 
-    An example is the currency of purchases.
+    A booking, for example, comes before the journey.
     """
-    if not frame[name].null_count():
+    best = max(times, key=lambda name: times[name].rank)
+    seconds: dict[str, pl.Series] = {}
+    for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
+        found = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
+        seconds |= {name: found.values.cast(pl.Float64) / found.unit} if found.unit > 1 else {}
+    timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
+    equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
+    first = min(equal, key=lambda name: equal[name], default=best)
+    return first if best in equal and equal[best] - equal[first] > _DAY else best
+
+
+def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
+    """Return the role of a column that follows from the event, or None.
+
+    It does if its values tell the event, or if only some events fill it.
+
+    Examples are the number of a state, and the currency of purchases.
+    """
+    if frame[name].dtype.is_nested():
         return None
-    for other in (one for one, role in found.items() if role.kind == "event"):
+    for other in (one for one, role in found.items() if role.kind == "event" and one in frame.columns):
+        different, events = frame[name].n_unique(), frame[other].n_unique()
+        if 1 < events <= different <= 2 * events < len(frame) / 10 and frame.select(name, other).n_unique() == different:
+            return Role("consequence", f"its values tell {other}")
         shares = frame.group_by(other).agg(pl.col(name).is_not_null().mean().alias("filled"))
         filled = shares.filter(pl.col("filled") > 0)
         if len(filled) < len(shares) and filled["filled"].min() == 1:
@@ -283,7 +309,10 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
     Values, name and calendar can each speak against it.
     """
-    numbers, form = numbers_of(values), looks_like_outcome(values)
+    numbers = numbers_of(values)
+    form: str = looks_like_outcome(values)
+    if not form and numbers is not None and _is_unknown_quantity(values.name, numbers):
+        form = "quantity"
     if not form or (times is not None and follows_calendar(values, times)):
         return None
     has_missing = values.null_count() > 0
@@ -296,8 +325,16 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
         return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", has_missing=has_missing)
     levels = tuple(numbers.drop_nulls().unique().sort())
-    reason = f"{levels[0]:g} to {levels[-1]:g}, {len(levels)} different, as a scale has them"
+    why = "as a scale has them" if form == "scale" else "and no name says that a request knows them"
+    reason = f"{levels[0]:g} to {levels[-1]:g}, {len(levels):,} different, {why}"
     return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, has_missing=has_missing)
+
+
+def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
+    """Return whether a column holds amounts that may be known only afterwards."""
+    if known_before(name) or names_id(name) or PRICE & set(words(name)):
+        return False
+    return numbers.drop_nulls().n_unique() > MOST_LEVELS
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -349,7 +386,8 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         both = len(levels) == 2 or (high == 1 and numbers.null_count() > 0)
         shown = "0 and 1" if len(levels) == 2 else "1 or nothing"
         if both and outcome_word(name, NEGATIVE):
-            rule = EventRule({"0": 1.0} if low == 0 else {}, (), ("1",), ())
+            left_out, not_taken = (("1",), ()) if outcome_word(name, DELETED) else ((), ("1",))
+            rule = EventRule({"0": 1.0} if low == 0 else {}, left_out, not_taken, ())
             return Role("event", f"{shown}, and 1 means no by the name", events=rule, flag=True)
         if both and outcome_word(name, LABEL):
             return Role("label", f"{shown}, and the name says what the user did", flag=True)
@@ -377,7 +415,8 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         yes = dict.fromkeys((text for text in texts if text not in no), 1.0)
         refused = no[0].strip().lower()
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
-        return Role("event", reason, events=EventRule(yes, (), no, ()), flag=True)
+        left_out, not_taken = (no, ()) if outcome_word(name, DELETED) else ((), no)
+        return Role("event", reason, events=EventRule(yes, left_out, not_taken, ()), flag=True)
     if lower == {"true", "false"}:
         reason = "true and false, and the name says what the user did"
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
@@ -386,11 +425,18 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
     recognised = [] if _SOURCE_WORDS & named else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
-    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
+    rule = event_rule(texts, state=bool(STATE & named)) if few else EventRule({}, (), (), ())
+    if few and (
+        len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL) or (STATE & named and rule.left_out)
+    ):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts, state=bool(STATE & named)), flag=lower in BOOLEAN_WORDS)
-    aspect = few and words(name)[-1] in _ASPECT_WORDS
-    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not aspect:
+        return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
+    aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
+    graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
+    if (outcome_word(name, TEXT | RATING | EVENT | LABEL) or graded) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
+        return Role("consequence", reason)
+    if outcome_word(name, DELETED):
+        reason = "by its name it marks deleted rows, which count as others unless they are removed from the file"
         return Role("consequence", reason)
     return None

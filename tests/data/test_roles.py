@@ -38,7 +38,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("favourite", RNG.integers(0, 2, N), "label"),
         ("source", RNG.choice(["search", "browse", "share"], N), "context"),  # the referrer
         ("shipped_on", [f"2024-01-{1 + n % 28:02}" for n in RNG.integers(0, 28, N)], "moment"),
-        ("read_time", RNG.integers(0, 300, N), "context"),
+        ("read_time", RNG.integers(0, 300, N), "assumed"),
         ("qty", RNG.integers(1, 40, N), "amount"),
         ("price_paid", RNG.random(N), "amount"),
         ("dwell_ms", RNG.integers(0, 90_000, N), "amount"),
@@ -64,7 +64,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("bewertung", RNG.integers(1, 6, N), "rating"),
         ("Bewertung_1_bis_5", RNG.integers(1, 6, N), "rating"),
         ("calificación", RNG.integers(1, 11, N), "rating"),
-        ("note", RNG.integers(0, 21, N), "assumed"),
+        ("note", RNG.integers(0, 21, N), "rating"),
         ("оценка", RNG.integers(1, 6, N), "rating"),
         ("gekauft", RNG.integers(0, 2, N), "label"),
         ("acheté", RNG.choice([True, False], N), "label"),
@@ -79,8 +79,8 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("weekend", RNG.choice(["yes", "no"], N), "context"),
         ("gekauft", RNG.choice(["ja", "nein"], N), "event"),
         ("abc", RNG.choice(["yes", "maybe"], N), "context"),
-        ("abc", RNG.integers(0, 24, N), "context"),
-        ("abc", RNG.integers(0, 1000, N), "context"),
+        ("abc", RNG.integers(0, 24, N), "assumed"),
+        ("abc", RNG.integers(0, 1000, N), "assumed"),
         ("abc", (1_600_000_000 + 60 * np.arange(N)) // 3600 % 2, "context"),  # a function of the hour
         ("slot", RNG.integers(1, 6, N), "context"),
         ("is_mobile", RNG.integers(0, 2, N), "context"),

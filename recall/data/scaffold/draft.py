@@ -10,7 +10,7 @@ import polars as pl
 
 from recall.config.docs import toml, toml_key
 from recall.data.column_names import title_of
-from recall.data.roles import Role, detect_roles
+from recall.data.roles import MOST_LEVELS, Role, detect_roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
     SAMPLE_ROWS,
@@ -30,6 +30,8 @@ from recall.data.scaffold.survey import Survey, files_in, survey
 from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
 from recall.errors import DataError
+from recall.features.canonical import canonical_column, id_type
+from recall.features.values import canonical_series
 
 # Thresholds. Chosen, not tuned.
 _LIKED_SHARE = 0.75  # part of a rating scale above which a rating is a like: 4 of 1 to 5, 8 of 0 to 10
@@ -137,12 +139,14 @@ def _assumed_lines(name: str, role: Role) -> Iterator[str]:
     yield f"# {name} holds {role.reason}. Assumed: it is the result of the interaction, so no field reads it."
     if role.levels:
         yield "# If so, use one of these lines: rows below are left out, or were shown and not taken; or it weighs the rows"
-        yield from _usage_comments(name, role, _liked_level(role))
+        few = len(role.levels) <= MOST_LEVELS
+        yield from _usage_comments(name, role, _liked_level(role) if few else _median_level(role))
     else:
         yield "# If so, and if a row of 1 (or true) was taken and one of 0 (or false) shown and not taken, use this line:"
         yield f"# label = {toml(name)}"
     yield "# If a request knows it before an item is chosen, write this line below [fields]:"
-    yield f'# {toml_key(name)} = {{ side = "user", kind = "categorical", source = "interactions" }}'
+    kind = "numeric" if len(role.levels) > MOST_LEVELS else "categorical"
+    yield f'# {toml_key(name)} = {{ side = "user", kind = "{kind}", source = "interactions" }}'
 
 
 def _amount_lines(name: str, role: Role, *, active: bool) -> Iterator[str]:
@@ -223,6 +227,9 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     roles = detect_roles(frame, user_id, item_id, _distinct_values(interactions, frame))
     ids = {"users": user_id, "items": item_id}
     table_ids = surveyed.table_ids
+    kept = surveyed.row_settings.get("repeated_ids", ("", ""))[0]
+    if kept:
+        tables = {name: _without_repeated(table, table_ids.get(name), kept) for name, table in tables.items()}
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else find_unique_texts(items, {item_id, table_ids["items"]})
     user_name = None if users is None else title_of(find_unique_texts(users, {user_id, table_ids["users"]}))
@@ -258,7 +265,8 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     lines += ["", "[fields]", f'{toml_key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
         shared = set(interactions.columns) - set(describing.copied)
-        lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names)
+        per_row = _interactions_per_row(users, table_ids["users"], frame[user_id])
+        lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names, per_row)
     lines += draft_described_fields(frame, describing.user_fields, "user", user_id, field_names)
     lines += draft_context_fields(_counted_rows(frame, roles), roles, () if users is None else users.columns, field_names)
     lines += [unreadable_comment(interactions, name) for name in interactions.columns if name not in frame.columns]
@@ -266,7 +274,8 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     lines += [f'{history} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'] if time else []
     lines += [f'{toml_key(item_id)} = {{ side = "item", kind = "categorical" }}']
     if items is not None:
-        lines += draft_table_fields(items, "item", {item_id, table_ids["items"]}, (), field_names, titles)
+        per_row = _interactions_per_row(items, table_ids["items"], frame[item_id])
+        lines += draft_table_fields(items, "item", {item_id, table_ids["items"]}, (), field_names, per_row, titles)
     lines += draft_described_fields(frame, describing.item_fields, "item", item_id, field_names)
     lines += [f"# {name}: {reason}" for name, reason in describing.skipped.items()]
     lines += [
@@ -275,6 +284,22 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
     ]
     return "\n".join([*map(strip_control_characters, lines), ""])
+
+
+def _interactions_per_row(table: Table, id_: str, ids: pl.Series) -> pl.Series:
+    """Return the number of interactions of each user or item, uint32 [n]."""
+    rows = table.frame.select(id_).head(SAMPLE_ROWS).collect()[id_]
+    type_ = id_type([ids, rows])
+    counts = canonical_column(canonical_series(ids), type_).alias("id").value_counts(name="count")
+    per_row = pl.DataFrame({"id": canonical_column(canonical_series(rows), type_)})
+    return per_row.join(counts, on="id", how="left", maintain_order="left")["count"].fill_null(0)
+
+
+def _without_repeated(table: Table, id_: str | None, kept: str) -> Table:
+    if id_ is None:
+        return table
+    rows = table.frame.unique(id_, keep="first" if kept == "first" else "last", maintain_order=True)
+    return replace(table, frame=rows)
 
 
 def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> Iterator[tuple[str, str]]:

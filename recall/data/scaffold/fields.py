@@ -8,11 +8,13 @@ from itertools import chain, count
 import polars as pl
 
 from recall.config.docs import toml, toml_key
-from recall.data.column_names import word_set, words
+from recall.data.column_names import accumulates, names_person, word_set, words
 from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
-from recall.data.roles import Role
+from recall.data.roles import Role, numbers_of
+from recall.data.scaffold.text_values import are_times, clock_pattern
 from recall.data.sources import RESERVED
 from recall.data.tables import Table
+from recall.data.times import unit_of_time
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
 
@@ -63,8 +65,10 @@ def draft_bag(known: pl.Series) -> tuple[str, str] | None:
         )
     if known.str.contains(r"\d,\d{3}(\D|$)").mean() > 0.5:  # type: ignore[operator]  # commas between groups of digits
         return None
-    prose = known.str.contains(r"[\r\n]").mean() > _MIN_LISTS  # type: ignore[operator]  # lists have no lines
-    separator = "" if prose else guess_separator(known)
+    prose = known.str.contains(r"[\r\n]|<\pL[^<>]*>").mean() > _MIN_LISTS  # type: ignore[operator]  # lists have no lines
+    separator = (
+        "" if prose else " " if known.name.endswith(":token_seq") and known.is_duplicated().any() else guess_separator(known)
+    )
     if not separator:
         return None
     parts = known.str.split(separator).explode().str.strip_chars(BLANKS)
@@ -87,6 +91,9 @@ def min_count_key(values: pl.Series) -> str:
 
 
 _CODE_WORDS = word_set("id ids ean gtin upc isbn barcode kod")
+_CODE_DIGITS = 8  # from which on numbers of one length identify something
+_MIN_AMOUNTS = 5  # distinct numbers; fewer are grades or kinds
+_MIN_CORRELATION = 0.8  # rank correlation with the interactions per user or item
 _MIN_COUNTING = 20  # rows; in fewer, numbers that rise by one may be chance rather than a row number
 _MAX_CATEGORIES = 50  # distinct integers that are categories rather than quantities
 _MIN_PER_CATEGORY = 20  # rows per distinct integer, with which up to _MAX_VOCABULARY are categories, such as codes
@@ -123,7 +130,7 @@ def guess_field(values: pl.Series) -> FieldGuess:
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := draft_bag(known)) is not None:
         return FieldGuess(*bag)
     if known.dtype.is_temporal():
-        return FieldGuess("", "a date or time, which no field reads; write it as a category, such as a weekday")
+        return FieldGuess("", _A_TIME)
     if known.dtype == pl.String:
         numbers = known.cast(pl.Float64, strict=False)
         if numbers.null_count() or known.str.contains(r"^0\d").any():
@@ -131,7 +138,7 @@ def guess_field(values: pl.Series) -> FieldGuess:
         known = numbers
     if known.dtype == pl.Boolean:
         return FieldGuess('kind = "categorical"', "true or false")
-    if len(known) == len(values) > _MIN_COUNTING and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
+    if len(known) == len(values) > _MIN_COUNTING and _are_row_numbers(known.cast(pl.Float64)):
         return FieldGuess("", "counts the rows: nothing to learn from")
     different = known.n_unique()
     repeated = different <= max(_MAX_CATEGORIES / 2, len(known) / 2)
@@ -141,12 +148,29 @@ def guess_field(values: pl.Series) -> FieldGuess:
         and bool((known == known.round()).all())
     ):
         return FieldGuess('kind = "categorical"', f"whole numbers, {different:,} different")
-    if _CODE_WORDS & set(words(values.name)[-1:]):
-        return FieldGuess("", f"{different:,} different numbers that identify, by the name: nothing to learn from")
+    if _CODE_WORDS & set(words(values.name)[-1:]) or _are_long_codes(known):
+        return FieldGuess("", f"{different:,} different numbers that identify: nothing to learn from")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return FieldGuess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 
 
+def _are_row_numbers(known: pl.Series) -> bool:
+    """Return whether numbers rise by one, but for rows that were left out since."""
+    steps = known.diff().drop_nulls()
+    return bool((steps >= 1).all()) and float((steps == 1).mean()) > 0.9  # type: ignore[arg-type]
+
+
+def _are_long_codes(known: pl.Series) -> bool:
+    """Return whether long integers identify something, such as phone numbers."""
+    length = len(str(int(known.max() or 0)))  # type: ignore[arg-type]
+    low = float(known.min() or 0)  # type: ignore[arg-type]
+    if length < _CODE_DIGITS or low < 10 ** (length - 1) or not (known == known.round()).all():
+        return False
+    moments = unit_of_time(known.cast(pl.Float64).to_numpy())
+    return not moments and known.n_unique() >= 0.9 * len(known) > _MIN_COUNTING
+
+
+_A_TIME = "a date or time, which no field reads; write it as a category, such as a weekday"
 _URL = r"^\s*(https?://|www\.)"
 
 
@@ -154,6 +178,10 @@ def _guess_text_field(known: pl.Series) -> FieldGuess:
     different = known.n_unique()
     if known.str.contains(_URL).all():
         return FieldGuess("", "addresses: nothing to learn from", unique_texts=True)
+    if are_times(known):
+        return FieldGuess("", _A_TIME)
+    if different > _MAX_CATEGORIES and clock_pattern(known):
+        return FieldGuess("", f"{different:,} different times of day, which no field reads; write it as an hour")
     bag = draft_bag(known)
     if bag is not None:
         return FieldGuess(*bag)
@@ -193,6 +221,7 @@ def draft_table_fields(
     without: Collection[str],
     source: Collection[str],
     names: FieldNames,
+    per_row: pl.Series,
     attributes: Collection[str] = (),
 ) -> Iterator[str]:
     """Draft a field, or a comment, for each column of the users or items table.
@@ -203,18 +232,46 @@ def draft_table_fields(
         without: id columns.
         source: columns that the interactions have as well; their fields need the key `source`.
         names: allocates the names of fields.
+        per_row: number of interactions of each row in the sample, [n].
         attributes: columns that requests may filter by, although no field reads them.
     """
     for name in (name for name in table.columns if name not in without):
         if not is_readable(table, name):
             yield unreadable_comment(table, name)
             continue
-        guessed = guess_field(Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect([name])[name])
+        values = Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect([name])[name]
+        guessed = guess_field(values)
+        if side == "user" and values.dtype == pl.String and names_person(name):
+            guessed = FieldGuess("", "names of people: nothing to learn from")
         if not guessed.keys:
             yield f"# {name}: {guessed.reason}{f'; {ATTRIBUTE}' if name in attributes else ''}"
             continue
         source_key = [f'source = "{side}s"'] if name in source else []
-        yield field_line(names.allocate(name, f"{side}_{name}"), name, side, [guessed.keys, *source_key], guessed.reason)
+        line = field_line(names.allocate(name, f"{side}_{name}"), name, side, [guessed.keys, *source_key], guessed.reason)
+        accumulated = _accumulation_reason(values, per_row, side)
+        if accumulated:
+            yield f"# {name}: {accumulated}, so that a test would know its outcome; a field may read it:"
+        yield f"{'# ' if accumulated else ''}{line}"
+
+
+def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> str:
+    """Return the reason why a column of a table adds up what interactions say, or "".
+
+    Args:
+        values: of the table, [n].
+        per_row: number of interactions of each row, [n].
+        side: user or item.
+    """
+    numbers = None if values.dtype.is_nested() else numbers_of(values)
+    if numbers is None or numbers.n_unique() < _MIN_AMOUNTS:
+        return ""
+    if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())):
+        return "by its name it adds up what interactions say"
+    both = pl.DataFrame({"number": numbers, "count": per_row}).drop_nulls()
+    rank_correlation = both.select(pl.corr("number", "count", method="spearman")).item()
+    if len(both) > _MIN_COUNTING and both["count"].n_unique() > _MIN_AMOUNTS and rank_correlation > _MIN_CORRELATION:
+        return f"it grows with the interactions of the {side} (rank correlation {rank_correlation:.2f})"
+    return ""
 
 
 def draft_described_fields(

@@ -41,6 +41,7 @@ _TOTALS = (
     "σύνολο|合計|总计|총계"
 )
 _TOTAL = rf"(?i)^(grand |sub)?({_TOTALS})s?:?$"
+_TYPED_NAME = r":(token|float)(_seq)?$"  # of atomic files of RecBole
 _TYPE_NAME = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
     r"(\(.*\))?\)*$|^:?-{2,}:?$"
@@ -151,6 +152,9 @@ def detect_format(path: Path) -> DetectedFormat:
     elif "" in rows[0]:
         names = [name or ("row" if number == 1 else f"column_{number}") for number, name in enumerate(rows[0], 1)]
         assume("header", _deduplicated(names), f"{names[rows[0].index('')]} has no name in the file")
+        assume("skip", skip + 1, "with the header of the file")
+    elif all(re.search(_TYPED_NAME, name) for name in rows[0]):
+        assume("header", _deduplicated([re.sub(r":(token|float)$", "", name) for name in rows[0]]), "names with their types")
         assume("skip", skip + 1, "with the header of the file")
     elif header_width < width or (repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), "")):
         reason = (

@@ -23,11 +23,14 @@ from recall.data.frames import TABLE_NAMES, open_sources
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.table_format import (
+    MIN_DISTINCT,
+    MIN_NAMED,
     detect_carried_columns,
     detect_conversions,
     detect_item_lists,
     detect_nesting_and_blanks,
     find_id_by_content,
+    id_candidates,
     name_columns,
 )
 from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
@@ -126,7 +129,7 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     if content_ids["user"] == content_ids["item"]:
         content_ids = dict.fromkeys(_OPTIONS)
     formats = name_columns(tables, formats, content_ids)
-    formats["interactions"] = detect_item_lists(formats["interactions"], heads["interactions"])
+    formats["interactions"] = detect_item_lists(formats["interactions"], heads["interactions"], content_ids["item"])
     tables = _open(given, formats, nulls)
     ids: dict[str, str] = {}
     id_reasons: dict[str, str] = {}
@@ -263,7 +266,8 @@ def find_id(
     if (requested or default) in interactions.types:
         return requested or default, ""
     if requested is None:
-        by_name = id_column(interactions.columns, side)
+        columns = [name for name in interactions.columns if not _holds_few_values(interactions, name)]
+        by_name = id_column(columns, side)
         if content_id is None and by_name is not None:
             return by_name, f"the name says {side}"
         content_id = content_id or _shared_column(interactions, tables.get(f"{side}s"))
@@ -273,8 +277,13 @@ def find_id(
         stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
         if side == "item" and stem != "column_" and count > max(_MAX_NUMERIC, len(interactions.columns) / 2):
             raise _wide_table_error(interactions, f"{count} columns are called {stem}1, {stem}2, ...")
-        if (instead := fallback_id_column(interactions.columns, side)) is not None:
+        if (instead := fallback_id_column(columns, side)) is not None:
             return instead, f"no name says {side}: each of these counts as one"
+        other_side = "item" if side == "user" else "user"
+        other_ids = [name for name in columns if names_id(name) and id_column([name], other_side) is None]
+        recurring = [name for name, ids in id_candidates(interactions, other_ids).items() if len(ids) > MIN_NAMED]
+        if len(recurring) == 1 and "items" in tables:
+            return recurring[0], f"no name says {side}, and no other column has ids that recur"
     column = requested or default
     numeric = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
     if requested is None and side == "item" and len(numeric) > _MAX_NUMERIC and len(numeric) > 0.8 * len(interactions.columns):
@@ -288,6 +297,14 @@ def find_id(
     suggestion = did_you_mean(column, interactions.columns)
     hint = f"{suggestion}{'' if suggestion.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
+
+
+def _holds_few_values(table: Table, name: str) -> bool:
+    """Return whether a column holds lists, or too few values for ids."""
+    if table.types[name].is_nested():
+        return True
+    head = table.frame.select(name).head(SAMPLE_ROWS).collect()
+    return len(head) > MIN_NAMED and head[name].n_unique() < MIN_DISTINCT
 
 
 def _wide_table_error(table: Table, why: str) -> DataError:
@@ -323,11 +340,9 @@ def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
     Raises:
         DataError: No column has that name, and no column or several columns contain the ids.
     """
-    if column in table.types:
-        return column
     candidates, spelled_otherwise = [], ""
     by_name = id_column(table.columns, "user") or id_column(table.columns, "item")
-    for name, dtype in table.types.items():
+    for name, dtype in ({column: table.types[column]} if column in table.types else table.types).items():
         if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not is_readable(table, name):
             continue
         values = table.collect([name])[name]
@@ -339,7 +354,9 @@ def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
         if unique and (shared >= _MIN_SHARED or (shared > 0 and name == by_name)):
             candidates.append(name)
         elif unique and normalize_ids(known).is_in(normalize_ids(listed).implode()).mean() >= _MIN_SHARED:  # type: ignore[operator]
-            spelled_otherwise = f"{name!r} holds them in other case or with other zeros: {listed[0]!r} there, {known[0]!r} here"
+            spelled_otherwise = f"{name!r} holds them in another spelling: {listed[0]!r} there, {known[0]!r} here"
+    if column in table.types and not spelled_otherwise:
+        return column
     chosen = id_column(candidates, "user") or id_column(candidates, "item")
     if len(candidates) == 1 or chosen is not None:
         return chosen or candidates[0]
@@ -352,7 +369,8 @@ def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
             if spelled_otherwise
             else ("and no column holds their ids", hint)
         )
-    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=hint)
+    what = "ids differ from those of the interactions" if column in table.types else f"there is no column {column!r}"
+    raise DataError(what, where=str(table.path), why=why, hint=hint)
 
 
 def detect_row_settings(

@@ -38,10 +38,10 @@ from recall.data.tables import Table
 _MAX_IRREGULAR = 0.01  # share of lines, such as totals, that may break a rule
 _MAX_TITLES = 50  # distinct section titles between the rows
 _MIN_SHARED = 0.9  # share of the distinct ids of a column that another table must contain
-_MIN_DISTINCT = 5  # distinct values of an id column
+MIN_DISTINCT = 5  # distinct values of an id column
 _SAMPLE_IDS = 2_000  # distinct ids that are compared
 _MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
-_MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
+MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
 _MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
@@ -96,7 +96,7 @@ def name_columns(
                 _positions_by_tables(tables, [names[position] for position in positions[:2]], positions) or id_positions
             )
             first = [tables[name].frame.select(names[place]).head(1_000).collect() for place in positions[:2]]
-            if not id_positions and any(len(one) > _MIN_NAMED and one.n_unique() < _MIN_DISTINCT for one in first):
+            if not id_positions and any(len(one) > MIN_NAMED and one.n_unique() < MIN_DISTINCT for one in first):
                 continue  # such as the number of a till: nothing tells which columns are meant
             remaining = iter([position for position in positions if position not in id_positions.values()])
             for side in ("user", "item"):
@@ -129,9 +129,9 @@ def find_id_by_content(interactions: Table, other: Table | None, side: str) -> s
         return None
     named = [name for name in (id_column(other.columns, side),) if name is not None and names_id(name)]
     named = [name for name in named if other.frame.select(pl.col(name).drop_nulls().is_unique().all()).collect().item()]
-    other_ids = _id_candidates(other, named or other.columns, unique_ids=True)
-    best: tuple[bool, bool, bool, int, str] = (False, False, False, 0, "")
-    for name, own_ids in _id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
+    other_ids = id_candidates(other, named or other.columns, unique_ids=True)
+    best: tuple[bool, bool, bool, bool, int, str] = (False, False, False, False, 0, "")
+    for name, own_ids in id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
         sample = own_ids.head(_SAMPLE_IDS)
         for column, ids in other_ids.items():
             shared = _share_in(sample, ids)
@@ -143,14 +143,15 @@ def find_id_by_content(interactions: Table, other: Table | None, side: str) -> s
             covers_few = are_integers and len(own_ids) < _MIN_COVERED * len(ids)
             if shared >= _MIN_SHARED and not dense and not covers_few:
                 unique = len(ids) == other.frame.select(pl.col(column).is_not_null().sum()).collect().item()
-                best = max(best, (unique, name == column, names_id(column), len(own_ids), name))
+                numbered = bool(ids.str.contains(r"\d").all())  # titles are not
+                best = max(best, (unique, numbered, name == column, names_id(column), len(own_ids), name))
     return best[-1] or None
 
 
 _OPPOSITE = {"user": "item", "item": "user"}
 
 
-def _id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = False) -> dict[str, pl.Series]:
+def id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = False) -> dict[str, pl.Series]:
     """Return the distinct values, as text, of each column that may hold ids.
 
     Args:
@@ -168,7 +169,7 @@ def _id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = F
         if not decimal_mark(ids.head(_SAMPLE_IDS)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
     }
     unique = {name: len(ids) >= _MIN_SHARED * len(frame) for name, ids in candidates.items()}
-    return {name: ids for name, ids in candidates.items() if len(ids) >= _MIN_DISTINCT and unique[name] == unique_ids}
+    return {name: ids for name, ids in candidates.items() if len(ids) >= MIN_DISTINCT and unique[name] == unique_ids}
 
 
 def _positions_by_tables(tables: Mapping[str, Table], columns: Sequence[str], positions: Sequence[int]) -> dict[str, int]:
@@ -186,7 +187,7 @@ def _positions_by_tables(tables: Mapping[str, Table], columns: Sequence[str], po
         return {}
     own_ids = tables["interactions"].collect(columns).select(pl.all().cast(pl.String).str.strip_chars())
     other_ids = [
-        list(_id_candidates(tables[name], tables[name].columns, unique_ids=True).values()) for name in ("users", "items")
+        list(id_candidates(tables[name], tables[name].columns, unique_ids=True).values()) for name in ("users", "items")
     ]
     fit_of_orders = []
     for order in ((0, 1), (1, 0)):
@@ -214,13 +215,16 @@ def _empty_or_time_columns(table: Table) -> set[str]:
     return {name for name, texts in known.items() if texts.is_empty() or are_times(texts) or date_pattern(texts)}
 
 
-def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame) -> DetectedFormat:
+def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame, item_id: str | None = None) -> DetectedFormat:
     """Detect rows with a list of items, which become a row for each item (`explode`).
 
     Args:
         detected: format of the interactions so far.
         frame: sample of the interactions.
+        item_id: column that contains the ids of the items table, or None.
     """
+    if item_id is not None:  # such as the restaurant of an order, which lists dishes
+        return detected
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
     item_column = id_column([name for name in frame.columns if name not in lists], "item")
     if item_column is not None:

@@ -29,6 +29,7 @@ NULL_SPELLINGS: Final = (
     "NULL",
     "null",
     "(null)",
+    "(none)",
     "NaN",
     "nan",
     "<NA>",
@@ -97,6 +98,10 @@ def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
     if money and 0 < len(others) - len(priced) <= _MAX_WORDS < _MIN_PRICED <= len(priced) and decimal_mark(priced):
         present += others.filter(~others.str.contains(r"\d")).sort().to_list()
         others = priced
+    dates = others.filter(others.str.contains(r"\d"))
+    if 0 < len(others) - len(dates) <= _MAX_WORDS < _MIN_PRICED <= len(dates) and are_times(dates):
+        present += others.filter(~others.str.contains(r"\d")).sort().to_list()
+        others = dates
     measured = decimal_mark(others) or duration_pattern(others) or detect_unit(others)
     numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN_NUMBER).all()) or bool(measured))
     for spelling in present:
@@ -117,12 +122,27 @@ def decimal_mark(values: pl.Series) -> Literal["", ".", ","]:
         values: String [n], without nulls.
     """
     texts = values.drop_nulls().unique().to_frame("a").select(minus_first(pl.col("a"))).to_series()
-    if texts.is_empty() or texts.str.contains(_PLAIN_NUMBER).all() or not texts.str.contains(r"\d").all():
+    plain = texts.str.contains(_PLAIN_NUMBER).all() and not _are_thousands(texts)
+    if texts.is_empty() or plain or not texts.str.contains(r"\d").all():
         return ""
     fits_comma, fits_point = (bool(texts.str.contains(NUMBER_PATTERNS[mark]).all()) for mark in ",.")
     if fits_comma and fits_point:  # only groups of three digits, such as 1,234: thousands rather than three decimals
         return "." if texts.str.contains(",", literal=True).any() else ","
     return "," if fits_comma else "." if fits_point else ""
+
+
+def _are_thousands(texts: pl.Series) -> bool:
+    """Return whether the points of 207 and 1.210 divide groups of three digits.
+
+    Fractions would have no last zero there, or all of them three digits, those of whole numbers, too.
+    """
+    groups = texts.filter(texts.str.contains(".", literal=True))
+    return (
+        0 < len(groups) < len(texts)
+        and bool(groups.str.contains(r"^-?[1-9]\d{0,2}(\.\d{3})+$").all())
+        and bool(groups.str.ends_with("0").any())
+        and bool(texts.str.contains(r"^-?(0|[1-9]\d{0,2})(\.\d{3})*$").all())
+    )
 
 
 def detect_unit(values: pl.Series) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_s
 
 def test_ids_that_differ_in_how_they_are_written_are_shown() -> None:
     items = pl.DataFrame({"sku": [f"A-{row:03}" for row in range(9)], "rank": range(9)})
-    with pytest.raises(DataError, match="'sku' holds them in other case or with other zeros: 'A-000' there") as caught:
+    with pytest.raises(DataError, match="'sku' holds them in another spelling: 'A-000' there") as caught:
         find_table_id(table(items), pl.Series("item", [f"a-{row:03}" for row in range(9)]), "item")
     assert caught.value.hint == "Write them in one way in both tables"
 

@@ -157,3 +157,24 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
 )
 def test_several_ids_in_a_cell_recur_one_by_one(texts: list[str], mark: str) -> None:
     assert list_separator(pl.Series("item", texts)) == mark
+
+
+@pytest.mark.parametrize(
+    ("texts", "mark"),
+    [
+        (["207", "1.226", "1.210", "12.004"], ","),  # a fraction has no last zero
+        (["207", "1.226", "1.211"], ""),
+        (["207.000", "1.226", "1.210"], ""),  # three digits in each
+        (["0.250", "207", "1.210"], ""),
+        (["207", "1.22", "1.210"], ""),
+    ],
+)
+def test_points_between_groups_of_three_digits_are_no_fractions(texts: list[str], mark: str) -> None:
+    assert decimal_mark(pl.Series("n", texts)) == mark
+
+
+def test_a_word_among_dates_is_a_missing_one() -> None:
+    assert [one for one, _ in find_null_spellings(pl.Series("due", ["1.2.2024", "2.2.2024", "29.3.2024", "offen"]))] == [
+        "offen"
+    ]
+    assert not list(find_null_spellings(pl.Series("size", ["38", "40", "42", "M"])))
