@@ -3,7 +3,6 @@
 python scripts/scale_out.py data --check
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -35,6 +34,10 @@ _READ = (
     "import sys; from pathlib import Path; from recall.config import load_config; from recall.data.dataset import load_dataset;"
     "print(load_dataset(load_config(Path(sys.argv[1])), Path(sys.argv[2])).fingerprint())"
 )
+_STARTED = (
+    "import os, sys; _, status, used = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ), 0);"
+    "print(used.ru_maxrss); sys.exit(os.waitstatus_to_exitcode(status))"
+)
 
 
 def write_log(folder: Path, rows: int) -> Path:
@@ -65,16 +68,16 @@ def write_log(folder: Path, rows: int) -> Path:
 
 
 def measured(command: Sequence[str | Path]) -> tuple[str, int]:
-    """Run a command; return what it printed, and its peak of resident bytes."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"exit code {process.returncode}: {command}")
-    return printed, usage.ru_maxrss * 1024
+    """Run a command; return what it printed, and its peak of resident bytes.
+
+    A small process starts it: Linux counts the memory of the process that starts another in the peak of that one, and this one
+    may have generated data.
+    """
+    ended = subprocess.run([sys.executable, "-c", _STARTED, *command], stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"exit code {ended.returncode}: {command}")
+    printed, _, peak = ended.stdout.rstrip("\n").rpartition("\n")
+    return printed, int(peak) * 1024
 
 
 def data(folder: Path, quick: bool, check: Check) -> None:
