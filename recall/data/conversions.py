@@ -127,7 +127,7 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
     changes += [
         pl.col(name).list.eval(pl.element().struct.field("name"))
         for name in form.lists
-        if name != form.explode and (dtype := types.get(name)) == pl.List and isinstance(dtype.inner, pl.Struct)  # type: ignore[union-attr]
+        if name != form.explode and isinstance(dtype := types.get(name), pl.List) and isinstance(dtype.inner, pl.Struct)
     ]
     changes += [
         pl.col(name)

@@ -225,7 +225,7 @@ def _rises_with(values: pl.Series, times: pl.Series) -> bool:
     both = pl.DataFrame({"number": numbers, "time": seconds}).drop_nulls()
     if both["number"].n_unique() <= _MIN_VISITS or len(both) < _MIN_NUMBERED * len(values):
         return False
-    return both.select(pl.corr("number", "time", method="spearman")).item() > _RISING
+    return bool(both.select(pl.corr("number", "time", method="spearman")).item() > _RISING)
 
 
 def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role], users: Codes, items: Codes) -> str:

@@ -234,13 +234,13 @@ def detect_item_lists(
     """
     if item_id is not None:  # such as the restaurant of an order, which lists dishes
         return detected
-    listed = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
-    for column in frame.select(pl.col(pl.String)) if listed else ():
-        by = list_separator(column.drop_nulls())
-        members = column.str.split(by).explode().str.strip_chars().drop_nulls().unique() if by else column.clear()
-        if any(_share_in(members, ids) >= _MIN_SHARED for ids in listed.values()):
-            why = f"ids of the items table in {column.drop_nulls()[0][:40]!r}"
-            return detected.with_settings({"explode": column.name, "explode_by": by}, {"explode": why, "explode_by": why})
+    item_ids = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
+    for texts in frame.select(pl.col(pl.String)) if item_ids else ():
+        by = list_separator(texts.drop_nulls())
+        listed_ids = texts.str.split(by).explode().str.strip_chars().drop_nulls().unique() if by else texts.clear()
+        if any(_share_in(listed_ids, ids) >= _MIN_SHARED for ids in item_ids.values()):
+            why = f"ids of the items table in {texts.drop_nulls()[0][:40]!r}"
+            return detected.with_settings({"explode": texts.name, "explode_by": by}, {"explode": why, "explode_by": why})
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
     item_column = id_column([name for name in frame.columns if name not in lists], "item")
     if item_column is not None:
