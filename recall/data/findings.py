@@ -233,7 +233,7 @@ def _parts_recur(texts: pl.Series, mark: str) -> bool:
 
 
 def _parts_combine(texts: pl.Series, mark: str) -> bool:
-    """Return whether parts are in several different texts, unlike those of "Deli / Bodega"."""
+    """Return whether parts are in several texts, unlike those of "Deli / Bodega"."""
     cut = pl.col("text").str.split(mark).alias("part")
     parts = texts.unique().alias("text").to_frame().with_columns(cut).explode("part", empty_as_null=False, keep_nulls=False)
     parts = parts.with_columns(pl.col("part").str.strip_chars(BLANKS)).unique().with_columns(among=pl.len().over("part"))

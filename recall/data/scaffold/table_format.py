@@ -260,7 +260,7 @@ def detect_item_lists(
 
 
 def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user_id: str) -> DetectedFormat:
-    """Detect an id that stands for all unknown users (`missing`), such as 0 or "guest".
+    """Detect the id that all unknown users have (`missing`), such as 0 or "guest".
 
     It is far more frequent than any other. Of ids that count from 0, that of 0 is a user.
 
@@ -279,7 +279,7 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
     counting = not numbers.has_nulls() and numbers.max() < _MAX_DENSITY * len(counts)  # type: ignore[operator]
     if rows < _MIN_PLACEHOLDER * next_rows or (placeholder == "0" and counting):
         return detected
-    why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to stand for all unknown users"
+    why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"
     return detected.with_settings({"missing": {user_id: (placeholder,)}}, {"missing": why})
 
 
