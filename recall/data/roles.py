@@ -231,8 +231,8 @@ def _rises_with(values: pl.Series, times: pl.Series) -> bool:
 def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role], users: Codes, items: Codes) -> str:
     """Return the column of ratings that users gave where a label is false, or "".
 
-    Who rated an item took it, and further words of the name, as in `verified_purchase`, say how. Of a reaction such as `liked`, no is an answer
-    nevertheless.
+    Who rated an item took it, and further words of the name, as in `verified_purchase`, say how. Of a reaction such as
+    `liked`, no is an answer nevertheless.
     """
     word = outcome_word(label, LABEL)
     says_how = known_events([word]) and not names_event(label) and not names_reaction(word)
