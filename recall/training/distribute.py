@@ -29,7 +29,9 @@ _NUMBERS = {"user": np.dtype(np.int32), "item": np.dtype(np.int32), "weight": np
 
 
 def on_disk(dataset: Dataset) -> Dataset:
-    """Move the numbers of the interactions to a temporary file, which `Dataset.unload` then takes out of memory.
+    """Move the numbers of the interactions to a temporary file.
+
+    `Dataset.unload` then takes them out of memory.
 
     Raises:
         TrainingError: The file cannot be written.
@@ -39,7 +41,7 @@ def on_disk(dataset: Dataset) -> Dataset:
 
 
 def _on_disk(pieces: Iterator[pl.DataFrame], rows: int) -> tuple[pl.DataFrame, mmap]:
-    """Return consecutive pieces of `Dataset.events` as one table, and the file that it maps."""
+    """Join pieces of `Dataset.events`; return the table and the file that it maps."""
     starts = dict(zip(_NUMBERS, np.cumsum([0, *(rows * dtype.itemsize for dtype in _NUMBERS.values())]).tolist(), strict=False))
     others: list[pl.DataFrame] = []
     first = 0

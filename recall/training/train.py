@@ -186,7 +186,10 @@ def train(
 
 
 def _give_back_memory() -> None:
-    """Give free memory back to the system, which glibc would keep: 190 MB after sweeps of a million interactions."""
+    """Give free memory back to the system.
+
+    glibc would keep 190 MB after sweeps of a million interactions.
+    """
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # other C libraries have none
         trim(0)
 
