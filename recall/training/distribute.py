@@ -6,11 +6,12 @@ no memory while the rank trains.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 from mmap import ACCESS_READ, mmap
 from tempfile import TemporaryFile, gettempdir
+from typing import Any
 
 import numpy as np
 import orjson
@@ -25,7 +26,10 @@ from recall.features.encoder import FeatureEncoder
 from recall.training.ranks import Ranks
 
 _AT_ONCE = 1 << 20  # rows of a message, some 20 MB
-_NUMBERS = {"user": np.dtype(np.int32), "item": np.dtype(np.int32), "weight": np.dtype(np.float32), "split": np.dtype(np.int8)}
+_NUMBERS: Mapping[str, np.dtype[Any]] = {
+    name: np.dtype(kind) for name, kind in (("user", "i4"), ("item", "i4"), ("weight", "f4"), ("split", "i1"))
+}
+"""Columns of `Dataset.events` that the file holds, and their types."""
 
 
 def on_disk(dataset: Dataset) -> Dataset:
@@ -51,7 +55,7 @@ def _on_disk(pieces: Iterator[pl.DataFrame], rows: int) -> tuple[pl.DataFrame, m
         for piece in pieces:
             for name, dtype in _NUMBERS.items():
                 file.seek(starts[name] + first * dtype.itemsize)
-                file.write(piece[name].to_numpy())
+                file.write(piece[name].to_numpy().data)
             others.append(piece.drop(_NUMBERS))
             first += len(piece)
         file.write(b"\0")  # an empty file cannot be mapped
