@@ -309,7 +309,8 @@ def load_users(
 ) -> None:
     """Load the users of a version into Redis.
 
-    Services with `--exported-users redis` read them there, and need no file of users. Sends nothing if they are there, as after a compaction; an interrupted run is continued.
+    Services with `--exported-users redis` read them there, and need no file of users. Sends nothing if all are there, as after
+    a compaction; an interrupted run is continued.
 
     Example: recall users load bundles --prune
     """
