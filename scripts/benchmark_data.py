@@ -113,7 +113,7 @@ def measure(folder: Path) -> dict[str, float]:
     return {
         "interactions": len(dataset.events),
         "contexts": len(contexts),
-        "pairs": len(found.items),
+        "pairs": found.nnz,
         "features": contexts.features.nnz + items.nnz,
         **seconds,
         "seconds": round(before - started, 2),

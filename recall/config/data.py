@@ -188,6 +188,8 @@ class FileFormat(Section):
     exports that write the customer only on the first line of an order."""
     unnest: bool = False
     """Whether each member of nested objects is a column, such as `user.id`."""
+    missing: dict[str, tuple[str, ...]] = Field(default={})
+    """Texts or numbers that mean a missing value in one column, such as the user id "0" of all who are not logged in."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
     """Decimal mark of columns with written numbers such as "1.234,50 €"; grouping marks, blanks and currencies are left out."""
     times: dict[str, str] = Field(default={})

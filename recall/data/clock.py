@@ -105,8 +105,11 @@ _TIME_WORDS = {  # words in names of time columns, the most certain with 3
     **dict.fromkeys(word_set("timestamp time datetime ts when zeit zeitpunkt zeitstempel uhrzeit heure hora fecha datum"), 3),
     **dict.fromkeys(word_set("日時 時間 时间"), 3),
     **dict.fromkeys(word_set("date created at on occurred tag jour dia data 日付 日期 날짜"), 2),
-    **dict.fromkeys(word_set("position seq sequence step order"), 1),
+    **dict.fromkeys(word_set("position seq sequence step order day"), 1),
 }
+_LATER_WORDS = word_set("status state updated modified changed upd lastmodified aktualisiert geandert actualizado modifie")
+LATER = -1
+"""Rank of the name of a time of later changes, such as `reservation_status_date`."""
 _OTHER_WORDS = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
 _FORMATS = {
     "%m/%d/%Y %H:%M": "12/31/2010 8:26",
@@ -176,7 +179,8 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
     for owners in (items,) if plain else (items, users):
         if function_gain(owners[kept], codes[kept]).value >= _MIN_AGREEING:
             return None
-    name = max((_TIME_WORDS.get(word, 0) for word in words(values.name)), default=0)
+    named = words(values.name)
+    name = max((_TIME_WORDS.get(word, 0) for word in named), default=0) if not _LATER_WORDS & set(named) else LATER
     missing = values.null_count() / len(values)
     reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
     return TimeCandidate((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
@@ -224,6 +228,8 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
 def _rank_rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | None:
     """Rank numbers that order the rows of each user and are named like a time."""
     if not set(words(name)) & set(_TIME_WORDS) or _OTHER_WORDS & set(words(name)) or outcome_word(name, AMOUNT | RATING):
+        return None
+    if "day" in words(name) and float(numbers.max() or 0) <= _MAX_DATE_PART:  # type: ignore[arg-type]  # of a month
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
     pairs = pl.DataFrame({"user": users[known], "number": numbers.gather(known)})

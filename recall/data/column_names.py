@@ -170,6 +170,7 @@ _EVENT_WEIGHTS = {
         "sale sold vente venta verkauf vendita venda sprzedaz "
         "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
         "שולם تقديم شراء купил покупка 购买 購入 注文 구매 주문 "
+        "attended present presente presenza anwesend aanwezig obecny närvarande "
         "paid delivered shipped fulfilled bezahlt geliefert livre entregado entregue доставлен оплачен "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
@@ -177,6 +178,7 @@ _EVENT_WEIGHTS = {
 _NOT_TAKEN_WORDS = word_set(
     "impression impressions impress shown show display displayed expose exposure skip skipped dislike disliked hide hidden "
     "ignore ignored reject rejected dismiss dismissed no decline declined "
+    "absent absence noshow assente ausente abwesend nieobecny frånvarande afwezig "
     "angezeigt abgelehnt affiche mostrado rechazado mostrato rifiutato "
     "nein non nao nee nej nie ne nem hayır нет 否 いいえ 아니요 falsch faux falso onwaar"
 )
@@ -186,7 +188,7 @@ _UNDO_WORDS = word_set(
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
     "rembourse annule iptal annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
-    "בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
+    "disdetta disdetto בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
 
 
@@ -293,7 +295,7 @@ def names_person(name: str) -> bool:
 _COUNT_WORDS = word_set("n num nb no number count counts cnt of total anzahl nombre")
 _TOTAL_WORDS = word_set("total lifetime cumul cumulative ever toplam gesamt")
 _AVERAGE_WORDS = word_set("avg average mean moyenne media durchschnitt durchschnittlich gemiddelde snitt srednia")
-_PERSON_ASPECT_WORDS = word_set("full first last middle family given display user customer client")
+_PERSON_ASPECT_WORDS = word_set("full first last middle family given display user customer client reviewer member guest")
 _PERSON_WORDS = word_set(
     "name nickname fullname firstname lastname surname nom "
     "prenom nombre apellido apellidos completo nome cognome sobrenome vorname nachname naam voornaam achternaam imie nazwisko "
@@ -454,8 +456,10 @@ def table_of_file(name: str) -> str | None:
     return "interactions" if bought else next(found, None)
 
 
+HEADING = word_set("title titel titre titulo titolo tytul название заголовок 标题 標題 タイトル 제목")
+"""Title of an item, or of what a user wrote about it."""
 _TITLE_WORDS = (
-    word_set("title titel titre titulo titolo tytul название заголовок 标题 標題 タイトル 제목"),
+    HEADING,
     word_set("name naam nom nombre nome nazwa namn navn имя наименование 名称 名稱 名前 이름"),
     word_set("label bezeichnung designation"),
     word_set("headline"),

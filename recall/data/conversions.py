@@ -95,6 +95,12 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         pl.col(name).forward_fill().over(pl.col(group).rle_id()) if group else pl.col(name).forward_fill()
         for name, group in form.carry.items()
     )
+    there = frame.collect_schema().names() if form.missing else []
+    frame = frame.with_columns(
+        pl.when(~pl.col(name).cast(pl.String).str.strip_chars().is_in(texts)).then(pl.col(name)).alias(name)
+        for name, texts in form.missing.items()
+        if name in there
+    )
     if not form.converted and not form.joined:
         return frame
     types = frame.collect_schema()
@@ -119,6 +125,11 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         if name in texts and name != form.explode
     ]
     changes += [
+        pl.col(name).list.eval(pl.element().struct.field("name"))
+        for name in form.lists
+        if name != form.explode and isinstance(dtype := types.get(name), pl.List) and isinstance(dtype.inner, pl.Struct)
+    ]
+    changes += [
         pl.col(name)
         .str.strip_chars()
         .str.to_lowercase()
@@ -132,11 +143,19 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
     changes += [pl.col(name).dt.total_microseconds() / 1e6 for name in form.durations if types.get(name) == pl.Duration]
     made = [last_true_flag(names).alias(name) for name, names in form.flags.items() if not set(names).isdisjoint(types)]
     made += [
-        pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name)
+        pl.datetime(*(date_part(pl.col(part)).cast(pl.Int32) for part in parts)).alias(name)
         for name, parts in form.dates.items()
         if set(parts) <= set(types)
     ]
     return frame.with_columns(changes).with_columns(made).drop(*form.clocks.values(), *form.joined, strict=False)
+
+
+def date_part(part: pl.Expr) -> pl.Expr:
+    """Return the numbers of a part of dates; those of months may be names."""
+    text = part.cast(pl.String).str.strip_chars()
+    number = text.cast(pl.Float64, strict=False)
+    named = pl.concat_str(pl.lit("1 "), pl.when(number.is_null()).then(text), pl.lit(" 2000"))
+    return pl.coalesce(number, parse_time(named, "%d %B %Y").dt.month())
 
 
 def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, where: str) -> None:

@@ -193,6 +193,7 @@ def normalize_ids(ids: pl.Series) -> pl.Series:
 
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
 _BLANKS = ("\t", " ")  # suggested by checks only: a draft would cut ordinary text
+_MIN_COMBINED = 0.3  # share of the parts that must be in several different texts. Chosen, not tuned.
 _MIN_HOLDING = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not tuned.
 
 
@@ -218,7 +219,7 @@ def guess_separator(texts: pl.Series) -> str:
     for mark in _SEPARATORS:
         holding = texts.filter(texts.str.contains(mark, literal=True))
         if len(holding) > _MIN_HOLDING * len(texts) and (
-            mark == "|" or (_parts_recur(holding, mark) and not _positions_matter(texts, mark))
+            mark == "|" or (_parts_recur(holding, mark) and _parts_combine(texts, mark) and not _positions_matter(texts, mark))
         ):
             return mark
     return ""
@@ -229,6 +230,14 @@ def _parts_recur(texts: pl.Series, mark: str) -> bool:
     parts = texts.str.split(mark).explode().str.strip_chars(BLANKS)
     most = texts.n_unique() - 1 if mark == " " else 2 * texts.n_unique()  # names of two words have more words than names
     return parts.n_unique() <= min(0.5 * len(parts), most)
+
+
+def _parts_combine(texts: pl.Series, mark: str) -> bool:
+    """Return whether parts are in several texts, unlike those of "Deli / Bodega"."""
+    cut = pl.col("text").str.split(mark).alias("part")
+    parts = texts.unique().alias("text").to_frame().with_columns(cut).explode("part", empty_as_null=False, keep_nulls=False)
+    parts = parts.with_columns(pl.col("part").str.strip_chars(BLANKS)).unique().with_columns(among=pl.len().over("part"))
+    return float((parts.filter(pl.col("text").str.contains(mark, literal=True))["among"] > 1).mean()) > _MIN_COMBINED  # type: ignore[arg-type]
 
 
 def _positions_matter(texts: pl.Series, mark: str) -> bool:

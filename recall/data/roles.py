@@ -20,6 +20,7 @@ from recall.data.column_names import (
     DELETED,
     EVENT,
     GRADE,
+    HEADING,
     LABEL,
     NEGATIVE,
     PLACE,
@@ -117,6 +118,8 @@ _ASPECT_WORDS = word_set("type kind device channel language lang category")
 _MAX_GRADE = 100  # of marks at school or in percent
 _ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
+_RISING, _MIN_NUMBERED = 0.995, 0.9  # rank correlation with the time; share of rows with a number
+_MAX_STATES = 4  # texts of a state up to which it is not a part of a country
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
 _MIN_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
 
@@ -199,10 +202,47 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
         roles |= {name: role} if role.kind in ("item", "user") and always and _STATE_WORDS & set(words(name)) else {}
     has_flag = any(roles[name].flag for name in flags)
     for name, role in roles.items():
-        if role.kind == "context":
+        if role.kind in ("context", "assumed") and time_column is not None and _rises_with(frame[name], frame[time_column]):
+            why = f"it rises with {time_column}, as numbers of rows and weeks do, so that a new request has another value"
+            roles[name] = Role("moment", why)
+        elif role.kind == "label" and (rating := _rating_of_refused(frame, name, roles, users, items)):
+            roles[name] = Role("assumed", f"{role.reason}; but rows of 0 (or false) have a {rating}, too")
+        elif role.kind == "context":
             assumed = _assumed_outcome(frame[name], None if time_column is None else frame[time_column], has_flag=has_flag)
             roles[name] = _detail_of_events(frame, name, roles) or assumed or _state_role(frame[name]) or role
     return roles
+
+
+def _rises_with(values: pl.Series, times: pl.Series) -> bool:
+    """Return whether numbers rank as the times do."""
+    if values.dtype.is_nested() or values.dtype.is_temporal():
+        return False
+    try:
+        seconds = Times.of(times.drop_nulls(), "").values
+    except DataError:
+        return False
+    numbers = values.cast(pl.Float64, strict=False).filter(times.is_not_null())
+    both = pl.DataFrame({"number": numbers, "time": seconds}).drop_nulls()
+    if both["number"].n_unique() <= _MIN_VISITS or len(both) < _MIN_NUMBERED * len(values):
+        return False
+    return bool(both.select(pl.corr("number", "time", method="spearman")).item() > _RISING)
+
+
+def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role], users: Codes, items: Codes) -> str:
+    """Return the column of ratings that users gave where a label is false, or "".
+
+    Who rated an item took it, and further words of the name, as in `verified_purchase`, say how. Of a reaction such as
+    `liked`, no is an answer nevertheless.
+    """
+    word = outcome_word(label, LABEL)
+    says_how = known_events([word]) and not names_event(label) and not names_reaction(word)
+    refused = canonical_series(frame[label]).str.to_lowercase().is_in(["0", "false"])
+    for name, role in roles.items() if says_how else ():
+        rating = numbers_of(frame[name]) if role.kind == "rating" and len(role.levels) <= MOST_LEVELS else None
+        rated = None if rating is None else (rating.filter(refused) > 0).fill_null(value=False).mean()
+        if rating is not None and rated == 1 and _describing_role(rating, users, items).kind == "context":
+            return name
+    return ""
 
 
 def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
@@ -249,7 +289,8 @@ def _state_role(values: pl.Series) -> Role | None:
     texts = values.drop_nulls().unique()
     if len(texts) > _MAX_EVENTS[True]:
         return None
-    said = not PLACE & named or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
+    said = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
+    said = said or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
     return Role("consequence", "the state of the row by its name, perhaps a later one") if said else None
 
 
@@ -396,6 +437,8 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
     if outcome_word(name, RATING) or graded:
         reason = f"{low:g} to {high:g}, {len(levels)} different: how much the user liked the item"
         return Role("rating", reason, low=low, high=high, levels=levels)
+    if outcome_word(name, EVENT).removesuffix("s") in EVENT - {outcome_word(name, EVENT)}:
+        return Role("amount", f"{low:g} to {high:g}: how many", low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, CONSEQUENCE):
@@ -433,7 +476,7 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
     aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
     graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
-    if (outcome_word(name, TEXT | RATING | EVENT | LABEL) or graded) and not aspect:
+    if (outcome_word(name, TEXT | RATING | EVENT | LABEL | HEADING) or graded) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         return Role("consequence", reason)
     if outcome_word(name, DELETED):

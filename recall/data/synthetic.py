@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Int32, Int64, UInt8
 from recall.data.synthetic_catalogue import (
     CATEGORIES,
     DAYPARTS,
@@ -39,6 +39,7 @@ _DAYS = 365
 _START, _SPAN = 20_089 * 86_400, _DAYS * 86_400  # 2025-01-01, in seconds since 1970, and a year
 _POSITION = 38  # bits of the position of an event, beside those of its second within a year
 _CELLS = 1 << 22  # utilities computed at a time: 16 MB
+_AT_ONCE = 1 << 18  # events drawn at a time: new memory took the kernel 4 CPU seconds more at 10^7 events
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,27 +149,35 @@ def generate(config: SyntheticConfig) -> Synthetic:
     truth = _draw_truth(random, style, taste, items["year"].to_numpy())
     events = _draw_events(config, random)
     with ThreadPoolExecutor(1) as pool:
-        sorting = pool.submit(_sort_by_time, users["user_id"], events)
+        sorting = pool.submit(_order_by_time, events.time)
         chosen = _draw_choices(config, random, truth, events)
-        order, interactions = sorting.result()
-    chosen = chosen[order]
-    interactions.insert_column(1, items["item_id"].gather(np.maximum(chosen, 0)).alias("item_id"))
-    interactions = interactions.filter(chosen >= 0)
+        order = sorting.result()
+    interactions = _sorted_rows(order[chosen[order] >= 0], events, chosen, users["user_id"], items["item_id"])
     users = remove_values(random, users, {"age": 0.04, "gender": 0.03})
     items = remove_values(random, items, {"brand": 0.02, "price": 0.03})
     return Synthetic(interactions, users, items, truth)
 
 
-def _sort_by_time(user_ids: pl.Series, events: "_Events") -> tuple[Int64, pl.DataFrame]:
-    """Sort events by time: return the order, int64 [n], and columns without items."""
-    order = np.sort(((events.time - _START) << _POSITION) + np.arange(len(events.user))) & ((1 << _POSITION) - 1)
+def _order_by_time(time: Int64) -> Int64:
+    """Return the positions of events by time, then position: int64 [n]."""
+    order = time - _START
+    order <<= _POSITION
+    order += np.arange(len(time))
+    order.sort()
+    order &= (1 << _POSITION) - 1
+    return order
+
+
+def _sorted_rows(order: Int64, events: "_Events", chosen: Int32, user_ids: pl.Series, item_ids: pl.Series) -> pl.DataFrame:
+    """Return the table of the events at some positions, int64 [m]."""
     columns = {
         "user_id": user_ids.gather(events.user[order]),
+        "item_id": item_ids.gather(chosen[order]),
         "time": events.time[order],
         "device": pl.Series(DEVICES).gather(events.device[order]),
         "daypart": pl.Series(DAYPARTS).gather(events.daypart[order]),
     }
-    return order, pl.DataFrame(columns)
+    return pl.DataFrame(columns)
 
 
 def _draw_truth(random: np.random.Generator, style: Float32, taste: Float32, year: Int64) -> Truth:
@@ -191,16 +200,21 @@ def _draw_truth(random: np.random.Generator, style: Float32, taste: Float32, yea
 
 @dataclass(frozen=True, slots=True)
 class _Events:
-    """When and where each choice is made, int64 [n] each, by user, then time.
+    """When and where each choice is made, by user, then time.
 
-    `start` is int64 [users + 1].
+    Attributes:
+        start: int64 [users + 1], the first event of each user.
+        user: int32 [n].
+        time: int64 [n], seconds since 1970.
+        device: uint8 [n], in `DEVICES`.
+        daypart: uint8 [n], in `DAYPARTS`.
     """
 
     start: Int64
-    user: Int64
+    user: Int32
     time: Int64
-    device: Int64
-    daypart: Int64
+    device: UInt8
+    daypart: UInt8
 
 
 def _draw_events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
@@ -211,21 +225,32 @@ def _draw_events(config: SyntheticConfig, random: np.random.Generator) -> _Event
         open_ = np.flatnonzero(counts < most)
         counts[random.permutation(open_)[:missing]] += 1
     start = np.concatenate([[0], np.cumsum(counts)])
-    user = np.repeat(np.arange(config.users), counts)
+    user = np.repeat(np.arange(config.users, dtype=np.int32), counts)
     n = len(user)
     joined = random.random(config.users) * 0.8 * _DAYS
-    day = np.floor(joined[user] + random.random(n) * (_DAYS - joined[user]))
-    hour = random.choice(24, n, p=HOURS)
-    time = _START + (day * 86_400).astype(np.int64) + hour * 3_600 + random.integers(0, 3_600, n)
-    time = np.sort(user * _SPAN + time - _START) % _SPAN + _START  # by user, then time: one sort of values, not of positions
-    daypart = time % 86_400 // 21_600
-    at_home = random.random(n) < np.where(daypart == 3, 0.7, 0.3)
-    device = np.where(at_home, random.integers(1, len(DEVICES), n), 0)
+    time, device, daypart = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.uint8), np.empty(n, dtype=np.uint8)
+    pieces = [slice(first, min(first + _AT_ONCE, n)) for first in range(0, n, _AT_ONCE)]
+    for piece in pieces:
+        since = joined[user[piece]]
+        day = np.floor(since + random.random(len(since)) * (_DAYS - since)).astype(np.int64)
+        time[piece] = user[piece] * np.int64(_SPAN) + day * 86_400
+    for piece in pieces:
+        time[piece] += random.choice(24, piece.stop - piece.start, p=HOURS) * 3_600
+    for piece in pieces:
+        time[piece] += random.integers(0, 3_600, piece.stop - piece.start)
+    time.sort()  # by user, then time: one sort of values, not of positions
+    for piece in pieces:
+        time[piece] %= _SPAN
+        daypart[piece] = time[piece] % 86_400 // 21_600
+        time[piece] += _START
+        device[piece] = random.random(piece.stop - piece.start) < np.where(daypart[piece] == 3, 0.7, 0.3)  # at home
+    for piece in pieces:
+        device[piece] *= random.integers(1, len(DEVICES), piece.stop - piece.start).astype(np.uint8)
     return _Events(start, user, time, device, daypart)
 
 
-def _draw_choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth, events: _Events) -> Int64:
-    """Draw the item row of each event, int64 [n]; -1 where a user finds nothing new."""
+def _draw_choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth, events: _Events) -> Int32:
+    """Draw the item row of each event, int32 [n]; -1 where a user finds nothing new."""
     if config.considered < config.items:
         return _draw_choices_from_offers(config, truth, events)
     counts = np.diff(events.start)
@@ -233,7 +258,7 @@ def _draw_choices(config: SyntheticConfig, random: np.random.Generator, truth: T
         -counts, kind="stable"
     )  # a block holds users of similar activity, the most active first, so that those still choosing are a prefix
     uniform = random.random(len(events.user), dtype=np.float32)
-    chosen = np.full(len(events.user), -1, dtype=np.int64)
+    chosen = np.full(len(events.user), -1, dtype=np.int32)
     block = max(1, _CELLS // config.items)
     for first in range(0, config.users, block):
         users = by_activity[first : first + block]
@@ -250,12 +275,12 @@ def _draw_choices(config: SyntheticConfig, random: np.random.Generator, truth: T
     return chosen
 
 
-def _draw_choices_from_offers(config: SyntheticConfig, truth: Truth, events: _Events) -> Int64:
+def _draw_choices_from_offers(config: SyntheticConfig, truth: Truth, events: _Events) -> Int32:
     from recall.data.synthetic_kernels import choose  # numba takes half a second to import
 
     kept, alias = alias_table(np.exp(truth.popularity, dtype=np.float64))
     aliases = np.stack([np.ceil(kept * np.float32(1 << 24)).astype(np.int32), alias], axis=1)  # one access to memory for both
-    chosen = np.empty(len(events.user), dtype=np.int64)
+    chosen = np.empty(len(events.user), dtype=np.int32)
     tables = (truth.style, truth.taste, truth.device, truth.daypart, truth.successor)
     fixed = (np.uint64(config.seed), config.considered, events.start, events.device, events.daypart, aliases)
     bounds = np.searchsorted(events.start, np.linspace(0, len(chosen), 8 * (os.cpu_count() or 1) + 1)).tolist()

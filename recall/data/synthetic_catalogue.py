@@ -157,9 +157,9 @@ def _bags(random: np.random.Generator, group: Int64, n_values: int, mean: float,
     shares = np.cumsum(np.exp(favour) / np.exp(favour).sum(axis=1, keepdims=True), axis=1)
     row = np.repeat(np.arange(len(group)), random.poisson(mean, len(group)))
     value = np.empty(len(row), dtype=np.int64)
-    luck = random.random(len(row))
+    luck, of_row = random.random(len(row)), group[row]
     for number in range(len(shares)):
-        own = np.flatnonzero(group[row] == number)
+        own = np.flatnonzero(of_row == number)
         value[own] = np.minimum(np.searchsorted(shares[number], luck[own]), n_values - 1)
     return pl.DataFrame({"row": row, "value": value}).unique(maintain_order=True)
 

@@ -2,7 +2,7 @@
 """Compiled loop behind the choices of a synthetic shop with a large catalogue."""
 
 import numpy as np
-from numba import float32, int32, int64, uint64
+from numba import float32, int32, int64, uint8, uint64
 
 from recall._numba import compiled, read
 from recall.data.split import splitmix64
@@ -14,7 +14,7 @@ _UNIT = 2.0**-53
 
 
 _splitmix64 = compiled(uint64)(splitmix64)
-_ROWS, _TABLE = read(int64), read(float32, 2)
+_TABLE = read(float32, 2)
 
 
 @compiled(
@@ -22,16 +22,16 @@ _ROWS, _TABLE = read(int64), read(float32, 2)
     int64,
     uint64,
     int64,
-    _ROWS,
-    _ROWS,
-    _ROWS,
+    read(int64),
+    read(uint8),
+    read(uint8),
     read(int32, 2),
     _TABLE,
     _TABLE,
     _TABLE,
     _TABLE,
     _TABLE,
-    int64[::1],
+    int32[::1],
 )
 def choose(first, last, seed, considered, start, device, daypart, aliases, style, taste, devices, dayparts, successor, chosen):
     """Draw the choices of users `first` to `last`, each from a generator of its own.
@@ -45,15 +45,15 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
         seed: of all generators.
         considered: number of items offered for each choice.
         start: int64 [users + 1], the first event of each user.
-        device: int64 [n].
-        daypart: int64 [n].
+        device: uint8 [n].
+        daypart: uint8 [n].
         aliases: int32 [items, 2], in how many of 2^24 cases an item offers itself rather than its alias, and that.
         style: float32 [items, d].
         taste: float32 [users, d].
         devices: float32 [devices, d].
         dayparts: float32 [dayparts, d].
         successor: float32 [items + 1, d].
-        chosen: int64 [n], written: the item row of each event, -1 where a user found nothing new.
+        chosen: int32 [n], written: the item row of each event, -1 where a user found nothing new.
     """
     items = len(style)
     query = np.empty(FACTORS, dtype=np.float32)

@@ -38,6 +38,7 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("position", [5 - n % 6 + 60 * (n // 6) for n in range(60)], 1, "order the rows of a user"),  # the file is not in order
         ("time", np.random.default_rng(0).permutation(60) * 10, 1, "not in their order"),
         ("t.time", list(range(60)), 1, "order the rows of a user"),
+        ("DAY", [1 + 11 * n for n in range(60)], 1, "order the rows of a user"),  # of two years
     ],
 )
 def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int, reason: str) -> None:
@@ -51,6 +52,7 @@ def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int,
     ("name", "values"),
     [
         ("sometimes", [n % 2 for n in range(60)]),
+        ("day", [1 + n // 2 for n in range(60)]),  # of a month
         ("sometimes", list(range(60))),
         ("runtime", [90 + n for n in range(60)]),
         ("timezone", ["UTC", "CET"] * 30),

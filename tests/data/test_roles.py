@@ -85,6 +85,13 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("slot", RNG.integers(1, 6, N), "context"),
         ("is_mobile", RNG.integers(0, 2, N), "context"),
         ("nothing", pl.Series([None] * N, dtype=pl.String), "context"),
+        ("actions", RNG.integers(1, 6, N), "amount"),  # how many, not which
+        ("title", RNG.choice(["Great", "Five stars", "Broken"], N), "consequence"),  # of a review
+        ("week_no", np.arange(N) // 20, "moment"),  # it rises with the time
+        ("receipt", [f"C{n}" if n % 20 == 7 else str(48_000 + n // 4) for n in range(N)], "moment"),
+        ("Stato", RNG.choice(["in corso", "evasa", "sospesa"], N), "consequence"),
+        ("Stato", RNG.choice(["Presente", "Assente", "Disdetta"], N), "event"),
+        ("state", RNG.choice(["CA", "NY", "TX"], N), "context"),  # a place
         ("split", RNG.choice(["train", "test"], N), "split"),
         ("split", RNG.choice(["left", "right"], N), "context"),
     ],
@@ -98,6 +105,20 @@ def test_rare_events_outside_the_sample_are_found() -> None:
     found = role("event", RNG.choice(["view", "cart"], N), event=pl.Series("event", ["view", "cart", "refund"]))
     assert found.events is not None
     assert found.events.left_out == ("refund",)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratings", "kind"),
+    [
+        ("verified_purchase", RNG.integers(1, 6, N), "assumed"),  # what was not bought here was rated nevertheless
+        ("verified_purchase", RNG.integers(0, 101, N), "label"),  # a score that a model gave
+        ("verified_purchase", 1 + ITEM % 5, "label"),  # the stars of a hotel, say
+        ("purchased", RNG.integers(1, 6, N), "label"),
+    ],
+)
+def test_what_was_rated_was_taken(name: str, ratings: Any, kind: str) -> None:
+    frame = pl.DataFrame({"u": USER, "i": ITEM, name: RNG.choice([True, False], N), "rating": ratings})
+    assert detect_roles(frame, "u", "i", {})[name].kind == kind
 
 
 def test_no_in_any_language_is_negative() -> None:

@@ -81,7 +81,7 @@ class Proxy:
         self._target = target
         self._mode = "pass"
         self._changed = threading.Condition()
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: list[tuple[socket.socket, socket.socket, tuple[threading.Thread, ...]]] = []
         self._listener: socket.socket | None = None
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -144,13 +144,11 @@ class Proxy:
                 with self._changed:  # a mode that was set meanwhile has broken the connections that it found
                     broken = self._mode in ("refuse", "reset")
                     if not broken:
-                        self._pairs.append((client, server))
+                        pumps = self._run(self._pump, client, server, False), self._run(self._pump, server, client, True)
+                        self._pairs.append((client, server, pumps))
                 if broken:
                     _reset(client)
                     server.close()
-                    continue
-                self._run(self._pump, client, server, False)
-                self._run(self._pump, server, client, True)
 
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with suppress(OSError):
@@ -175,16 +173,20 @@ class Proxy:
             self._changed.wait_for(lambda: self._mode not in ("slow", "trickle"), timeout=self.delay)
 
     def _break(self) -> None:
+        """Break all connections; they are closed when this returns."""
         pairs, self._pairs = self._pairs, []
-        for client, server in pairs:
+        for client, server, pumps in pairs:
             _reset(client)
             with suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
+            for pump in pumps:
+                pump.join(10)
 
-    def _run(self, work: Callable[..., None], *arguments: object) -> None:
+    def _run(self, work: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         thread.start()
         self._threads.append(thread)
+        return thread
 
 
 def _reset(connection: socket.socket) -> None:

@@ -68,7 +68,7 @@ def test_users_are_shared_with_the_version_before(root: Path, items: pl.DataFram
 def test_users_are_copied_where_there_are_no_hard_links(
     root: Path, items: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("os.link", refuse)

@@ -286,13 +286,13 @@ def test_each_request_of_a_batch_is_answered_or_refused_separately(recommender: 
 def test_a_non_finite_vector_refuses_only_its_request(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     good, strange = Request("u1", n=3), Request("u2", n=3)
     expected = recommender.recommend(good)
-    prepare = type(recommender._query_builder)._built
+    prepare = type(recommender._query_builder)._build_query
 
     def infinite(self: object, request: Request, *rest: object) -> object:
         prepared = prepare(self, request, *rest)  # type: ignore[arg-type]
         return prepared._replace(vector=prepared.vector * np.float32(np.inf)) if request is strange else prepared
 
-    monkeypatch.setattr(type(recommender._query_builder), "_built", infinite)
+    monkeypatch.setattr(type(recommender._query_builder), "_build_query", infinite)
     first, wrong, last = recommender.recommend_each([good, strange, good])
     assert (first, last) == (expected, expected)
     assert isinstance(wrong, RequestError)

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from recall.config.docs import toml, toml_key
-from recall.data.column_names import title_of
+from recall.data.column_names import names_person, title_of
 from recall.data.roles import MOST_LEVELS, Role, detect_roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
@@ -356,7 +356,9 @@ class _DescribingColumns:
                 skipped[name] = f"in the interactions it {role.reason}; the {role.kind}s table has it"
                 continue
             guessed = guess_field(last_value_per_id(frame, name, user_id if role.kind == "user" else item_id))
-            if guessed.keys:
+            if role.kind == "user" and frame[name].dtype == pl.String and names_person(name):
+                skipped[name] = "names of people: nothing to learn from"
+            elif guessed.keys:
                 readable[role.kind].append(name)
             elif role.kind == "item" and not frame[name].dtype.is_temporal():
                 attributes.append(name)

@@ -42,6 +42,7 @@ class FieldNames:
 _MAX_VOCABULARY = 1_000  # distinct values up to which no min_count is needed
 _MAX_KEPT = 10_000  # distinct values that min_count should leave
 _MIN_COUNTS = (2, 3, 5, 10, 20, 50)
+_MIN_UNIQUE, _MAX_RECURRING = 20, 0.8  # more distinct values, also relative to all, do not recur
 _MIN_LISTS = 0.05  # share of cells in list notation
 
 
@@ -55,6 +56,8 @@ def draft_bag(known: pl.Series) -> tuple[str, str] | None:
     """
     if isinstance(known.dtype, pl.List | pl.Array):
         parts = known.cast(pl.List(known.dtype.inner)).explode(empty_as_null=False, keep_nulls=False)
+        if not parts.dtype.is_nested() and parts.n_unique() > max(_MIN_UNIQUE, _MAX_RECURRING * len(parts)):
+            return "", "lists of which hardly two have a member in common: nothing to learn from"
         return f'kind = "bag"{min_count_key(parts)}', "lists"
     if count_list_texts(known) > _MIN_LISTS * len(known):
         return "", "lists written as text, which no field reads: store them as lists in Parquet, or as text with a separator"
@@ -187,7 +190,7 @@ def _guess_text_field(known: pl.Series) -> FieldGuess:
         return FieldGuess(*bag)
     if set(known.str.strip_chars().str.to_lowercase().unique()) == {"true", "false"}:
         return FieldGuess('kind = "categorical"', "true or false")
-    if different > 20 and different > 0.8 * len(known):
+    if different > max(_MIN_UNIQUE, _MAX_RECURRING * len(known)):
         return FieldGuess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unique_texts=True)
     return FieldGuess(f'kind = "categorical"{min_count_key(known)}', f"{different:,} different texts")
 

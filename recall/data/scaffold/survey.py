@@ -29,6 +29,7 @@ from recall.data.scaffold.table_format import (
     detect_conversions,
     detect_item_lists,
     detect_nesting_and_blanks,
+    detect_placeholder_users,
     find_id_by_content,
     id_candidates,
     name_columns,
@@ -129,8 +130,11 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     if content_ids["user"] == content_ids["item"]:
         content_ids = dict.fromkeys(_OPTIONS)
     formats = name_columns(tables, formats, content_ids)
-    formats["interactions"] = detect_item_lists(formats["interactions"], heads["interactions"], content_ids["item"])
+    named = formats["interactions"]
+    formats["interactions"] = detect_item_lists(named, heads["interactions"], content_ids["item"], tables.get("items"))
     tables = _open(given, formats, nulls)
+    if formats["interactions"] != named:
+        content_ids["item"] = find_id_by_content(tables["interactions"], tables.get("items"), "item")
     ids: dict[str, str] = {}
     id_reasons: dict[str, str] = {}
     for side, requested in (("user", user_id), ("item", item_id)):
@@ -147,6 +151,7 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     )
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
+    formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"])
     id_columns = {"users": ids["user"], "items": ids["item"]}
     table_ids = {
         name: find_table_id(tables[name], heads["interactions"][column], column)

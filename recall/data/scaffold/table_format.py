@@ -5,14 +5,16 @@ Each `detect_...` function returns the `DetectedFormat` with more settings, or t
 that of a new one.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from recall.config.docs import toml
-from recall.data.clock import TimeCandidate
-from recall.data.column_names import counts_events, flag_rule, id_column, names_id
+from recall.data.clock import LATER, TimeCandidate
+from recall.data.column_names import counts_events, flag_rule, id_column, names_id, word_set
+from recall.data.conversions import date_part
 from recall.data.entities import id_missing
 from recall.data.roles import Role
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
@@ -42,6 +44,10 @@ MIN_DISTINCT = 5  # distinct values of an id column
 _SAMPLE_IDS = 2_000  # distinct ids that are compared
 _MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
 MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
+_PLACEHOLDERS = word_set(
+    f"0 -1 {uuid.UUID(int=0)} anonymous anonym anonyme anonimo guest gast unknown unbekannt none null undefined public default"
+)
+_MIN_PLACEHOLDER = 2  # rows of such an id, relative to those of the next
 _MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
@@ -215,16 +221,26 @@ def _empty_or_time_columns(table: Table) -> set[str]:
     return {name for name, texts in known.items() if texts.is_empty() or are_times(texts) or date_pattern(texts)}
 
 
-def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame, item_id: str | None = None) -> DetectedFormat:
+def detect_item_lists(
+    detected: DetectedFormat, frame: pl.DataFrame, item_id: str | None = None, items: Table | None = None
+) -> DetectedFormat:
     """Detect rows with a list of items, which become a row for each item (`explode`).
 
     Args:
         detected: format of the interactions so far.
         frame: sample of the interactions.
         item_id: column that contains the ids of the items table, or None.
+        items: the items table, or None.
     """
     if item_id is not None:  # such as the restaurant of an order, which lists dishes
         return detected
+    item_ids = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
+    for texts in frame.select(pl.col(pl.String)) if item_ids else ():
+        by = list_separator(texts.drop_nulls())
+        listed_ids = texts.str.split(by).explode().str.strip_chars().drop_nulls().unique() if by else texts.clear()
+        if any(_share_in(listed_ids, ids) >= _MIN_SHARED for ids in item_ids.values()):
+            why = f"ids of the items table in {texts.drop_nulls()[0][:40]!r}"
+            return detected.with_settings({"explode": texts.name, "explode_by": by}, {"explode": why, "explode_by": why})
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
     item_column = id_column([name for name in frame.columns if name not in lists], "item")
     if item_column is not None:
@@ -241,6 +257,30 @@ def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame, item_id: st
             why = f"each member of {name} is an item: it becomes a row"
             return detected.with_settings({"explode": name, "unnest": True}, {"explode": why, "unnest": f"objects in {name}"})
     return detected
+
+
+def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user_id: str) -> DetectedFormat:
+    """Detect the id that all unknown users have (`missing`), such as 0 or "guest".
+
+    It is far more frequent than any other. Of ids that count from 0, that of 0 is a user.
+
+    Args:
+        detected: format of the interactions so far.
+        frame: sample of the interactions.
+        user_id: column of user ids.
+    """
+    if frame[user_id].dtype.is_nested():
+        return detected
+    counts = frame[user_id].drop_nulls().cast(pl.String).str.strip_chars().value_counts(sort=True, name="rows")
+    if len(counts) < MIN_DISTINCT or str(counts[user_id][0]).lower() not in _PLACEHOLDERS:
+        return detected
+    (placeholder, rows), (_, next_rows) = counts.rows()[:2]
+    numbers = counts[user_id].cast(pl.Int64, strict=False)
+    counting = not numbers.has_nulls() and numbers.max() < _MAX_DENSITY * len(counts)  # type: ignore[operator]
+    if rows < _MIN_PLACEHOLDER * next_rows or (placeholder == "0" and counting):
+        return detected
+    why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"
+    return detected.with_settings({"missing": {user_id: (placeholder,)}}, {"missing": why})
 
 
 def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_id: str, item_id: str) -> DetectedFormat:
@@ -302,6 +342,9 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
         if column.name in clocks:
             pattern, clock = date_pattern(known), clocks[column.name]
             columns_of["times"][column.name] = f"{pattern} {clock_pattern(frame[clock])}"
+        elif isinstance(column.dtype, pl.List) and isinstance(column.dtype.inner, pl.Struct):
+            named = "name" in [member.name for member in column.dtype.inner.fields]
+            columns_of["lists"] |= {column.name: None} if named else {}
         elif column.dtype == pl.Duration:
             columns_of["durations"][column.name] = "m:s"
         elif column.dtype != pl.String or column.name in (*ids, *clocks.values()) or known.is_empty():
@@ -336,7 +379,12 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
     changes |= {"clocks": clocks} if clocks else {}
     reasons = {}
     for setting, value in changes.items():
-        shown = ", ".join(f"{str(frame[name].drop_nulls()[0])!r} in {name}" for name in value)
+        shown = ", ".join(
+            f"the names of objects in {name}"
+            if frame[name].dtype.is_nested()
+            else f"{str(frame[name].drop_nulls()[0])!r} in {name}"
+            for name in value
+        )
         reasons[setting] = f"such as {shown}{''.join(ambiguous_dates) if setting == 'times' else ''}"
     if ambiguous_marks and len(marks) != 1:
         reasons["numbers"] += (
@@ -389,10 +437,10 @@ def combine_date_parts(
     describing = [name for name, role in roles.items() if role.kind in ("item", "user")]  # such as the year of a film
     candidates = [parts for parts in find_date_parts(frame.select(list(roles)), describing) if len(parts) >= 3]
     parts = candidates[0] if len(candidates) == 1 else []
-    if not parts or any(role.time is not None and role.time.rank[0] >= 2 for role in roles.values()):
+    if not parts or any(role.time is not None and role.time.rank[:2] >= (2, LATER + 1) for role in roles.values()):
         return detected, dict(roles)
     try:
-        frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))
+        frame.select(pl.datetime(*(date_part(pl.col(part)).cast(pl.Int32) for part in parts)))
     except pl.exceptions.PolarsError:  # 30 February
         return detected, dict(roles)
     new_name = next(name for name in ("date", "date_of_row") if name not in roles)

@@ -10,13 +10,14 @@ from typing import Final, Literal
 
 import polars as pl
 
-from recall.data.column_names import AMOUNT, BOOLEAN_WORDS, PRICE, TRUE_WORDS, word_set, words
+from recall.data.column_names import AMOUNT, BOOLEAN_WORDS, PRICE, TRUE_WORDS, names_id, word_set, words
 from recall.data.conversions import (
     COLON_DURATIONS,
     MONTH_DURATION,
     NUMBER_PATTERNS,
     WORDED_DURATION,
     ambiguous_comma,
+    date_part,
     minus_first,
     parse_time,
 )
@@ -62,6 +63,7 @@ _DAY_PATTERNS = (
 )
 _MONTH_NAME_PATTERNS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
 _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
+_COMPACT_MOMENT = r"^(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])([01]\d|2[0-3])([0-5]\d){2}$"
 _COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
 _DURATION_WORDS = word_set(
     "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
@@ -177,6 +179,9 @@ def time_pattern(values: pl.Series) -> str:
         values: String [n].
     """
     texts = values.drop_nulls().unique()
+    compact = "%Y%m%d%H%M%S"
+    if len(texts) and not names_id(values.name) and texts.str.contains(_COMPACT_MOMENT).all():
+        return compact if _matches_pattern(texts, compact) else ""
     if texts.is_empty() or not texts.str.contains(r"\d").all() or texts.str.contains(_PLAIN_NUMBER).all():
         return ""
     try:
@@ -265,6 +270,8 @@ def clock_pattern(values: pl.Series) -> str:
         return ""
     if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(_COMPACT_CLOCK).all():
         return "%H%M" if texts.str.len_chars().max() == 4 else "%H%M%S"
+    if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(r"^([01]?\d|2[0-3])\.[0-5]\d$").all():
+        return "%H.%M"
     if not texts.str.contains(r"^\d{1,2}:\d{2}").all():
         return ""
     for pattern in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
@@ -345,7 +352,7 @@ def find_date_parts(frame: pl.DataFrame, excluded: Collection[str]) -> Iterator[
         parts = parts[:-2] if parts[-2:] == ("of", "month") else parts
         for rank, (known, (low, high)) in enumerate(_DATE_PARTS.items()):
             for position in {0, len(parts) - 1} if parts and not _OTHER_DATES & set(parts) else ():
-                if parts[position] in known and _are_integers_between(frame[name], low, high):
+                if parts[position] in known and _are_parts_between(frame[name], low, high):
                     groups.setdefault((parts[:position], parts[position + 1 :]), []).append((rank, name))
     for members in groups.values():
         names_by_rank = [[name for rank, name in members if rank == expected] for expected in range(len(_DATE_PARTS))]
@@ -356,10 +363,13 @@ def find_date_parts(frame: pl.DataFrame, excluded: Collection[str]) -> Iterator[
 _OTHER_DATES = word_set("birth born release released geburt naissance")  # not of the interaction
 
 
-def _are_integers_between(values: pl.Series, low: int, high: int) -> bool:
+def _are_parts_between(values: pl.Series, low: int, high: int) -> bool:
     if values.dtype.is_nested() or values.has_nulls():
         return False
-    numbers = values.cast(pl.Float64, strict=False)
+    try:
+        numbers = values.to_frame().select(date_part(pl.col(values.name))).to_series()
+    except pl.exceptions.PolarsError:
+        return False
     return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
 
 

@@ -41,6 +41,14 @@ def test_text_of_several_lines_is_no_bag() -> None:
     assert draft_bag(cells.str.replace_all("\n", " ")) is not None
 
 
+def test_parts_that_are_in_one_category_only_are_no_bag() -> None:
+    assert draft_bag(pl.Series(["Café", "Bar", "Deli / Bodega", "Gym / Fitness Center"] * 9)) is None
+    assert draft_bag(pl.Series([["lone"], *([f"text {n}"] for n in range(40))])) == (
+        "",
+        "lists of which hardly two have a member in common: nothing to learn from",
+    )
+
+
 def test_a_column_that_is_not_a_bag_is_not_drafted_as_one() -> None:
     assert draft_bag(pl.Series(["a", "b", "a"])) is None
 

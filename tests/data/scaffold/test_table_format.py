@@ -1,9 +1,11 @@
 import datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from recall.config import FileFormat
+from recall.data.conversions import convert_columns
 from recall.data.roles import detect_roles
 from recall.data.scaffold.file_format import DetectedFormat
 from recall.data.scaffold.table_format import (
@@ -13,8 +15,10 @@ from recall.data.scaffold.table_format import (
     detect_conversions,
     detect_item_lists,
     detect_nesting_and_blanks,
+    detect_placeholder_users,
     name_columns,
 )
+from recall.data.tables import Table
 
 
 def settings_of(detected: DetectedFormat) -> dict[str, object]:
@@ -51,6 +55,41 @@ def test_the_items_of_an_order_are_a_list() -> None:
     assert settings_of(detect_item_lists(DetectedFormat(), texts)) == {"explode": "items", "explode_by": ";"}
     detected = pl.DataFrame({"user": ["a", "b"], "items": ["['x', 'y']", "['x']"]})
     assert settings_of(detect_item_lists(DetectedFormat(), detected)) == {"explode": "items", "lists": ("items",)}
+
+
+def test_a_list_of_ids_of_the_items_table_is_known_by_them(tmp_path: Path) -> None:
+    items = pl.LazyFrame({"UPC": [f"0{n}" for n in range(40, 52)], "name": [f"n{n}" for n in range(12)]})
+    table = Table(tmp_path / "items.csv", items, items.collect_schema())
+    baskets = [f"0{40 + n % 5}|0{40 + n % 12}" if n % 4 else "041" for n in range(30)]
+    frame = pl.DataFrame({"card": range(30), "Items": [1 + (n % 4 > 0) for n in range(30)], "UPCs": baskets})
+    found = detect_item_lists(DetectedFormat(), frame.cast({"Items": pl.String}), None, table)
+    assert settings_of(found) == {"explode": "UPCs", "explode_by": "|"}
+    others = frame.with_columns(pl.col("UPCs").str.replace_all("0", "1"))
+    assert settings_of(detect_item_lists(DetectedFormat(), others.cast({"Items": pl.String}), None, table)) == {}
+
+
+@pytest.mark.parametrize(
+    ("ids", "missing"),
+    [
+        (["0"] * 20 + [str(n) for n in range(400, 500, 3)] * 9, ("0",)),
+        (["0"] * 20 + [str(n) for n in range(1, 30)] * 9, None),  # they count from 0
+        (["Guest"] * 5 + list("abcdef"), ("Guest",)),
+        (["guest", "guest", "a", "a", *"bcde"], None),  # no more frequent than others
+        (["x"] * 9 + list("abcde"), None),
+    ],
+)
+def test_an_id_of_all_unknown_users_is_missing(ids: list[str], missing: tuple[str, ...] | None) -> None:
+    found = detect_placeholder_users(DetectedFormat(), pl.DataFrame({"user": ids}), "user")
+    assert settings_of(found) == ({} if missing is None else {"missing": {"user": missing}})
+
+
+def test_objects_in_lists_are_known_by_their_names() -> None:
+    frame = pl.DataFrame(
+        {"tags": [[{"name": "dub", "count": 3}, {"name": "loud", "count": 1}], []], "images": [[{"url": "x"}]] * 2}
+    )
+    found = detect_conversions(DetectedFormat(), frame, set(), interactions=False)
+    assert settings_of(found) == {"lists": ("tags",)}
+    assert convert_columns(frame.lazy(), found.settings, "here").collect()["tags"].to_list() == [["dub", "loud"], []]
 
 
 def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> None:
@@ -212,5 +251,12 @@ def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
     for name in ("day_of_week", "weekday"):
         other = frame.rename({"tag": name})
         assert settings_of(combine_date_parts(DetectedFormat(), other, detect_roles(other, "u", "i", {}))[0]) == {}
+    months = [f"{datetime.date(2023, 1 + n % 12, 1):%B}" for n in rows]
+    later = pl.datetime(2024, 1, 1) + pl.duration(hours=pl.int_range(120) * 37 % 119)
+    named = frame.with_columns(monat=pl.Series(months), status_date=later)
+    detected, after = combine_date_parts(DetectedFormat(), named, detect_roles(named, "u", "i", {}))
+    assert {name: role.kind for name, role in after.items()} == {"date": "time", "status_date": "moment"}
+    dates = convert_columns(named.lazy(), detected.settings, "here").collect()["date"]
+    assert dates[:2].to_list() == [datetime.datetime(2023, 1, 1), datetime.datetime(2023, 2, 4)]
     of_items = frame.with_columns(jahr=1990 + pl.col("i"))
     assert settings_of(combine_date_parts(DetectedFormat(), of_items, detect_roles(of_items, "u", "i", {}))[0]) == {}

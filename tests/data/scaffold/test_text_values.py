@@ -75,6 +75,8 @@ def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -
         (["18:30", "7:05"], "%H:%M"),
         (["18:30:10", "07:05:00"], "%H:%M:%S"),
         (["6:30 PM"], "%I:%M %p"),
+        (["18.30", "7.05"], "%H.%M"),
+        (["18.75"], ""),
         (["18:30", "later"], ""),
         (["3:75"], ""),
     ],
@@ -141,6 +143,11 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
     assert clock_pattern(pl.Series("UHRZEIT", ["0915", "2359"])) == "%H%M"
     assert clock_pattern(pl.Series("time", ["091500", "235959"])) == "%H%M%S"
     assert clock_pattern(pl.Series("year", ["1955", "1959"])) == ""
+    assert clock_pattern(pl.Series("price", ["18.30", "7.05"])) == ""
+    moments = ["20240131183000", "20231224235959"]
+    assert time_pattern(pl.Series("rev_timestamp", moments)) == "%Y%m%d%H%M%S"
+    assert time_pattern(pl.Series("order_id", moments)) == ""
+    assert time_pattern(pl.Series("rev_timestamp", [*moments, "20230230101010"])) == ""
 
 
 @pytest.mark.parametrize(
