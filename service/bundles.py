@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Self
 
-from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
+from recall import Degraded, JournalError, RecallError, Recommender, Request, StoreError, VersionMovedError
 from recall.bundle import activation
-from recall.bundle.files import check_memory
+from recall.bundle.files import USERS, check_memory
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, open_depot, resolve
 from recall.publish import golden
@@ -108,6 +108,7 @@ def _warmed(recommender: Recommender) -> float:
 
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries of a refused bundle: each reads all of it
+_STORE_PAUSE = 5.0  # the same while its users are not in Redis, which is found before anything is read. Chosen, not tuned.
 
 log = logging.getLogger("service")
 
@@ -146,7 +147,8 @@ class Exchange:
         self._users = users
         self._taking = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
-        self._depot, self._depot_error = open_depot(settings.depot), ""
+        without = frozenset({USERS}) if settings.exported_users == "redis" else frozenset()
+        self._depot, self._depot_error = open_depot(settings.depot, without), ""
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
@@ -293,7 +295,8 @@ class Exchange:
 
     def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
         known = self._unfit.get(folder)
-        pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self.settings.poll
+        longest = _STORE_PAUSE if isinstance(error, StoreError) else _LONGEST_PAUSE
+        pause = min(2 * known.pause, longest) if known else self.settings.poll
         text = str(error) or type(error).__name__
         reason = without_paths(text, self.settings.bundle)  # /health/ready shows it to callers without a key
         if known is None or known.reason != reason:

@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
         "services on several machines share. Of a Redis Cluster, any node, or several as redis://HOST:PORT,HOST:PORT.",
     )
+    exported_users: Literal["bundle", "redis"] = Field(
+        default="bundle",
+        description="Where users of a version are read, as they were when it was made: from its file, or from the Redis of "
+        "`users`, where `recall users load` has put them. With redis, versions are fetched from the depot without the file.",
+    )
     items: str = Field(
         default="sqlite",
         repr=False,

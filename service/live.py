@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from recall import Degraded, JournalError, Recommendations, Recommender, Request, StoreError
 from recall.bundle.depot import VARIABLE as DEPOT
+from recall.bundle.files import USERS
 from recall.bundle.manifest import MANIFEST
 from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
@@ -48,7 +49,8 @@ class Live(Exchange):
     def __init__(self, settings: Settings) -> None:
         """Prepare; nothing is opened yet."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
-        users = open_live_users(settings.users, root, settings.users_seconds)
+        exported = settings.exported_users == "redis"
+        users = open_live_users(settings.users, root, settings.users_seconds, exported=exported)
         super().__init__(settings, users)
         self.draining = False
         self.in_flight = 0
@@ -191,8 +193,13 @@ class Live(Exchange):
                     await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
                     await self._warn("items", snapshot.recommender.items.durability_warning)
             self._looked = True
-            if self.snapshot is not None and self.snapshot.recommender.items.needs_compaction and await self._compactor.start():
-                self.meters.compactions.inc()
+            if self.snapshot is not None and self.snapshot.recommender.items.needs_compaction:
+                if not (self.snapshot.folder / USERS).exists():
+                    await self._warn(
+                        "compaction", lambda: "run `recall compact` where versions are published, with the file of users"
+                    )
+                elif await self._compactor.start():
+                    self.meters.compactions.inc()
             await self._look_at_users()
             self.measure()
             await asyncio.sleep(self.settings.poll)

@@ -155,7 +155,8 @@ def fetch_version(root: Path, name: str, depot: Depot) -> int:
     local: dict[tuple[str, str], Path] = {}
     for folder in versions(root):
         with suppress(BundleError):
-            local |= {(file, entry.sha256): folder / file for file, entry in Manifest.read(folder).files.items()}
+            own = Manifest.read(folder).files.items()
+            local |= {(file, entry.sha256): folder / file for file, entry in own if (folder / file).exists()}
     with staging(root) as staged, raising(PublishError, "the version could not be fetched", where=str(root)):
         transferred = depot.fetch(name, staged, local)
         for path in staged.iterdir():

@@ -117,6 +117,14 @@ class Depot:
             PublishError: The depot cannot be written.
         """
 
+    def digests(self, name: str) -> dict[str, str]:  # noqa: ARG002
+        """Return the SHA-256 of a version's files; none if it was removed.
+
+        Raises:
+            PublishError: The depot cannot be read.
+        """
+        return {}
+
     def lease(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Hold a lease on a task that one machine runs at a time.
 

@@ -39,10 +39,12 @@ class ObjectDepot(Depot):
     Attributes:
         url: its address.
         store: of `obstore`.
+        without: names of files that `fetch` leaves out.
     """
 
     url: str
     store: Any
+    without: frozenset[str] = frozenset()
     shared = True
 
     @override
@@ -101,6 +103,8 @@ class ObjectDepot(Depot):
             raise BundleError(f"the manifest of version {name} says {manifest.version}", where=self.url)
         check_listed(to, manifest)
         for file, entry in manifest.files.items():
+            if file in self.without:
+                continue
             local = held.get((file, entry.sha256))
             if local is not None:
                 link_or_copy(local, to / file)
@@ -124,7 +128,7 @@ class ObjectDepot(Depot):
         there = self._list("versions/")
         kept = {*sorted(map(_name, there))[-keep:], *(*pointer.past, pointer.live)[-keep:]}
         gone = [path for path, changed in there.items() if _name(path) not in kept and changed < old]
-        wanted = {digest for path in there.keys() - set(gone) for digest in self._digests(path).values()}
+        wanted = {digest for path in there.keys() - set(gone) for digest in self.digests(_name(path)).values()}
         unused = [
             path
             for path, changed in self._list("files/").items()
@@ -144,11 +148,11 @@ class ObjectDepot(Depot):
     @override
     def remove(self, name: str, files: Sequence[str]) -> None:
         path = f"versions/{name}.json"
-        own = self._digests(path)
+        own = self.digests(name)
         with suppress(IndexFileError, ConfigError):  # users are removed from here even so
             self._drop_index(path)
         self._delete(path)
-        left = {digest for one in self.versions() for digest in self._digests(f"versions/{one}.json").values()}
+        left = {digest for one in self.versions() for digest in self.digests(one).values()}
         for digest in {own[file] for file in files if file in own} - left:
             self._delete(f"files/{digest}")
 
@@ -192,8 +196,9 @@ class ObjectDepot(Depot):
                 (Path(folder) / MANIFEST).write_bytes(found[0])
                 Manifest.read(Path(folder)).drop_index()
 
-    def _digests(self, path: str) -> dict[str, str]:
-        """Return the digests of the files of a version; none if it was removed."""
+    @override
+    def digests(self, name: str) -> dict[str, str]:
+        path = f"versions/{name}.json"
         found = self._get(path)
         try:
             files = {} if found is None else orjson.loads(found[0])["files"]
@@ -280,15 +285,23 @@ class ObjectDepot(Depot):
             ) from None
 
 
-def open_s3(url: str) -> ObjectDepot:
-    """Open a depot; no call is made. Raises ConfigError."""
+def open_s3(url: str, without: frozenset[str] = frozenset()) -> ObjectDepot:
+    """Open a depot; no call is made.
+
+    Args:
+        url: its address.
+        without: names of files that `fetch` leaves out.
+
+    Raises:
+        ConfigError: The address is malformed.
+    """
     if not url.startswith("s3://"):
         raise ConfigError("invalid address of a depot", where="depot", hint="Give s3://BUCKET/PREFIX")
     http = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
     options: Any = {"allow_http": http, "timeout": "60s", "connect_timeout": "5s"}
     retries: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
     try:
-        return ObjectDepot(url, S3Store.from_url(url, client_options=options, retry_config=retries))
+        return ObjectDepot(url, S3Store.from_url(url, client_options=options, retry_config=retries), without)
     except (BaseError, ValueError) as error:
         raise ConfigError("invalid address of a depot", where="depot", why=_first(error)) from None
 

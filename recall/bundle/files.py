@@ -35,6 +35,10 @@ _ALWAYS = NAMES - {USERS, INDEX, CHECKS, COUNTS}
 _SINCE_3 = frozenset({CHECKS, COUNTS})
 
 _PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+_WITHOUT_USERS = (
+    "A service with `--exported-users redis` fetches versions without it: run this where the version was published, or read "
+    "users from Redis; else copy the bundle again"
+)
 OTHER = "Copy the bundle again, or export it again; a published folder is never edited"
 
 
@@ -115,7 +119,8 @@ def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozense
         if not entry.is_file():
             raise BundleError("a bundle holds files only", where=str(entry), hint=OTHER)
     for name in sorted(names - found.keys() - but):
-        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), hint=OTHER)
+        hint = _WITHOUT_USERS if name == USERS else OTHER
+        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), hint=hint)
 
 
 def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) -> None:
@@ -191,7 +196,8 @@ def check_memory(folder: Path, manifest: Manifest) -> None:
     Raises:
         BundleError: They do not; gives both figures.
     """
-    needed, there = sum(entry.bytes for entry in manifest.files.values()), available()
+    needed = sum(entry.bytes for name, entry in manifest.files.items() if name != USERS or (folder / name).exists())
+    there = available()
     if there is not None and needed > there:
         raise BundleError(
             f"the bundle needs {needed:,} bytes of memory, and {there:,} are available",

@@ -180,7 +180,7 @@ class Bundle:
         return self.item_table.rows(rows)
 
 
-def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundle:
+def load_bundle(path: Path, *, verify: bool = True, index: bool = True, users: bool = True) -> Bundle:
     """Open a bundle.
 
     Args:
@@ -188,6 +188,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
         verify: compare every file's SHA-256 and look for numbers that are not finite, or too large. Without it only names,
             sizes and shapes are checked, which is enough for a folder that another process of this machine has just verified.
         index: check the index file as well. Without it the bundle can be opened although that file is damaged or missing.
+        users: check the file of users as well.
 
     Raises:
         BundleError: it is missing, damaged, of a newer format, or its parts do not fit together.
@@ -201,6 +202,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
             hint="The manifest belongs to another bundle; publish again",
         )
     unchecked = frozenset() if index or manifest.index.file is None else frozenset({manifest.index.file})
+    unchecked |= frozenset() if users else {files.USERS}
     files.check_names(folder, manifest, unchecked)
     checked = {name: entry for name, entry in manifest.files.items() if name not in unchecked}
     files.check_contents(folder, checked, digests=verify)

@@ -138,12 +138,13 @@ def publish(
     return place
 
 
-def open_depot(setting: str | None = None) -> Depot:
+def open_depot(setting: str | None = None, without: frozenset[str] = frozenset()) -> Depot:
     """Open the depot that a setting names.
 
     Args:
         setting: `s3://BUCKET/PREFIX`, or "" for none; by default what RECALL_DEPOT says. Address and credentials of the store
             are read from AWS_... variables, such as AWS_ENDPOINT_URL.
+        without: names of files that are left out when versions are fetched.
 
     Raises:
         ConfigError: The setting is another address, or the package obstore is not installed.
@@ -157,7 +158,7 @@ def open_depot(setting: str | None = None) -> Depot:
         raise ConfigError(
             "a depot needs the package obstore", where="depot", hint="Install it with: pip install 'fm-recall[s3]'"
         ) from None
-    return open_s3(setting)
+    return open_s3(setting, without)
 
 
 def shared_pointer(root: Path, depot: Depot) -> Pointer:

@@ -16,7 +16,17 @@ from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, prepare_data, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
-from recall.cli.publish import backup, compact, delete_items, erase_users, import_model, publish_version, rebuild, upsert_items
+from recall.cli.publish import (
+    backup,
+    compact,
+    delete_items,
+    erase_users,
+    import_model,
+    load_users,
+    publish_version,
+    rebuild,
+    upsert_items,
+)
 from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
@@ -81,7 +91,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         {"show": show_bundle, "verify": verify_bundle, "export": export_bundle},
     ),
     "items": ("Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}),
-    "users": ("Change the users of a live root.", {"erase": erase_users}),
+    "users": ("Change the users of a live root.", {"load": load_users, "erase": erase_users}),
     "key": ("API keys of a service.", {"new": new_key}),
     "config": (
         "Show a configuration, or what one may contain.",

@@ -1,6 +1,7 @@
 """Commands that change a root without training, such as `recall rebuild`."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,7 +9,7 @@ import typer
 
 from recall.cli import output
 from recall.cli.train import REJECTED, Activate
-from recall.errors import BundleError, PublishBusyError
+from recall.errors import BundleError, ConfigError, PublishBusyError
 
 if TYPE_CHECKING:
     from recall.config import RunConfig
@@ -292,15 +293,60 @@ def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
 
 
 _SECONDS = 5.0  # that a read of Redis may take
+Users = Annotated[
+    str, typer.Option(envvar="RECALL_USERS", show_default=False, help="Redis that the service keeps changes of users in.")
+]
+
+
+def load_users(
+    root: Root,
+    version: Annotated[str, typer.Option(help="A version of the folder; by default the live one.")] = "",
+    users: Users = "sqlite",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove users of versions that neither the folder nor its depot has.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """Load the users of a version into Redis.
+
+    Services with `--exported-users redis` read them there, and need no file of users. Sends nothing if all are there, as after
+    a compaction; an interrupted run is continued.
+
+    Example: recall users load bundles --prune
+    """
+    from recall.bundle.activation import find, list_versions
+    from recall.bundle.files import USERS
+    from recall.bundle.reader import load_bundle
+    from recall.bundle.versions import open_depot, resolve
+    from recall.store.users.redis import RedisLiveUsers
+    from recall.store.users.sqlite import open_live_users
+
+    live = open_live_users(users, root, _SECONDS)
+    if not isinstance(live, RedisLiveUsers):
+        raise ConfigError("no Redis is named", where="users", hint="Set RECALL_USERS=redis://HOST:PORT/DB, or give --users")
+    with closing(live), output.stage("verify, load") as show:
+        bundle = load_bundle(find(root, version) if version else resolve(root), index=False)
+        entry = bundle.manifest.files[USERS]
+        sent = live.exports.load(bundle.users_file, entry.sha256, lambda done, total: show(f"{done:,} of {total:,} users"))
+        removed: list[str] = []
+        if prune:
+            depot = open_depot()
+            named = [one.manifest.files for one in list_versions(root) if one.manifest is not None]
+            kept = [files[USERS].sha256 for files in named if USERS in files]
+            shared = [depot.digests(name) for name in depot.versions()]
+            removed = live.exports.prune([*kept, *(digests[USERS] for digests in shared if USERS in digests)])
+    name, size = bundle.manifest.version, bundle.manifest.sizes.users
+    output.result(
+        as_json,
+        {"version": name, "users": size, "sent": sent, "removed": removed},
+        {"version": name, "users": f"{size:,}, {sent:,} of them sent", "removed": f"{len(removed)} other files of users"},
+    )
 
 
 def erase_users(
     root: Annotated[Path, typer.Argument(help="The folder of published bundles; may be in use.")],
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of users.")],
-    users: Annotated[
-        str,
-        typer.Option(envvar="RECALL_USERS", show_default=False, help="Redis that the service keeps changes of users in."),
-    ] = "sqlite",
+    users: Users = "sqlite",
     wait: Annotated[float, typer.Option(min=0, help="Seconds until services must have left the older versions.")] = 10.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: output.Json = False,

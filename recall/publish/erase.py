@@ -288,7 +288,8 @@ def _remaining_data(shared: Sequence[str], others: Sequence[str], live: LiveUser
     )
     learnt = "Parameters of items and of other features were also learnt from their interactions; a new training removes that"
     redis = (
-        ("Redis keeps removed values in its own files until it rewrites them: BGREWRITEAOF, or BGSAVE",) if live.remote else ()
+        "Redis keeps removed values in its own files until it rewrites them: BGREWRITEAOF, or BGSAVE",
+        "Services with --exported-users redis serve the new version after `recall users load`, until then the one before",
     )
     unread = (f"Not searched, and to be removed where it is not needed: {', '.join(others)}",) if others else ()
-    return (backups, tables, learnt, *redis, *unread)
+    return (backups, tables, learnt, *(redis if live.remote else ()), *unread)

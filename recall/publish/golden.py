@@ -4,7 +4,6 @@ They exercise the whole path of a request, from stored users and the encoder to 
 cannot: a library, processor or version of this program that computes different results from the same files.
 """
 
-from contextlib import closing
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -12,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from recall.bundle.manifest import GoldenRecord, Manifest
-from recall.errors import BundleError
+from recall.errors import BundleError, StoreError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.users.profiles import UserProfiles
 
 USERS, HISTORIES = 16, 8
 """Number of requests for stored users, and for a synthetic history; one more request has neither."""
@@ -64,16 +62,19 @@ def check(recommender: Recommender) -> int:
 
     Raises:
         BundleError: An answer or the number of users differs.
+        StoreError: The users of the bundle cannot be read.
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()
-    with closing(UserProfiles.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)) as users:
-        alone = Recommender(bundle, recommender.index, users)
-        stored, expected = len(users), bundle.manifest.sizes.users
-        if stored != expected:
-            where = str(bundle.users_file)
-            raise BundleError(f"the file holds {stored} users, the manifest says {expected}", where=where)
-        answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
+    users = recommender.users.without_changes()
+    stored, expected = len(users), bundle.manifest.sizes.users
+    if stored != expected:
+        raise BundleError(f"there are {stored} users, the manifest says {expected}", where=str(bundle.folder))
+    alone = Recommender(bundle, recommender.index, users)
+    answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
+    unread = [one.reason for answer in answers for one in answer.degraded if one.part == "users"]
+    if unread:
+        raise StoreError(unread[0])
     lists = [{item.item_id: item.score for item in answer.items} for answer in answers]
     differences = list(map(_count_differences, golden, lists))
     allowed = 0 if recommender.index.exact else int(_SLACK * sum(len(one.items) for one in golden))

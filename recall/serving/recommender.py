@@ -10,6 +10,7 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.locks import VersionLock, acquire
+from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
@@ -27,6 +28,7 @@ from recall.serving.scoring import Scorer, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import open_log
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
+from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
 
@@ -88,10 +90,12 @@ class Recommender:
             BundleError: The bundle is missing, damaged or of a newer format.
             IndexFileError: The index does not fit the vectors, or fails its stored checks.
             JournalError: The live changes cannot be read.
+            StoreError: The users of the bundle are to be read from `users`, which does not have all of them.
         """
         folder = resolve(Path(path))
         held = acquire(folder) if folder.parent.name == VERSIONS else None
-        bundle = load_bundle(folder, verify=verify, index=own_index)
+        stored = None if users is None or users == "own" else users.exported(Manifest.read(folder))
+        bundle = load_bundle(folder, verify=verify, index=own_index, users=stored is None)
         record = bundle.manifest.index
         index: ItemIndex = (
             open_index(bundle.index_file, record.engine, record.kind, record.params, bundle.item_vectors, threads)
@@ -104,7 +108,8 @@ class Recommender:
         followed = root if root is not None else None if folder == Path(path) else Path(path)
         journal = None if followed is None else open_log(followed, log)
         items = Catalog(bundle, index, journal, pause)
-        known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        stored = SqliteUsers(bundle.users_file) if stored is None else stored
+        known = UserProfiles.of(stored, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)
         loaded._held = held
         return loaded

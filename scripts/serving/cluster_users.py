@@ -5,21 +5,27 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import orjson
+from index.worlds import SHOP
 from redis.crc import key_slot
 
 from recall._breaker import Breaker
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.data.synthetic import SyntheticConfig, generate
 from recall.errors import RecallError
+from recall.store.users.bundle_users import SqliteUsers, write_user_store
 from recall.store.users.changes import InteractionEvent, UserPut
 from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser
 from recall.store.users.redis import RedisLiveUsers
 from serving.processes import service
-from serving.redis_servers import SLOTS, Cluster, until
+from serving.redis_servers import SLOTS, Cluster, Redis, until
 from serving.shop import build
 
 Check = Callable[[str, bool, str], None]
@@ -94,6 +100,7 @@ def users(folder: Path, quick: bool, check: Check) -> None:
     with ExitStack() as stack:
         stack.callback(cluster.kill)
         _bytes(cluster, 600 if quick else 5_000, check)
+        _exported(folder / "exported", cluster, 2_000 if quick else 20_000, check)
         _moved(cluster, 20 if quick else 200, check)
         _answered(folder, cluster, 40 if quick else 400, check)
         _killed(cluster, 2 if quick else 10, check)
@@ -113,6 +120,32 @@ def _bytes(cluster: Cluster, many: int, check: Check) -> None:
     store.close()
     figures = f"{each:,.0f} bytes written by each of {many:,} interactions of a user of {whole:,} bytes"
     check(f"an interaction writes at most {MOST_BYTES:,} bytes", each <= MOST_BYTES, figures)
+
+
+def _exported(folder: Path, cluster: Cluster, many: int, check: Check) -> None:
+    folder.mkdir()
+    generate(SyntheticConfig(users=many, items=2_000, interactions=20 * many, considered=50, seed=0)).write(folder)
+    tables = {"users": "users.parquet", "items": "items.parquet", "time": "time"}
+    dataset = load_dataset(parse_config({"name": "shop", "data": tables, "fields": SHOP}), folder)
+    file, primaries = folder / "users.sqlite", cluster.nodes[:3]
+    write_user_store(file, dataset)
+    store, digest = opened(cluster.url), sha256(file.read_bytes()).hexdigest()
+    before, start = _memory(primaries), time.process_time()
+    store.exports.load(file, digest)
+    seconds, each = time.process_time() - start, (_memory(primaries) - before) / many
+    users = store.exports.open(digest, many)
+    with closing(SqliteUsers(file)) as stored:
+        ids = stored.sample(many, 0)
+        same = users.get_many(ids) == stored.get_many(ids)
+    store.close()
+    figures = (
+        f"{many:,} users, {each:,.0f} B each in Redis, {file.stat().st_size / many:,.0f} B in the file, {seconds:.1f} s of CPU"
+    )
+    check("users of a version are in the cluster as in their file", same, figures)
+
+
+def _memory(nodes: Sequence[Redis]) -> int:
+    return sum(int(node.client.info("memory")["used_memory_dataset"]) for node in nodes)
 
 
 def _moved(cluster: Cluster, rounds: int, check: Check) -> None:

@@ -320,3 +320,17 @@ def test_the_setting_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_live_in_an_empty_depot(url: str, tmp_path: Path) -> None:
     follow(tmp_path / "other", open_depot())
     assert not (tmp_path / "other" / HISTORY).exists()
+
+
+def test_a_version_is_fetched_without_some_files(url: str, root: Path, tmp_path: Path) -> None:
+    publish_again(root, "second")
+    replica = tmp_path / "replica"
+    follow(replica, open_depot(url, frozenset({USERS})))
+    folder = resolve(replica)
+    assert {one.name for one in folder.iterdir()} == {one.name for one in resolve(root).iterdir()} - {USERS}
+    with pytest.raises(BundleError, match=r"missing.*--exported-users redis"):
+        load_bundle(replica)
+    assert load_bundle(replica, users=False).manifest.version == live_name(root)
+    name = publish_again(root, "third")
+    assert fetch_version(replica, name, open_depot()) >= (resolve(root) / USERS).stat().st_size  # no version here has it
+    assert load_bundle(replica / "versions" / name).manifest.name == "third"

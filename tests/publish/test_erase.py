@@ -11,9 +11,10 @@ from redis import Redis
 
 from recall.bundle.activation import follow
 from recall.bundle.depot import VARIABLE as DEPOT
+from recall.bundle.files import USERS
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import open_depot, resolve, staging, versions
-from recall.errors import RequestError, VersionMovedError
+from recall.errors import RequestError, StoreError, VersionMovedError
 from recall.publish.derived import compact
 from recall.publish.erase import erase_users
 from recall.serving.recommender import Recommender
@@ -88,6 +89,12 @@ def test_no_file_contains_an_erased_user(named: Path, tmp_path: Path, store: Liv
         others = [f"u{number}" for number in range(2, 12)]
         before = recommender.recommend_batch([Request(one, n=5) for one in others])
     compact(root)  # a second version that contains the user
+    if isinstance(store, RedisLiveUsers):
+        old = load_bundle(root)
+        exported = (old.manifest.files[USERS].sha256, old.manifest.sizes.users)
+        store.exports.load(old.users_file, exported[0])
+        users = store.exports.open(*exported)
+        assert [*users.get_many([SECRET])] == [SECRET]
     files = containing(root, SECRET)
     assert {Path(one).name for one in files} >= {"users.sqlite", "vocabularies.parquet", JOURNAL + "-wal"} or JOURNAL in files
 
@@ -99,6 +106,9 @@ def test_no_file_contains_an_erased_user(named: Path, tmp_path: Path, store: Liv
     if isinstance(store, RedisLiveUsers):
         with Redis(port=request.getfixturevalue("redis").port) as client:
             assert not [key for key in client.scan_iter() if SECRET.encode() in key]
+        assert users.get_many([SECRET]) == {}
+        with pytest.raises(StoreError, match="not all of them"):
+            store.exports.open(*exported)
     assert SECRET not in store.ids()
     assert store.get([SECRET]) == {}
     with Recommender.load(root, users=store) as recommender:

@@ -68,7 +68,7 @@ def test_a_wrong_number_of_users_is_refused(published: Path) -> None:
     manifest = recommender.bundle.manifest
     restated = manifest.model_copy(update={"sizes": manifest.sizes.model_copy(update={"users": 5})})
     changed = Recommender(replace(recommender.bundle, manifest=restated), recommender.index, recommender.users)
-    with pytest.raises(BundleError, match="holds 12 users, the manifest says 5"):
+    with pytest.raises(BundleError, match="there are 12 users, the manifest says 5"):
         golden.check(changed)
     recommender.close()
 

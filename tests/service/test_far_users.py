@@ -6,11 +6,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 import pytest
 
+from recall import Recommender, Request
+from recall.bundle.files import USERS
+from recall.bundle.reader import load_bundle
+from recall.store.users.redis import RedisLiveUsers
 from tests.service.publishing import Shop
 from tests.service.routes.test_users import send, took, user
 from tests.service.serving import Server, receive, request, serving
@@ -200,3 +205,54 @@ def test_an_invalid_store_ends_the_service_with_a_reason(shop: Shop, tmp_path: P
     assert ended.returncode == 78
     assert "Begin it with one of redis://" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+def test_users_of_the_export_are_read_from_redis(own_shop: Shop, own_redis: RedisServer, tmp_path: Path) -> None:
+    folder = own_shop.publish(seed=0)
+    bundle = load_bundle(folder)
+    expected = {}
+    with Recommender.load(folder) as recommender:
+        for user_id in ("3", "4", "stranger"):
+            found = recommender.recommend(Request(user_id=user_id, n=20))
+            expected[user_id] = (found.user, [one.item_id for one in found.items])
+    file = tmp_path / USERS
+    (folder / USERS).rename(file)
+    proxy = Proxy(own_redis.port)
+    options = ("--users", proxy.url, "--exported-users", "redis", "--poll", "0.05", *PATIENT)
+    with serving(own_shop.root, tmp_path / "log", *options) as server:
+        server.wait(status=503)
+        deadline = time.monotonic() + 60
+        while "recall users load" not in server.ask("GET", "/health/ready").body.decode():
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.05)
+        with closing(RedisLiveUsers(own_redis.url, read_seconds=5, write_seconds=5)) as store:
+            store.exports.load(file, bundle.manifest.files[USERS].sha256)
+        server.wait()
+
+        def answers() -> dict[str, tuple[str, list[str]]]:
+            found = {one: server.post({"user_id": one, "n": 20}).json for one in expected}
+            return {name: (one["user"], [item["item_id"] for item in one["items"]]) for name, one in found.items()}
+
+        assert answers() == expected
+        assert degraded(server) == []
+        assert took(server, ("4", "1")).json["known"] == 1
+        assert user(server, "4")["history"][0] == "1"
+        listed = server.ask("GET", "/v1/users")
+        assert listed.status == 422
+        assert "users cannot be listed" in listed.body.decode()
+        proxy.mode = "refuse"
+        for user_id in ("17", "stranger"):
+            found = server.post({"user_id": user_id}).json
+            assert (found["user"], [one["part"] for one in found["degraded"]]) == ("unknown", ["users"])
+        assert server.post({}).json["degraded"] == []
+        assert server.ask("GET", "/health/ready").status == 200
+        proxy.mode = "pass"
+        recovered(server)
+        assert server.post({"user_id": "17"}).json["user"] == "known"
+    proxy.close()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,6 @@ from recall.serving.batch import title_column
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.snapshot import CatalogSnapshot
-from recall.store.users.bundle_users import SqliteUsers
 
 _ITEMS = 1_500  # points of a map: more are a blot
 PAIRS = 300
@@ -119,9 +117,9 @@ def _grouping(items: pl.DataFrame, other_than: set[str]) -> str:
 def _pair_strengths(recommender: Recommender) -> dict[str, float]:
     bundle, rng = recommender.bundle, np.random.default_rng(0)
     encoder = bundle.encoder
-    with closing(SqliteUsers(bundle.users_file)) as stored:  # live changes may have values that this model cannot read
-        found = ((user_id, stored.get(user_id)) for user_id in stored.sample(PAIRS, 0))
-        users = [record.encoded(encoder, user_id) for user_id, record in found if record is not None]
+    stored = recommender.users.without_changes()  # they may have values that this model cannot read
+    found = ((user_id, stored.get(user_id)) for user_id in stored.sample(PAIRS, 0))
+    users = [record.encoded(encoder, user_id) for user_id, record in found if record is not None]
     rows = rng.integers(0, len(bundle.item_ids), PAIRS)
     items = encoder.encode_items(bundle.some_items(rows.astype(np.int64)))
     parts: dict[str, list[float]] = {}

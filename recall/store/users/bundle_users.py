@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 
 from recall.data.column_names import title_of
-from recall.errors import BundleError, PublishError, raising
+from recall.errors import BundleError, PublishError, StoreError, raising
 from recall.features.values import as_requested, canonical
 from recall.store.users.record import UserRecord
 
@@ -29,6 +29,8 @@ class SqliteUsers:
     Attributes:
         title: column with the users' titles, such as a name; None if there is none.
     """
+
+    remote = False
 
     def __init__(self, path: Path) -> None:
         """Open a file written by `write_user_store`; raises BundleError for any other."""
@@ -52,6 +54,10 @@ class SqliteUsers:
         items = tuple(orjson.loads(history))
         # the same for most users, whose history is complete and without repetitions
         return UserRecord(orjson.loads(features), items, items if seen == history else tuple(orjson.loads(seen)))
+
+    def get_many(self, user_ids: Sequence[str]) -> dict[str, UserRecord | StoreError]:
+        """Return the records of known users by id."""
+        return {user_id: record for user_id in user_ids if (record := self.get(user_id)) is not None}
 
     def sample(self, count: int, seed: int) -> list[str]:
         """Return ids of distinct users, drawn at random.
@@ -98,6 +104,22 @@ class SqliteUsers:
                 features, history, seen = map(orjson.loads, parts)
                 yield user_id, UserRecord(features, tuple(history), tuple(seen))
 
+    def batches(self, start: int) -> Iterator[list[tuple[str, bytes]]]:
+        """Yield ids and records of all users, in the order of the file.
+
+        A record is a JSON array of features, history, and seen items if they differ from the history.
+
+        Args:
+            start: number of users to skip.
+        """
+        statement = (
+            "SELECT user_id, CAST('[' || CAST(features AS TEXT) || ',' || CAST(history AS TEXT)"
+            " || iif(seen = history, '', ',' || CAST(seen AS TEXT)) || ']' AS BLOB)"
+            " FROM users WHERE number > ? ORDER BY number LIMIT ?"
+        )
+        for first in range(start, self._size, _BATCH):
+            yield [(user_id, bytes(record)) for user_id, record in self._query(statement, (first, _BATCH))]
+
     def close(self) -> None:
         """Close the pool; a connection in use is closed when it is returned."""
         self._closed = True
@@ -105,7 +127,7 @@ class SqliteUsers:
             while True:
                 self._idle.pop().close()
 
-    def _query(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[str, ...]]:
+    def _query(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
         if self._closed:
             raise BundleError("the users were closed", where=str(self._path), hint="Load the bundle again")
         try:

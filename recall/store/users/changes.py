@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
+from recall.bundle.manifest import Manifest
 from recall.errors import StoreError
-from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser, first_distinct
+from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser, StoredUsers, first_distinct
 
 DELETED = LiveUser(known=False, all_features=True, history=(), all_seen=True)
 """State of a deleted user."""
@@ -249,6 +250,14 @@ class LiveUsers(Protocol):
             StoreBusyError: Another process reads the store.
             StoreError: As `write`.
         """
+
+    def exported(self, manifest: Manifest) -> StoredUsers | None:  # noqa: ARG002
+        """Return the users of a bundle, if they are stored here and not in its file.
+
+        Raises:
+            StoreError: They are not complete, or the store does not answer.
+        """
+        return None
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of stored users that are not deleted, in order of their UTF-8.

@@ -16,9 +16,9 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
 from recall.store.group_commit import Receipt
-from recall.store.users.bundle_users import SqliteUsers, fold_text
+from recall.store.users.bundle_users import fold_text
 from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
-from recall.store.users.record import LiveUser, UserRecord
+from recall.store.users.record import LiveUser, StoredUsers, UserRecord
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 RECENT = 4096
@@ -65,7 +65,7 @@ class UserProfiles:
     """The users of one bundle, and their changes. Safe to share among threads."""
 
     def __init__(
-        self, stored: SqliteUsers, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
+        self, stored: StoredUsers, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
     ) -> None:
         """Combine the bundle's users with a store of changes.
 
@@ -87,12 +87,17 @@ class UserProfiles:
 
     @classmethod
     def of(
-        cls, stored: Path, live: LiveUsers | Literal["own"] | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
+        cls,
+        stored: StoredUsers,
+        live: LiveUsers | Literal["own"] | None,
+        root: Path | None,
+        encoder: FeatureEncoder,
+        data_hash: str,
     ) -> "UserProfiles":
         """Open the users of a bundle.
 
         Args:
-            stored: the bundle's file.
+            stored: the bundle's users.
             live: store of changes; "own" for the SQLite file in the root, if there is a root.
             root: root of published versions; None for a bundle outside of a root.
             encoder: the model's encoder.
@@ -100,8 +105,12 @@ class UserProfiles:
         """
         if live == "own":
             own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
-            return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
-        return cls(SqliteUsers(stored), live, encoder, data_hash)
+            return cls(stored, own, encoder, data_hash, owned=True)
+        return cls(stored, live, encoder, data_hash)
+
+    def without_changes(self) -> "UserProfiles":
+        """Return the users as in the bundle, which are closed with these."""
+        return UserProfiles(self._stored, None, self._encoder, self._data)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -125,8 +134,10 @@ class UserProfiles:
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
         """Return the current records of users by id, or the bundle's with an error."""
         canonical_ids = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
-        live, error = self._read_changes(list(dict.fromkeys(canonical_ids.values())))
-        return {name: self._lookup(user_id, live.get(user_id), error) for name, user_id in canonical_ids.items()}
+        distinct = list(dict.fromkeys(canonical_ids.values()))
+        live, error = self._read_changes(distinct)
+        stored = self._read_stored(distinct, error)
+        return {name: self._lookup(stored.get(user_id), live.get(user_id), error) for name, user_id in canonical_ids.items()}
 
     def one(self, user_id: str) -> Lookup:
         """Return `known` of one user."""
@@ -309,10 +320,9 @@ class UserProfiles:
         if not changes:
             return Receipt(self._live.sequence(), 0)
         written = self._live.write(changes, key)
-        known = 0
-        for user_id in dict.fromkeys(change.user_id for change in changes):
-            before = written.known.get(user_id)
-            known += before if before is not None else self._stored.get(user_id) is not None
+        before = {change.user_id: written.known.get(change.user_id) for change in changes}
+        stored = self._stored.get_many([user_id for user_id, was in before.items() if was is None])
+        known = sum(map(bool, before.values())) + sum(isinstance(one, UserRecord) for one in stored.values())
         return Receipt(written.sequence, known, repeated=written.repeated)
 
     def _with_warnings(self, receipt: Receipt, users: Sequence[User]) -> Receipt:
@@ -352,20 +362,33 @@ class UserProfiles:
         except StoreError as error:
             return {}, _unread(error)
 
-    def _lookup(self, user_id: str, user: LiveUser | StoreError | None, error: str) -> Lookup:
-        """Return a user; without changes if they cannot be read."""
-        if isinstance(user, StoreError):
-            return Lookup(self._record(user_id, None), _unread(user))
-        return Lookup(self._record(user_id, user), error)
+    def _read_stored(self, user_ids: Sequence[str], error: str) -> dict[str, UserRecord | StoreError]:
+        """Return records of the bundle, from the cache if possible.
 
-    def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
-        """Return a user of the bundle with changes; unchanged users are cached."""
-        record = self._recent.get(user_id)
-        if record is None:
-            record = self._stored.get(user_id)
-            if record is not None:
-                self._recent.put(user_id, record)
-        return record if user is None else self._without_foreign_columns(user.apply_to(record, self._data))
+        Args:
+            user_ids: distinct ids.
+            error: why no changes can be read; then records on another machine are not read either.
+        """
+        cached = {user_id: self._recent.get(user_id) for user_id in user_ids}
+        found: dict[str, UserRecord | StoreError] = {name: one for name, one in cached.items() if one is not None}
+        if len(found) < len(cached) and not (error and self._stored.remote):
+            for user_id, record in self._stored.get_many([name for name, one in cached.items() if one is None]).items():
+                found[user_id] = record
+                if isinstance(record, UserRecord):
+                    self._recent.put(user_id, record)
+        return found
+
+    def _lookup(self, stored: UserRecord | StoreError | None, user: LiveUser | StoreError | None, error: str) -> Lookup:
+        """Return a user with what can be read: the bundle's record, and the changes."""
+        if isinstance(user, StoreError):
+            error = _unread(user)
+            user = None
+        if isinstance(stored, StoreError):
+            error = f"users of the export are not known: {stored.what}"
+            stored = None
+        if user is None:
+            return Lookup(stored, error)
+        return Lookup(self._without_foreign_columns(user.apply_to(stored, self._data)), error)
 
     def _without_foreign_columns(self, record: UserRecord | None) -> UserRecord | None:
         """Drop columns that were stored with another bundle, and that this one lacks."""

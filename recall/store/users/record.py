@@ -1,9 +1,9 @@
 """State of one user: the bundle's record, and live changes on top of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -37,6 +37,54 @@ class UserRecord:
         column = encoder.schema.user_id
         named = {column: user_id} if column in encoder.users.columns else {}
         return encoder.encode_user({**self.features, **named}, self.history).rows
+
+
+class StoredUsers(Protocol):
+    """The users of a bundle, which do not change. Thread-safe."""
+
+    @property
+    def title(self) -> str | None:
+        """Column with the users' titles, such as a name; None if there is none."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether they are on another machine, with the changes of users."""
+
+    def __len__(self) -> int:
+        """Return the number of users."""
+
+    def get_many(self, user_ids: Sequence[str]) -> Mapping[str, UserRecord | StoreError]:
+        """Return the records of known users; an error for each that cannot be read."""
+
+    def sample(self, count: int, seed: int) -> list[str]:
+        """Return ids of distinct users, drawn at random.
+
+        Args:
+            count: maximum number of ids; from Redis, at most 256.
+            seed: seed of the random generator.
+        """
+
+    def ids(self, after: str | None, count: int) -> list[str]:
+        """Return the first ids in order of their UTF-8.
+
+        Args:
+            after: exclusive lower bound; None for none.
+            count: maximum number of ids.
+
+        Raises:
+            RequestError: The store cannot list them.
+        """
+
+    def find_by_title(self, text: str, count: int) -> list[str]:
+        """Return ids of users whose title, or a word in it, has a prefix.
+
+        Args:
+            text: the prefix, from `fold_text`.
+            count: maximum number of ids.
+        """
+
+    def close(self) -> None:
+        """Release what it holds."""
 
 
 MAX_HISTORY = 1000

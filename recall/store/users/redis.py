@@ -27,6 +27,8 @@ from redis import exceptions
 from typing_extensions import override
 
 from recall._breaker import Breaker
+from recall.bundle.files import USERS
+from recall.bundle.manifest import Manifest
 from recall.errors import StoreBusyError, StoreDownError, StoreError
 from recall.store.group_commit import key_conflict
 from recall.store.high_water_mark import HighWaterMark, MarkState, damage_warning
@@ -52,7 +54,8 @@ from recall.store.users.changes import (
     batch_digest,
     group_by_user,
 )
-from recall.store.users.record import LiveUser
+from recall.store.users.exported import ExportedUsers
+from recall.store.users.record import LiveUser, StoredUsers
 
 WRITE_SECONDS = 1.0
 """Default time limit of a write."""
@@ -112,6 +115,7 @@ class RedisLiveUsers(LiveUsers):
 
     Attributes:
         breakers: circuit breakers by name of a node; "" is the configured address.
+        exports: users of bundles.
     """
 
     remote = True
@@ -126,6 +130,7 @@ class RedisLiveUsers(LiveUsers):
         breaker: Callable[[], Breaker] = Breaker,
         mark: HighWaterMark | None = None,
         catalog: Callable[[], str] = str,
+        exported: bool = False,
     ) -> None:
         """Connect at the first call.
 
@@ -138,6 +143,7 @@ class RedisLiveUsers(LiveUsers):
             mark: high-water mark, a file on this machine; without one, only a process that has read later changes detects a
                 loss.
             catalog: returns the name of the catalogue; empty while it is unknown.
+            exported: whether the users of bundles are read from here, too, where `exports.load` has put them.
 
         Raises:
             ConfigError: The address is malformed.
@@ -152,6 +158,8 @@ class RedisLiveUsers(LiveUsers):
         self._write_seconds = write_seconds
         self._reader = Nodes(url, read_seconds, self.breakers, breaker)
         self._writer = Nodes(url, write_seconds, self.breakers, breaker)
+        self.exports = ExportedUsers(url, self._prefix, self._reader, lambda: self._check_owner(claim=True))
+        self._reads_exports = exported
 
     @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
@@ -208,7 +216,15 @@ class RedisLiveUsers(LiveUsers):
             self._writer.call(node, "written", [*(("DEL", self._user_key(one)) for one in some), *own])
         for node, _ in self._writer.group_by_node([self._prefix + b"users"], bytes):
             self._writer.call(node, "written", [("ZREM", self._prefix + b"users", *ids)])
+        self.exports.forget(ids)
         return keys
+
+    @override
+    def exported(self, manifest: Manifest) -> StoredUsers | None:
+        if not self._reads_exports or USERS not in manifest.files:
+            return None
+        self._check_owner()
+        return self.exports.open(manifest.files[USERS].sha256, manifest.sizes.users)
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
@@ -249,6 +265,7 @@ class RedisLiveUsers(LiveUsers):
         """Close the connections; a later call opens them again."""
         self._reader.close()
         self._writer.close()
+        self.exports.close()
 
     @override
     def error(self) -> str:

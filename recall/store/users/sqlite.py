@@ -211,17 +211,23 @@ def _checksum(user_id: str, record: bytes) -> int:
 SQLITE = "sqlite"
 
 
-def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_SECONDS) -> LiveUsers | None:
+def open_live_users(
+    setting: str, root: Path | None, read_seconds: float = READ_SECONDS, *, exported: bool = False
+) -> LiveUsers | None:
     """Open the store of user changes; None for "sqlite" without a root.
 
     Args:
         setting: "sqlite" for a file in the root of published versions, or the address of a Redis.
         root: root of published versions, with the SQLite file, or the high-water mark of the Redis; None if there is none.
         read_seconds: time limit of a read from another machine.
+        exported: whether the users of bundles are read from the Redis, too.
 
     Raises:
-        ConfigError: The setting is neither, or the package redis is not installed.
+        ConfigError: The setting is neither, is "sqlite" with `exported`, or the package redis is not installed.
     """
+    if setting == SQLITE and exported:
+        hint = "Name it with --users redis://HOST:PORT/DB, or read them from the bundle"
+        raise ConfigError("exported users are to be read from a Redis, and none is named", where="exported_users", hint=hint)
     if setting == SQLITE:
         return None if root is None else SqliteLiveUsers(root / USERS_LIVE)
     try:
@@ -231,6 +237,6 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
             "users in Redis need the package redis", where="users", hint="Install it with: pip install 'fm-recall[redis]'"
         ) from None
     if root is None:
-        return RedisLiveUsers(setting, read_seconds=read_seconds)
+        return RedisLiveUsers(setting, read_seconds=read_seconds, exported=exported)
     mark = HighWaterMark(root / USERS_REDIS_MARK)
-    return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark, catalog=lambda: catalog_of(root))
+    return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark, catalog=lambda: catalog_of(root), exported=exported)

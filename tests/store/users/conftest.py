@@ -51,3 +51,8 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 @pytest.fixture
 def store(open_store: Open) -> LiveUsers:
     return open_store()
+
+
+def in_redis(url: str, folder: Path) -> RedisLiveUsers:
+    """Return a store that reads the users of bundles from a Redis, too; its keys are those of a test."""
+    return RedisLiveUsers(url, read_seconds=PATIENT, write_seconds=PATIENT, prefix=f"{folder.name}:", exported=True)
