@@ -25,7 +25,7 @@ from recall.index.registry import require_server
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
-from recall.training.distribute import receive
+from recall.training.distribute import on_disk, receive
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
 from recall.training.race.decide import decide, of_bundle
@@ -178,6 +178,8 @@ def run(
         if replaced := replaced_data(dataset, root):
             note(f"warning: {replaced}")
         note(sizes(dataset, encoder, config.model))
+        if ranks.count > 1:
+            dataset = on_disk(dataset)
         with bar("train") as move:
             trained = train(
                 config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart, worths=True, ranks=ranks

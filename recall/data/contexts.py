@@ -174,12 +174,11 @@ def _contexts(
 ) -> Contexts:
     """Return the contexts of the rows at `positions` [m], after `before` [m] events."""
     if encoder.histories:
-        first, context = np.arange(len(positions)), np.arange(len(positions), dtype=np.int32)
+        context = np.arange(len(positions), dtype=np.int32)
     else:
         distinct = Distinct.of(rows.select(_keys(dataset, encoder))[positions])
-        first, context = distinct.first, distinct.codes
-    event = positions[first]
-    return Contexts(SparseRows.vstack(_encode_batches(dataset, encoder, rows, event, before[first])), context, event)
+        positions, before, context = positions[distinct.first], before[distinct.first], distinct.codes
+    return Contexts(SparseRows.vstack(_encode_batches(dataset, encoder, rows, positions, before)), context, positions)
 
 
 def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +76,7 @@ class Dataset:
         left_out: messages about the rows that settings left out.
         ordered: whether a time column orders the interactions of a user.
         whole: items of the complete data set, where this one is a part of it; else None.
+        mapped: file that numbers of `events` are mapped from; None where they are in memory.
     """
 
     schema: Schema
@@ -94,6 +96,12 @@ class Dataset:
     left_out: tuple[str, ...] = ()
     ordered: bool = True
     whole: Offer | None = None
+    mapped: mmap | None = None
+
+    def unload(self) -> None:
+        """Take what is mapped out of memory, until it is read again."""
+        if self.mapped is not None:
+            self.mapped.madvise(MADV_DONTNEED)
 
     def select(self, split: int) -> Int64:
         """Return the ascending positions in `events` of a part of the split; int64 [m]."""

@@ -214,16 +214,21 @@ class SparseRows:
             n: number of rows.
             n_features: size of the feature space.
         """
-        keys = rows.astype(np.int64) * n_features + features
+        keys = rows.astype(np.int64)
+        keys *= n_features
+        keys += features
         if (keys[1:] < keys[:-1]).any():
             order = stable_order(features, n_features)
             order = order[stable_order(rows[order], n)]
             keys, weights = keys[order], weights[order]
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
-        keys = keys[starts]
-        summed = np.add.reduceat(weights, starts) if len(starts) else weights
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
-        return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
+        differs = keys[1:] != keys[:-1]
+        if not differs.all():
+            starts = np.flatnonzero(np.concatenate([[True], differs]))
+            keys, weights = keys[starts], np.add.reduceat(weights, starts)
+        indptr = np.zeros(n + 1, dtype=np.int64)
+        np.cumsum(np.bincount(keys // n_features, minlength=n), out=indptr[1:])
+        keys %= n_features
+        return SparseRows(indptr, keys.astype(np.int32), weights.astype(np.float32), n_features)
 
     def shifted(self, offset: int, n_features: int) -> "SparseRows":
         """Return the rows in a larger feature space, where this one starts at `offset`.

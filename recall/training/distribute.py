@@ -1,12 +1,19 @@
 """Divide a data set between ranks: rank 0 reads it, and sends the others theirs.
 
 Rank 0 splits the data and fits the encoder, so that splits, scales, vocabularies and the items on offer are those of the whole.
-No other rank reads a table, or holds interactions of another.
+No other rank reads a table, or holds interactions of another. Each has its interactions in a temporary file, so that they take
+no memory while the rank trains.
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from io import BytesIO
+from mmap import ACCESS_READ, mmap
+from tempfile import TemporaryFile, gettempdir
+from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 
@@ -14,11 +21,48 @@ from recall.config import RunConfig
 from recall.data.contexts import part_of
 from recall.data.dataset import Dataset
 from recall.data.entities import Offer
-from recall.errors import TrainingError
+from recall.errors import TrainingError, raising
 from recall.features.encoder import FeatureEncoder
 from recall.training.ranks import Ranks
 
 _AT_ONCE = 1 << 20  # rows of a message, some 20 MB
+_NUMBERS: Mapping[str, np.dtype[Any]] = {
+    name: np.dtype(kind) for name, kind in (("user", "i4"), ("item", "i4"), ("weight", "f4"), ("split", "i1"))
+}
+"""Columns of `Dataset.events` that the file holds, and their types."""
+
+
+def on_disk(dataset: Dataset) -> Dataset:
+    """Move the numbers of the interactions to a temporary file.
+
+    `Dataset.unload` then takes them out of memory.
+
+    Raises:
+        TrainingError: The file cannot be written.
+    """
+    events, mapped = _on_disk(dataset.events.iter_slices(_AT_ONCE), len(dataset.events))
+    return replace(dataset, events=events, mapped=mapped)
+
+
+def _on_disk(pieces: Iterator[pl.DataFrame], rows: int) -> tuple[pl.DataFrame, mmap]:
+    """Join pieces of `Dataset.events`; return the table and the file that it maps."""
+    starts = dict(zip(_NUMBERS, np.cumsum([0, *(rows * dtype.itemsize for dtype in _NUMBERS.values())]).tolist(), strict=False))
+    others: list[pl.DataFrame] = []
+    first = 0
+    hint = "Set TMPDIR to a folder on a disk with more space"
+    failure = raising(TrainingError, "the interactions cannot be written", where=gettempdir(), hint=hint)
+    with failure, TemporaryFile() as file:
+        for piece in pieces:
+            for name, dtype in _NUMBERS.items():
+                file.seek(starts[name] + first * dtype.itemsize)
+                file.write(piece[name].to_numpy().data)
+            others.append(piece.drop(_NUMBERS))
+            first += len(piece)
+        file.write(b"\0")  # an empty file cannot be mapped
+        file.flush()
+        mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+    numbers = [pl.Series(name, np.frombuffer(mapped, dtype, rows, starts[name])) for name, dtype in _NUMBERS.items()]
+    return pl.DataFrame([*numbers, *pl.concat(others, rechunk=True).get_columns()]), mapped
 
 
 def give(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks) -> Dataset:
@@ -47,10 +91,13 @@ def give(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ra
     _send(pl.DataFrame({"interacted": offer.interacted, "shown": offer.shown}), ranks)
     for rank in range(1, ranks.count):
         part = part_of(dataset, encoder, rank, ranks.count)
+        ranks.copied(orjson.dumps(len(part.events)))
         _send(part.events, ranks)
         if part.negatives is not None:
             _send(part.negatives, ranks)
-    return part_of(dataset, encoder, 0, ranks.count)
+    part = part_of(dataset, encoder, 0, ranks.count)
+    dataset.unload()
+    return part
 
 
 def receive(config: RunConfig, ranks: Ranks) -> tuple[Dataset, FeatureEncoder]:
@@ -68,12 +115,15 @@ def receive(config: RunConfig, ranks: Ranks) -> tuple[Dataset, FeatureEncoder]:
     values, facts, has_negatives = orjson.loads(ranks.copied(b""))
     vocabularies, users, items, offered = (_received(ranks) for _ in range(4))
     encoder = FeatureEncoder.from_state(values, vocabularies)
-    events, negatives = pl.DataFrame(), None
+    events, mapped, negatives = pl.DataFrame(), None, None
     for rank in range(1, ranks.count):
-        own = rank == ranks.rank
-        found = [_received(ranks, kept=own) for _ in range(1 + has_negatives)]
-        if own:
-            events, negatives = found[0], found[1] if has_negatives else None
+        rows = orjson.loads(ranks.copied(b""))
+        if rank == ranks.rank:
+            events, mapped = _on_disk(_pieces(ranks), rows)
+            negatives = _received(ranks) if has_negatives else None
+        else:
+            for _ in range(1 + has_negatives):
+                _skip(ranks)
     dataset = Dataset(
         encoder.schema,
         events,
@@ -85,6 +135,7 @@ def receive(config: RunConfig, ranks: Ranks) -> tuple[Dataset, FeatureEncoder]:
         negatives,
         types=encoder.types,
         whole=Offer(offered["interacted"].to_numpy(), offered["shown"].to_numpy()),
+        mapped=mapped,
         **facts,
     )
     return dataset, encoder
@@ -110,6 +161,15 @@ def _send(frame: pl.DataFrame, ranks: Ranks) -> None:
     ranks.copied(b"")
 
 
-def _received(ranks: Ranks, kept: bool = True) -> pl.DataFrame:
-    pieces = [pl.read_ipc(BytesIO(data)) for data in iter(lambda: ranks.copied(b""), b"") if kept]
-    return pl.concat(pieces, rechunk=True) if kept else pl.DataFrame()
+def _pieces(ranks: Ranks) -> Iterator[pl.DataFrame]:
+    for data in iter(lambda: ranks.copied(b""), b""):
+        yield pl.read_ipc(BytesIO(data))
+
+
+def _received(ranks: Ranks) -> pl.DataFrame:
+    return pl.concat(_pieces(ranks), rechunk=True)
+
+
+def _skip(ranks: Ranks) -> None:
+    while ranks.copied(b""):
+        pass

@@ -178,8 +178,11 @@ class ObservedPairs:
         if ranks.count > 1 and ranks.any(len(positions) == 0):
             raise TrainingError(f"there are too few users for {ranks.count} ranks", hint="Train on fewer ranks")
         contexts = build_contexts(dataset, _without_empty_histories(encoder), positions)
+        dataset.unload()
         features = contexts.features
         items = positives(dataset, contexts, positions)
+        del contexts, positions
+        dataset.unload()
         offered = dataset.offered
         rows = encoder.encode_items(dataset.items.filter(pl.Series(offered)))
         return ObservedPairs(

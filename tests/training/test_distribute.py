@@ -16,7 +16,7 @@ from recall.data.synthetic import SyntheticConfig, generate
 from recall.data.tables import read_tables
 from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
-from recall.training.distribute import give, receive
+from recall.training.distribute import give, on_disk, receive
 from recall.training.ranks import Ranks
 from recall.training.train import TrainResult, train
 from tests.training.thread_ranks import on_threads
@@ -125,6 +125,25 @@ def test_each_rank_has_the_interactions_of_its_users_and_the_items_of_all(folder
         assert np.array_equal(one.offered, dataset.offered)
         assert one.negatives["before"].max() <= len(one.events)
         assert one.negatives["user"].is_in(one.events["user"].implode()).mean() > 0.9
+
+
+def test_interactions_on_disk_are_read_again_after_they_left_memory(folder: Path) -> None:
+    dataset, _ = loaded(configured(), folder)
+    moved = on_disk(dataset)
+    assert moved.mapped is not None
+    assert len(moved.mapped) == 13 * len(dataset.events) + 1
+    for _ in range(2):
+        assert moved.events.equals(dataset.events)
+        assert moved.events.schema == dataset.events.schema
+        moved.unload()
+
+
+def test_a_full_disk_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, _ = loaded(configured(), folder)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(TrainingError, match="the interactions cannot be written") as refused:
+        on_disk(dataset)
+    assert "TMPDIR" in refused.value.hint
 
 
 def test_other_settings_are_refused(folder: Path) -> None:

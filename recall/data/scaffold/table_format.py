@@ -14,7 +14,7 @@ import polars as pl
 from recall.config.docs import toml
 from recall.data.clock import LATER, TimeCandidate
 from recall.data.column_names import counts_events, flag_rule, id_column, names_id, word_set
-from recall.data.conversions import date_part
+from recall.data.conversions import date_part, parse_lists
 from recall.data.entities import id_missing
 from recall.data.roles import Role
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
@@ -234,29 +234,40 @@ def detect_item_lists(
     """
     if item_id is not None:  # such as the restaurant of an order, which lists dishes
         return detected
-    item_ids = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
-    for texts in frame.select(pl.col(pl.String)) if item_ids else ():
-        by = list_separator(texts.drop_nulls())
-        listed_ids = texts.str.split(by).explode().str.strip_chars().drop_nulls().unique() if by else texts.clear()
-        if any(_share_in(listed_ids, ids) >= _MIN_SHARED for ids in item_ids.values()):
-            why = f"ids of the items table in {texts.drop_nulls()[0][:40]!r}"
-            return detected.with_settings({"explode": texts.name, "explode_by": by}, {"explode": why, "explode_by": why})
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
-    item_column = id_column([name for name in frame.columns if name not in lists], "item")
-    if item_column is not None:
-        texts = frame[item_column].drop_nulls()
-        if texts.dtype != pl.String or not (are_lists(texts) or list_separator(texts)):
-            return detected
-        settings: dict[str, Any] = {"lists": (item_column,)} if are_lists(texts) else {"explode_by": list_separator(texts)}
-        return detected.with_settings(
-            {"explode": item_column, **settings}, dict.fromkeys(("explode", *settings), f"several items in {texts[0][:40]!r}")
-        )
+    named = id_column([name for name in frame.columns if name not in lists], "item")
+    item_ids = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
+    own_ids = pl.Series(dtype=pl.String) if named is None else frame[named].drop_nulls().cast(pl.String).unique()
+    beside = names_id(named or "") or any(_share_in(own_ids, ids) > 1 - _MIN_SHARED for ids in item_ids.values())
+    by_content = bool(item_ids) and not beside  # a list beside the id is of other items, such as those on the same page
+    texts = [column.drop_nulls() for column in frame.select(pl.col(pl.String)) if by_content or column.name == named]
+    settings_of = {column.name: settings for column in texts if (settings := _list_settings(column))}
+    listing = named
+    for name, settings in settings_of.items() if by_content else ():
+        listing = name if any(_members_in(frame[name], settings, ids) for ids in item_ids.values()) else listing
+    if listing in settings_of:
+        why = f"several items in {frame[listing].drop_nulls()[0][:40]!r}"
+        changes = {"explode": listing, **settings_of[listing]}
+        return detected.with_settings(changes, dict.fromkeys(changes, why))
+    if named is not None:
+        return detected
     for name, inner in lists.items():
         members = [f"{name}.{member.name}" for member in inner.fields] if isinstance(inner, pl.Struct) else [name]
         if id_column(members, "item") is not None:
             why = f"each member of {name} is an item: it becomes a row"
             return detected.with_settings({"explode": name, "unnest": True}, {"explode": why, "unnest": f"objects in {name}"})
     return detected
+
+
+def _list_settings(texts: pl.Series) -> dict[str, Any]:
+    """Return the settings that read several ids in a cell; empty for other text."""
+    separator = "" if are_lists(texts) else list_separator(texts)
+    return {"lists": (texts.name,)} if are_lists(texts) else {"explode_by": separator} if separator else {}
+
+
+def _members_in(texts: pl.Series, settings: Mapping[str, Any], ids: pl.Series) -> bool:
+    lists = parse_lists(texts) if "lists" in settings else texts.str.split(settings["explode_by"])
+    return _share_in(lists.explode().str.strip_chars().drop_nulls().unique(), ids) >= _MIN_SHARED
 
 
 def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user_id: str) -> DetectedFormat:

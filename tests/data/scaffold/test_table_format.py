@@ -64,6 +64,12 @@ def test_a_list_of_ids_of_the_items_table_is_known_by_them(tmp_path: Path) -> No
     frame = pl.DataFrame({"card": range(30), "Items": [1 + (n % 4 > 0) for n in range(30)], "UPCs": baskets})
     found = detect_item_lists(DetectedFormat(), frame.cast({"Items": pl.String}), None, table)
     assert settings_of(found) == {"explode": "UPCs", "explode_by": "|"}
+    notation = frame.with_columns(UPCs="['" + pl.col("UPCs").str.replace_all("|", "', '", literal=True) + "']")
+    found = detect_item_lists(DetectedFormat(), notation.cast({"Items": pl.String}), None, table)
+    assert settings_of(found) == {"explode": "UPCs", "lists": ("UPCs",)}
+    for name in ("product_id", "product"):  # the list is what was beside it on the page
+        taken = frame.drop("Items").with_columns(pl.col("UPCs").str.head(3).alias(name))
+        assert settings_of(detect_item_lists(DetectedFormat(), taken, None, table)) == {}
     others = frame.with_columns(pl.col("UPCs").str.replace_all("0", "1"))
     assert settings_of(detect_item_lists(DetectedFormat(), others.cast({"Items": pl.String}), None, table)) == {}
 
