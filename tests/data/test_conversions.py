@@ -220,3 +220,9 @@ def test_units_and_separators_belong_to_a_column() -> None:
 )
 def test_a_format_that_fits_as_it_is_written_is_enough(text: str, pattern: str) -> None:
     assert pl.select(parse_time(pl.lit(text), pattern)).item() == datetime.datetime(2024, 1, 5, 10, 30)
+
+
+def test_a_text_or_number_is_missing_in_one_column_only() -> None:
+    frame = pl.LazyFrame({"user": [-1, 7], "name": [" guest", "ann"], "flag": [-1, 1]})
+    read = convert_columns(frame, FileFormat(missing={"user": ("-1",), "name": ("guest",), "other": ("x",)}), "here").collect()
+    assert read.rows() == [(None, None, -1), (7, "ann", 1)]

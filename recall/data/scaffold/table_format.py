@@ -237,11 +237,9 @@ def detect_item_lists(
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
     named = id_column([name for name in frame.columns if name not in lists], "item")
     item_ids = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
-    own_ids = frame[named].drop_nulls().cast(pl.String).unique() if named is not None else pl.Series(dtype=pl.String)
-    has_ids = named is not None and (
-        names_id(named) or any(_share_in(own_ids, ids) > 1 - _MIN_SHARED for ids in item_ids.values())
-    )
-    by_content = bool(item_ids) and not has_ids  # else a list is that of other items, such as those beside it on a page
+    own_ids = pl.Series(dtype=pl.String) if named is None else frame[named].drop_nulls().cast(pl.String).unique()
+    beside = names_id(named or "") or any(_share_in(own_ids, ids) > 1 - _MIN_SHARED for ids in item_ids.values())
+    by_content = bool(item_ids) and not beside  # a list beside the id is of other items, such as those on the same page
     texts = [column.drop_nulls() for column in frame.select(pl.col(pl.String)) if by_content or column.name == named]
     settings_of = {column.name: settings for column in texts if (settings := _list_settings(column))}
     listing = named

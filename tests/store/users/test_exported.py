@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from recall._breaker import Breaker
 from recall.bundle.files import USERS
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import resolve
@@ -16,11 +17,13 @@ from recall.publish import golden
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.users import bundle_users
+from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.exported import Buckets
 from recall.store.users.profiles import Interaction, User
 from recall.store.users.record import UserRecord
 from recall.store.users.redis import RedisLiveUsers
-from tests.store.users.conftest import in_redis
-from tests.store.users.servers import RedisServer
+from tests.store.users.conftest import PATIENT, in_redis
+from tests.store.users.servers import Cluster, RedisServer
 
 BUCKETS = 256
 """Hashes of a file with few users."""
@@ -158,3 +161,24 @@ def test_a_damaged_record_is_an_error(bundle: Bundle, redis: RedisServer, store:
     found = users.get_many(["u1", "u2"])
     assert isinstance(found["u1"], StoreError)
     assert isinstance(found["u2"], UserRecord)
+
+
+def test_in_a_cluster_a_node_that_is_down_affects_its_own_users(
+    root: Path, bundle: Bundle, cluster: Cluster, tmp_path: Path
+) -> None:
+    prefix = f"{tmp_path.name}:"
+    made = RedisLiveUsers(cluster.url, read_seconds=PATIENT, prefix=prefix, exported=True, breaker=lambda: Breaker(pause=600))
+    with closing(made) as store:
+        load(store, bundle)
+        with Recommender.load(root, users=store) as served, closing(SqliteUsers(bundle.users_file)) as file:
+            ids = file.ids(None, 100)
+            store.get(ids)  # so that there are breakers
+            buckets = Buckets(f"{prefix}exported:{bundle.manifest.files[USERS].sha256[:16]}:".encode(), len(file))
+            groups = store._reader.group_by_node(ids, buckets.key)
+            down, own = max(groups, key=lambda group: len(group[1]))
+            while store.breakers[down.name].state == "closed":
+                store.breakers[down.name].failed()
+            changes = dict(store._reader.group_by_node(ids, store._user_key)).get(down, [])
+            answers = dict(zip(ids, served.recommend_batch([Request(one) for one in ids]), strict=True))
+    assert {name for name, one in answers.items() if one.user == "unknown"} == set(own)
+    assert {name for name, one in answers.items() if one.degraded} == {*own, *changes}
