@@ -97,6 +97,7 @@ _CODE_WORDS = word_set("id ids ean gtin upc isbn barcode kod")
 _CODE_DIGITS = 8  # from which on numbers of one length identify something
 _MIN_AMOUNTS = 5  # distinct numbers; fewer are grades or kinds
 _MIN_CORRELATION = 0.8  # rank correlation with the interactions per user or item
+_YEARS = 1800, 2100  # a column of years may follow what is taken more, but adds nothing up
 _MIN_COUNTING = 20  # rows; in fewer, numbers that rise by one may be chance rather than a row number
 _MAX_CATEGORIES = 50  # distinct integers that are categories rather than quantities
 _MIN_PER_CATEGORY = 20  # rows per distinct integer, with which up to _MAX_VOCABULARY are categories, such as codes
@@ -270,6 +271,8 @@ def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> st
         return ""
     if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())):
         return "by its name it adds up what interactions say"
+    if numbers.is_between(*_YEARS).all():
+        return ""
     both = pl.DataFrame({"number": numbers, "count": per_row}).drop_nulls()
     rank_correlation = both.select(pl.corr("number", "count", method="spearman")).item()
     if len(both) > _MIN_COUNTING and both["count"].n_unique() > _MIN_AMOUNTS and rank_correlation > _MIN_CORRELATION:

@@ -33,10 +33,11 @@ def test_columns_that_grow_with_the_interactions_are_no_fields() -> None:
             "item": [f"i{item}" for item in range(ITEMS)],
             "Inscritos": [3 * counts.get(f"i{item}", 0) for item in range(ITEMS)],
             "price": [(37 * item) % 51 + 0.5 for item in range(ITEMS)],
+            "year": [2020 - item // 2 for item in range(ITEMS)],  # new ones are taken more
         }
     )
     text, config = drafted(interactions=log(), items=items)
-    assert set(config["fields"]) == {"user", "item", "price"}
+    assert set(config["fields"]) == {"user", "item", "price", "year"}
     assert "# Inscritos: it grows with the interactions of the item (rank correlation 1.00)" in text
     assert "\n# Inscritos = { side = " in text
 
