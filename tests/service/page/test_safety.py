@@ -39,7 +39,7 @@ def test_hostile_ids_and_values_stay_text(visit: Visit) -> None:
         button.click()
     visit.page.wait_for_selector(f"#list > li:nth-child({len(HOSTILE)}) .reasons")
     visit.page.fill("#why-not-item", HOSTILE[0])
-    visit.page.click("#why-not-form button")
+    visit.page.press("#why-not-form button", "Enter")
     visit.page.wait_for_selector("#why-not p")
     assert visit.page.evaluate(elements) == 0
     visit.page.evaluate("document.body.append(document.createElement('b'))")
