@@ -16,20 +16,11 @@ from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, prepare_data, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
-from recall.cli.publish import (
-    backup,
-    compact,
-    delete_items,
-    erase_users,
-    import_model,
-    load_users,
-    publish_version,
-    rebuild,
-    upsert_items,
-)
+from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
+from recall.cli.users import erase_users, load_users
 from recall.errors import TrainingInterruptedError
 
 
