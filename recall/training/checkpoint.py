@@ -228,10 +228,10 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
         ) from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         previous = previous_checkpoint(path)
-        earlier = f"Rename {previous.name} to {path.name} to continue one sweep earlier, or train" if previous.exists() else "Train"
-        raise TrainingError(
-            "the checkpoint is damaged", where=str(path), why=str(error), hint=f"{earlier} with --restart in place of --continue"
-        ) from None
+        hint = "Train with --restart in place of --continue"
+        if previous.exists():
+            hint = f"Rename {previous.name} to {path.name} to continue one sweep earlier. Or t{hint[1:]}"
+        raise TrainingError("the checkpoint is damaged", where=str(path), why=str(error), hint=hint) from None
     if position.fingerprint != fingerprint:
         raise TrainingError(
             "the checkpoint belongs to another run",
