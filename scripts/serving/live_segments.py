@@ -12,6 +12,7 @@ from subprocess import PIPE, Popen
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from recall.bundle.versions import versions
 from recall.publish.derived import compact
@@ -45,6 +46,7 @@ def change(root: Path, table: Path, seconds: float, seed: int) -> None:
         seconds: to do so.
         seed: of the changes.
     """
+    threadpool_limits(1, user_api="blas")  # as in the service
     drawn = np.random.default_rng(seed)
     items = pl.read_parquet(table, columns=["item_id", "category", "brand", "tags", "price"])
     with Recommender.load(root, verify=False, pause=None, users=None) as live:
