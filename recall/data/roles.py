@@ -372,10 +372,15 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
 
 def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
-    """Return whether a column holds amounts that may be known only afterwards."""
+    """Return whether a column holds amounts that may be known only afterwards.
+
+    They are many, have fractions, or count from 0; other whole numbers may be codes.
+    """
     if known_before(name) or names_id(name) or PRICE & set(words(name)):
         return False
-    return numbers.drop_nulls().n_unique() > MOST_LEVELS
+    known, different = numbers.drop_nulls(), numbers.drop_nulls().n_unique()
+    counts = different > 2 and bool((known == 0).any() or (known != known.round()).any())
+    return counts or different > MOST_LEVELS
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
