@@ -33,6 +33,7 @@ LABEL = word_set(
     "label target y clicked click clicks purchased purchase bought buy converted conversion liked like likes applied installed "
     "booked responded response feedback recommended recommend helpful added saved favorited favourited isclick "
     "downloaded opened watched ordered reordered hired accepted favorite favourite fav thumbs upvoted subscribed won "
+    "interested interessiert interesado interessado interessato zainteresowany "
     "gekauft geklickt bestellt gefallt angesehen gemerkt abonniert achete clique aime "
     "comprado clicado pulsado gustado comprou clicou curtiu acquistato cliccato ordinato piaciuto "
     "gekocht geklikt besteld kupiono kliknieto satinalindi "
@@ -93,7 +94,20 @@ PLACE = word_set("state estado stato staat stage")
 _BOOLEAN_PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
     *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
-    *("sì no", "tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
+    *(
+        "t n",
+        "有 無",
+        "sì no",
+        "tak nie",
+        "e h",
+        "ano ne",
+        "igen nem",
+        "evet hayır",
+        "да нет",
+        "是 否",
+        "はい いいえ",
+        "예 아니요",
+    ),
 )
 BOOLEAN_WORDS = frozenset(frozenset(pair.split()) for pair in _BOOLEAN_PAIRS)
 """Pairs of words for true and false, in lower case."""
@@ -159,7 +173,7 @@ _EVENT_WEIGHTS = {
     ),
     2.0: word_set(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
-        "zapis ocena حفظ interested shortlist shortlisted complete completed finish finished repeat"
+        "reply replied comment commented zapis ocena حفظ interested shortlist shortlisted complete completed finish finished repeat"
     ),
     3.0: word_set(
         "cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"

@@ -42,7 +42,7 @@ class FieldNames:
 _MAX_VOCABULARY = 1_000  # distinct values up to which no min_count is needed
 _MAX_KEPT = 10_000  # distinct values that min_count should leave
 _MIN_COUNTS = (2, 3, 5, 10, 20, 50)
-_MIN_UNIQUE, _MAX_RECURRING = 20, 0.6  # more distinct values, also relative to all, are mostly seen once
+_MIN_UNIQUE, _MAX_RECURRING = 20, 0.5  # more distinct values, also relative to all, are mostly seen once
 _MIN_LISTS = 0.05  # share of cells in list notation
 
 

@@ -68,5 +68,5 @@ def test_min_count_is_the_smallest_that_limits_the_vocabulary(values: list[str],
 
 
 def test_bag_values_are_counted_separately() -> None:
-    lists = pl.Series([[str(n), str(n + 1)] for n in range(1_200)])
+    lists = pl.Series([[str(n), str(n + 1), str(n + 2)] for n in range(1_200)])
     assert draft_bag(lists) == ('kind = "bag", min_count = 2', "lists")
