@@ -191,8 +191,8 @@ class FileFormat(Section):
     missing: dict[str, tuple[str, ...]] = Field(default={})
     """Texts or numbers that mean a missing value in one column, such as the user id "0" of all who are not logged in."""
     spelling: dict[str, Literal["upper", "lower"] | int] = Field(default={})
-    """How ids become those of the other tables: in capitals, in small letters, or with zeros in front up to this many characters.
-    Blanks around them are removed."""
+    """How ids become those of the other tables, without blanks around: in capitals, in small letters, or with zeros in front
+    up to this many characters."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
     """Decimal mark of columns with written numbers such as "1.234,50 €"; grouping marks, blanks and currencies are left out."""
     times: dict[str, str] = Field(default={})

@@ -173,7 +173,8 @@ _EVENT_WEIGHTS = {
     ),
     2.0: word_set(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
-        "reply replied comment commented zapis ocena حفظ interested shortlist shortlisted complete completed finish finished repeat"
+        "reply replied comment commented zapis ocena حفظ interested shortlist shortlisted complete completed finish finished "
+        "repeat"
     ),
     3.0: word_set(
         "cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"
