@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from recall.errors import BundleError
@@ -38,23 +38,19 @@ log = logging.getLogger("service")
 
 
 class Application(FastAPI):
-    """FastAPI with one path answered before it is routed.
+    """FastAPI within the context of each request.
 
     Attributes:
-        fast: whether it is.
-        traces: makes a span of each request; None without tracing.
+        answer: answers requests over HTTP.
     """
 
-    fast: bool
-    traces: "TracerProvider | None"
+    answer: ASGIApp
 
     @override
-    def build_middleware_stack(self) -> ASGIApp:
-        """Put all middleware of the application into the context of a request."""
-        app, state = super().build_middleware_stack(), self.state
-        if self.fast:
-            app = RecommendEndpoint(app, state.live, state.guard)
-        return RequestContext(app, state.live, self.traces)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a message of the server."""
+        answer = self.answer if scope["type"] == "http" else super().__call__
+        await answer(scope, receive, send)
 
     @override
     def openapi(self) -> dict[str, Any]:
@@ -136,8 +132,10 @@ def create_app(
     handle_problems(app)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.fast = fast and traces is None and not settings.cors_origins  # both need the middleware of the application
-    app.traces = traces
+    answer: ASGIApp = partial(FastAPI.__call__, app)
+    if fast and traces is None and not settings.cors_origins:  # both need the middleware of FastAPI
+        answer = RecommendEndpoint(answer, live, guard)
+    app.answer = RequestContext(answer, live, traces)
     return app
 
 

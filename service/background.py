@@ -193,6 +193,7 @@ async def _compact(root: Path, environment: Mapping[str, str], on_start: Callabl
         _, said = await process.communicate()
     except asyncio.CancelledError:
         process.terminate()
+        await process.wait()
         raise
     if process.returncode:
         log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())

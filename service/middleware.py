@@ -47,7 +47,7 @@ def headers_of(listed: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 class RequestContext:
-    """Outermost middleware: gives each request an id, its headers by name, and timings, and each answer its headers."""
+    """Gives each request an id, its headers by name, and timings, and each answer its headers."""
 
     def __init__(self, app: ASGIApp, live: Live, traces: "TracerProvider | None" = None) -> None:
         """Wrap an application.
@@ -60,12 +60,9 @@ class RequestContext:
         self._app, self._live, self._traces = app, live, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; pass other messages of the server on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Answer one request."""
         start = time.perf_counter()
-        _set_path(scope)
+        self._set_path(scope)
         head = scope["method"] == "HEAD"
         if head:  # answered like GET, without the body; the server's own scope is not changed
             scope = {**scope, "method": "GET"}
@@ -75,7 +72,8 @@ class RequestContext:
         kept = given is not None and _SAFE_ID.fullmatch(given)
         request_id = kept[0].decode("ascii") if kept else f"{random.getrandbits(128):032x}"
         REQUEST_ID.set(request_id)
-        scope.setdefault("state", {}).update(headers=headers_by_name, request_id=request_id, timings=timings)
+        state = scope.setdefault("state", {})
+        state["headers"], state["request_id"], state["timings"] = headers_by_name, request_id, timings
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -84,8 +82,8 @@ class RequestContext:
                 status = message["status"]
                 total = time.perf_counter() - start
                 headers = message["headers"]
-                names = {name for name, _ in headers}
-                headers += [one for one in SECURE if one[0] not in names]
+                own = dict(headers)
+                headers += [one for one in SECURE if one[0] not in own]
                 stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"server-timing", f"{stages}total;dur={total * 1000:.3f}".encode()))
@@ -114,18 +112,17 @@ class RequestContext:
             if share and random.random() < share:  # noqa: S311 - a sample
                 log_request(scope["method"], route, status, seconds)
 
+    def _set_path(self, scope: Scope) -> None:
+        """Set the percent-encoded path, below a root path that a proxy may strip.
 
-def _set_path(scope: Scope) -> None:
-    """Set the percent-encoded path, below a root path that a proxy may strip.
-
-    Decoded, a path could be that of a different resource.
-    """
-    raw: bytes = scope["raw_path"]
-    if b"%" in raw:
-        scope["path"] = raw.partition(b"?")[0].decode("latin-1")
-    root = scope.get("root_path")
-    if root and not (scope["path"] + "/").startswith(root + "/"):
-        scope["path"] = root + scope["path"]
+        Decoded, a path could be that of a different resource.
+        """
+        raw: bytes = scope["raw_path"]
+        if b"%" in raw:
+            scope["path"] = raw.partition(b"?")[0].decode("latin-1")
+        root = scope["root_path"] = self._live.settings.root_path or scope.get("root_path", "")
+        if root and not (scope["path"] + "/").startswith(root + "/"):
+            scope["path"] = root + scope["path"]
 
 
 # Tracing by OpenTelemetry, an extra: FastAPI's spans, with stages added. Its own variables say where spans go, such as

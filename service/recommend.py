@@ -54,7 +54,7 @@ class RecommendEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
-        if scope.get("method") != "POST" or scope["path"] != scope.get("root_path", "") + PATH:
+        if scope["method"] != "POST" or scope["path"] != scope["root_path"] + PATH:
             await self._app(scope, receive, send)
             return
         scope["route"] = self
