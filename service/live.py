@@ -178,7 +178,10 @@ class Live(Exchange):
             await self._follower.look(self.snapshot)
 
     async def watch(self) -> None:
-        """Serve the bundle that CURRENT names, or note why it was refused; look after the stores."""
+        """Serve the bundle that CURRENT names, and look after the stores.
+
+        A bundle that cannot be served is refused, and the reason noted.
+        """
         if self._users is not None:
             await self._warn("users", self._users.durability_warning)
         await self.follow_depot()
@@ -258,7 +261,10 @@ class Live(Exchange):
         self._users_error = error
 
     async def _checkpoint(self, name: str, sequence: int, checkpoint: Callable[[], None]) -> None:
-        """Checkpoint a store without changes since the last look: a copy of its file is then complete."""
+        """Checkpoint a store that has not changed since the last look.
+
+        A copy of its file is complete then.
+        """
         if self._sequences.get(name) == sequence != self._checkpointed.get(name):
             self._checkpointed[name] = sequence
             with suppress(StoreError, JournalError):  # it may not be written, or others are writing

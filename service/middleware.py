@@ -47,7 +47,7 @@ def headers_of(listed: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 class RequestContext:
-    """Gives each request an id, its headers by name, and timings, and each answer its headers."""
+    """Gives each request an id and timings, and each answer its headers."""
 
     def __init__(self, app: ASGIApp, live: Live, traces: "TracerProvider | None" = None) -> None:
         """Wrap an application.
