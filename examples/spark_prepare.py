@@ -68,7 +68,7 @@ def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_
     encoded = rows.join(users, rows[data.user_id].cast("string") == users["id"]).drop("id")
     encoded = encoded.join(items, encoded[data.item_id].cast("string") == items["id"]).drop("id")
     shards(copied(encoded, data, columns.context), -(-rows.count() // rows_in_a_shard), out)
-    named = (root / one for one in (data.interactions, data.users, data.items) if one is not None)
+    named = (root / path for path in data.files.values())
     seal(data, out, {str(path.relative_to(root)): sha256(path) for one in named for path in files_of(one)})
     spark.stop()
 

@@ -1,7 +1,7 @@
 """Load a run: interactions sorted by user and time, split; users and items."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
@@ -156,17 +156,19 @@ def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = N
     return dataset_of(config, open_tables(config.data, root), types=types)
 
 
-def open_tables(data: DataConfig, root: Path) -> Tables:
+def open_tables(data: DataConfig, sources: Path | Mapping[str, object]) -> Tables:
     """Open the tables of a run, without reading them.
 
     Args:
         data: names the tables and columns.
-        root: folder that relative paths start at, or of prepared data.
+        sources: folder of prepared data, or as for `read_tables`.
 
     Raises:
         RecallError: As `open_prepared`, or `read_tables` and `apply_settings`.
     """
-    return open_prepared(data, root) if is_prepared(root) else apply_settings(data, read_tables(data, root))
+    if isinstance(sources, Path) and is_prepared(sources):
+        return open_prepared(data, sources)
+    return apply_settings(data, read_tables(data, sources))
 
 
 def apply_settings(data: DataConfig, tables: Tables) -> Tables:

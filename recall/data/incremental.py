@@ -201,8 +201,8 @@ def read_new_tables(data: DataConfig, folder: Path, before: Collection[str]) -> 
     Raises:
         DataError: As `read_tables`.
     """
-    paths = {"users": data.users, "items": data.items}
-    missing = [name for name, path in paths.items() if path is not None and name in before and not (folder / path).exists()]
+    old = {*before} - {"interactions"}
+    missing = [name for name, path in data.files.items() if name in old and not (folder / path).exists()]
     return read_tables(data.model_copy(update=dict.fromkeys(missing)), folder)
 
 

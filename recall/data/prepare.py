@@ -411,6 +411,5 @@ def _types_of_all_rows(
 
 def _file_states(data: DataConfig, root: Path) -> dict[str, tuple[int, int]]:
     """Return the size and modification time of each source file."""
-    paths = [root / one for one in (data.interactions, data.users, data.items) if one is not None]
-    found = {os.path.relpath(path, root): path.stat() for one in paths for path in files_of(one)}
+    found = {os.path.relpath(path, root): path.stat() for name in data.files.values() for path in files_of(root / name)}
     return {name: (state.st_size, state.st_mtime_ns) for name, state in found.items()}
