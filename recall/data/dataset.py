@@ -13,14 +13,13 @@ import polars as pl
 from recall._arrays import Bool, Int32, Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, TimeSplit, UsersSplit
 from recall.config.schema import Schema
-from recall.data.column_types import column_forms, find_types
+from recall.data.columns import column_forms, find_columns, find_types
 from recall.data.combine import move_columns
 from recall.data.entities import Offer, add_missing_ids, available, read_entities
 from recall.data.findings import Finding
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, drop_left_out
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
 from recall.data.selection import COUNTED, decay_shares, drop_incomplete_rows, select
-from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
@@ -213,7 +212,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         ConfigError: A field can be read in two ways, the split lacks a column, or nothing is left to train on.
     """
     schema, data, where = config.schema_, config.data, tables.interactions.where
-    columns = find_columns(schema, tables)
+    columns = find_columns(schema, data, tables)
     user_numbers, item_numbers = schema.number_columns("user"), schema.number_columns("item")
     prepared, raw = tables if isinstance(tables, PreparedTables) else None, pl.DataFrame()
     if prepared is not None:
@@ -224,10 +223,10 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         if raw.is_empty():
             raise DataError("there are no interactions", where=str(tables.interactions.path), hint="Give at least one row")
     column: Callable[[str], pl.Series] = prepared.column if prepared is not None else raw.get_column
-    attributes = find_attributes(data, columns, tables)
-    item_numbers |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
-    item_columns = (*columns.items, *attributes)
-    user_columns = (*columns.users, *find_attributes(data, columns, tables, "user"))
+    item_types = tables.items.types if tables.items is not None else {}
+    item_numbers |= text_numbers(config.index.boosts, columns.item_attributes, item_types)
+    item_columns = (*columns.items, *columns.item_attributes)
+    user_columns = (*columns.users, *columns.user_attributes)
     raw_users = None if tables.users is None else tables.users.collect([data.user_id, *user_columns])
     raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
     assumptions: tuple[Finding, ...] = ()

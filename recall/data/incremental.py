@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recall.config import DataConfig, RunConfig
-from recall.data.column_types import column_type
+from recall.data.columns import column_type
 from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows
 from recall.data.dataset import Dataset, dataset_of, drop_unused_rows
 from recall.data.split import REMEMBERED

@@ -21,7 +21,7 @@ from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletion
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
-from recall.data.column_types import cast_to_trained, column_forms
+from recall.data.columns import cast_to_trained, column_forms
 from recall.data.entities import read_entities
 from recall.data.tables import open_table
 from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
