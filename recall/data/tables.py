@@ -172,7 +172,7 @@ def _refuse_prepared(folder: Path) -> None:
 
 
 def open_table(name: str, source: object, data: DataConfig) -> Table:
-    """Open one table of a run, with the id column under the name that interactions use.
+    """Open one table of a run; its id column gets the name that interactions use.
 
     Args:
         name: interactions, users or items.
