@@ -13,8 +13,9 @@ from recall._fsync import fsync
 from recall.config import DataConfig, RunConfig
 from recall.data.columns import column_type
 from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows
-from recall.data.dataset import Dataset, dataset_of, drop_unused_rows
+from recall.data.dataset import Dataset, dataset_of
 from recall.data.files import files_of
+from recall.data.selection import drop_unused_rows
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
 from recall.errors import DataError, RecallError
