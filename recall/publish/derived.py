@@ -40,8 +40,8 @@ from recall.publish.rebuild import (
 )
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
-from recall.store.items.binding import LogOverlap, compare_with_log, contained_through, deletions_through
 from recall.store.items.log import JOURNAL, open_log
+from recall.store.items.log_overlap import LogOverlap, compare_with_log, contained_through, deletions_through
 from recall.store.items.log_position import Base
 
 _LOCK = ".compacting"

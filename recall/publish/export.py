@@ -33,7 +33,7 @@ from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
 from recall.serving.filters.columns import coded_columns
-from recall.store.items.binding import compare_with_log
+from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"

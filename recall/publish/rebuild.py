@@ -36,7 +36,7 @@ from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.binding import THROUGH, LogOverlap, compare_with_log
+from recall.store.items.log_overlap import THROUGH, LogOverlap, compare_with_log
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.profiles import UserProfiles
 
