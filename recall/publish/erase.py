@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,9 +150,14 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
         write_deletions(writer.folder, read_deletions(bundle.folder))
         with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
             sample = QuerySample(tables.user_vectors(encode_stored_users(encoder, users, manifest.seed)), STORED, manifest.seed)
-        config = IndexConfig.recorded(manifest.config.get("index", {}))
-        columns = partial(coded_columns, items, encoder)
-        index = write_index(writer.folder, bundle.item_vectors, sample, config, manifest.index, columns=columns)
+        index = write_index(
+            writer.folder,
+            bundle.item_vectors,
+            sample,
+            IndexConfig.recorded(manifest.section("index")),
+            manifest.index,
+            columns=lambda: coded_columns(items, encoder),
+        )
         writer.write_manifest(manifest.provenance(), count, manifest.parity, index, manifest.model.fold)
         return writer.publish(golden.record, manifest.sequence)[1].version
 

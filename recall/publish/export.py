@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +101,9 @@ def export(
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
             sample = QuerySample(queries, _SOURCE, config.seed)
-            columns = partial(coded_columns, dataset.items, encoder)
-            index = write_index(writer.folder, item_vectors, sample, config.index, columns=columns)
+            index = write_index(
+                writer.folder, item_vectors, sample, config.index, columns=lambda: coded_columns(dataset.items, encoder)
+            )
         with _timed(seconds, "proof"):
             parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):
