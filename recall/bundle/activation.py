@@ -5,9 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import fsync, make_folder
+from recall._file_system import fsync, locked, make_folder
 from recall.bundle.depot import Depot
-from recall.bundle.locks import locked
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import (
     CURRENT,

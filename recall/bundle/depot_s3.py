@@ -18,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 from typing_extensions import override
 
-from recall._fsync import fsync
+from recall._file_system import fsync
 from recall.bundle.depot import Depot, Pointer
 from recall.bundle.files import check_listed, link_or_copy
 from recall.bundle.manifest import MANIFEST, Manifest

@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recall._fsync import descriptor, fsync, make_folder
+from recall._file_system import descriptor, flock, fsync, locked, make_folder
 from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.depot import Depot, Pointer
-from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishError, VersionMovedError, raising
 

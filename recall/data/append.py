@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from recall._fsync import fsync
+from recall._file_system import fsync
 from recall.config import DataConfig
 from recall.data.combine import upsert_rows
 from recall.data.files import files_of

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from recall._file_system import locked
 from recall.bundle.activation import follow
-from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import CURRENT, live_name, open_depot, resolve, versions

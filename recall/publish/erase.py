@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Float32
+from recall._file_system import acquire, locked
 from recall._ids import check_ids
 from recall.bundle import files
 from recall.bundle.depot import Depot
-from recall.bundle.locks import acquire, locked
 from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import (
     CURRENT,

@@ -8,8 +8,8 @@ from typing import Literal, Self
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall._file_system import VersionLock, acquire
 from recall._ids import check_id
-from recall.bundle.locks import VersionLock, acquire
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import VERSIONS, resolve

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recall._fsync import fsync
-from recall.bundle.locks import try_lock
+from recall._file_system import fsync, try_lock
 from recall.errors import RecallError, TrainingError
 
 _PREFIX = "checkpoint-"

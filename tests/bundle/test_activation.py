@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from recall._file_system import acquire
 from recall.bundle import activation, locks, versions
-from recall.bundle.locks import acquire
 from recall.bundle.manifest import Manifest
 from recall.errors import BundleError, PublishBusyError, VersionMovedError
 from tests.bundle.publisher import check, publish_random
@@ -144,7 +144,7 @@ def test_the_newest_and_the_last_live_versions_are_kept(tmp_path: Path, five: li
 HOLDER = """
 import sys
 from pathlib import Path
-from recall.bundle.locks import acquire
+from recall._file_system import acquire
 held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
