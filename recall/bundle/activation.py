@@ -14,7 +14,6 @@ from recall.bundle.versions import (
     LOCK,
     PUBLISHING,
     SCENARIOS,
-    STAGING,
     VERSION,
     VERSIONS,
     live_name,
@@ -194,7 +193,7 @@ def follow(root: Path, depot: Depot) -> None:
                     write_lines(root, HISTORY, [*pointer.past, pointer.live])
                     write_lines(root, CURRENT, [pointer.live])
                     for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
-                        remove(root / VERSIONS / name, root / STAGING, shared=True)
+                        remove(root / VERSIONS / name, shared=True)
 
 
 def candidates(root: Path) -> list[Path]:

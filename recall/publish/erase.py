@@ -225,7 +225,7 @@ def _remove_versions(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple
     removed: list[str] = []
     while True:
         with locked(root / LOCK, 10.0, PUBLISHING):
-            gone = [folder for folder in remaining if _remove_version(folder, root / STAGING)]
+            gone = [folder for folder in remaining if _remove_version(folder)]
             staged = clear_leftovers(root)
         removed += [folder.name for folder in gone]
         remaining = [folder for folder in remaining if folder not in gone]
@@ -235,12 +235,12 @@ def _remove_versions(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple
     return tuple(removed), (*(folder.name for folder in remaining), *(f"{STAGING}/{folder.name}" for folder in staged))
 
 
-def _remove_version(folder: Path, aside: Path) -> bool:
+def _remove_version(folder: Path) -> bool:
     """Remove a version; leave an index that its server cannot remove."""
     try:
-        return remove(folder, aside)
+        return remove(folder)
     except (IndexFileError, ConfigError):
-        return remove(folder, aside, shared=True)
+        return remove(folder, shared=True)
 
 
 def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:
