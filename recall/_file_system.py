@@ -1,4 +1,7 @@
-"""Files and folders: descriptors, fsync, and locks that the kernel frees when a process dies."""
+"""Descriptors, fsync and locks of files and folders.
+
+The kernel frees the locks of a process that dies.
+"""
 
 import fcntl
 import os
@@ -55,7 +58,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked_descriptor(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """Open a file or a folder, and wait for an exclusive lock on it; yield its descriptor.
+    """Open a file or a folder, wait for an exclusive lock, and yield the descriptor.
 
     Args:
         path: of a file or a folder.

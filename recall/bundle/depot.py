@@ -38,7 +38,12 @@ class Pointer(NamedTuple):
 
 
 def before_last(names: Sequence[str], name: str) -> list[str]:
-    """Return the names before the last occurrence of one of them."""
+    """Return the names before the last occurrence of one of them.
+
+    Args:
+        names: names of versions.
+        name: one of them.
+    """
     return list(names[: len(names) - 1 - names[::-1].index(name)])
 
 

@@ -236,7 +236,7 @@ class Manifest(Provenance):
         return _texts(self.section("index").get("boosts"))
 
     def section(self, name: str) -> dict[str, JsonValue]:
-        """Return a section of the run's configuration; empty if it has none, as after an import."""
+        """Return a section of the run's configuration; empty if there is none."""
         section = self.config.get(name)
         return section if isinstance(section, dict) else {}
 

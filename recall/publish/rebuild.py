@@ -248,11 +248,11 @@ def _assemble(
 
 
 def with_contained_changes(manifest: Manifest, through: int) -> dict[str, JsonValue]:
-    """Return a bundle's configuration, whose tables contain live changes up to a sequence.
+    """Return the configuration of a bundle whose tables contain live changes.
 
     Args:
         manifest: manifest of the bundle.
-        through: the sequence.
+        through: sequence of the last change that they contain.
     """
     return {**manifest.config, "data": {**manifest.section("data"), THROUGH: through}}
 
