@@ -270,7 +270,7 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
     """
     if frame[name].dtype.is_nested():
         return None
-    for other in (one for one, role in found.items() if role.kind == "event" and one in frame.columns):
+    for other in (column for column, role in found.items() if role.kind == "event" and column in frame.columns):
         different, events = frame[name].n_unique(), frame[other].n_unique()
         if 1 < events <= different <= 2 * events < len(frame) / 10 and frame.select(name, other).n_unique() == different:
             return Role("consequence", f"its values tell {other}")
@@ -289,9 +289,9 @@ def _state_role(values: pl.Series) -> Role | None:
     texts = values.drop_nulls().unique()
     if len(texts) > _MAX_EVENTS[True]:
         return None
-    said = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
-    said = said or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
-    return Role("consequence", "the state of the row by its name, perhaps a later one") if said else None
+    is_state = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
+    is_state = is_state or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
+    return Role("consequence", "the state of the row by its name, perhaps a later one") if is_state else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
