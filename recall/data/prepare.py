@@ -381,7 +381,7 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
         parts = [pl.scan_ipc(path) for path in sorted((spool / str(number)).iterdir())]
         keys = [USER, TIME, _ROW] if source.data.time is not None else [USER, _ROW]
         rows = pl.concat(parts, how="vertical_relaxed")
-        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else rows
+        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if pl.Float64 in times else rows
         shard = rows.sort(keys).drop(_ROW).collect()
         shard.write_parquet(folder / SHARDS / f"part-{number:05}.parquet", statistics=False)
         shutil.rmtree(spool / str(number))
