@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recall import Recommendations, Recommender, Request
-from recall.bundle.locks import try_lock
+from recall._file_system import try_lock
 from recall.errors import JournalDamagedError, JournalError, TokenError
 from recall.serving.query import needs_reranking
 from recall.store.items.catalog import Catalog
