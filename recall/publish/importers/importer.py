@@ -15,7 +15,7 @@ from recall.bundle import files
 from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
-from recall.data.column_types import column_forms
+from recall.data.columns import column_forms
 from recall.data.dataset import Dataset
 from recall.data.entities import read_entities
 from recall.data.tables import Table, read_table
@@ -40,7 +40,7 @@ from recall.publish.importers.mapping import (
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
-from recall.store.items.binding import compare_with_log
+from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.
