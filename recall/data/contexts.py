@@ -259,7 +259,7 @@ def _encode_batches(
 ) -> Iterator[SparseRows]:
     """Yield the user features of some rows in batches, which bounds memory."""
     users = encoder.users.encode(dataset.users)
-    histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
+    histories = encoder.history_group(dataset.items[dataset.schema.item_id])
     piece = max(1, _BATCH_PAIRS // max(histories.longest, 16))
     for first in range(0, max(len(positions), 1), piece):
         events = rows[positions[first : first + piece]]

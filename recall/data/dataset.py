@@ -34,9 +34,9 @@ from recall.data.split import (
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.features.boosts import Boosts, text_numbers
+from recall.features.boosts import Boosts, numeric_text_columns
 from recall.features.canonical import UNTYPED, CanonicalTypes
-from recall.features.values import coded, number_column
+from recall.features.values import number_column, to_enum
 
 _HASHED_AT_ONCE, _JOINED_AT_ONCE = 1 << 20, 1 << 16
 
@@ -184,7 +184,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     item_types = tables.items.types if tables.items is not None else {}
     numbers = {
         "user": schema.number_columns("user"),
-        "item": schema.number_columns("item") | text_numbers(config.index.boosts, columns.item_attributes, item_types),
+        "item": schema.number_columns("item") | numeric_text_columns(config.index.boosts, columns.item_attributes, item_types),
     }
     prepared, raw = tables if isinstance(tables, PreparedTables) else None, pl.DataFrame()
     if prepared is not None:
@@ -253,7 +253,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
             pl.Series("user", user),
             pl.Series("item", item),
             *_named_parts(config, tables, users[data.user_id], user, items[data.item_id], item, column),
-            *(values if values.name in bags else coded(values) for values in context),
+            *(values if values.name in bags else to_enum(values) for values in context),
         ]
     )
     del raw, column, user, item, context
