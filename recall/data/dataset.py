@@ -68,7 +68,7 @@ class Dataset:
         available: bool [items], on offer by their date before training ended; None without a date column.
         left_out: messages about the rows that settings left out.
         ordered: whether a time column orders the interactions of a user.
-        whole: items of the complete data set, where this one is a part of it; else None.
+        complete_offer: offer of the complete data set if this one is a part of it; else None.
         mapped: file that numbers of `events` are mapped from; None where they are in memory.
     """
 
@@ -88,7 +88,7 @@ class Dataset:
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
     ordered: bool = True
-    whole: Offer | None = None
+    complete_offer: Offer | None = None
     mapped: mmap | None = None
 
     def unload(self) -> None:
@@ -108,8 +108,8 @@ class Dataset:
     @property
     def offer(self) -> Offer:
         """Items with training interactions, and items that were shown only."""
-        if self.whole is not None:
-            return self.whole
+        if self.complete_offer is not None:
+            return self.complete_offer
         negatives = self.events.clear() if self.negatives is None else self.negatives
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = negatives["item"].to_numpy()[negatives["split"].to_numpy() == TRAIN]
