@@ -102,7 +102,8 @@ class Role:
     """
 
     kind: Literal[
-        "split", "time", "label", "event", "rating", "amount", "consequence", "item", "user", "visit", "moment", "assumed", "context"
+        "split", "time", "label", "event", "rating", "amount", "consequence",
+        "item", "user", "visit", "moment", "assumed", "context",
     ]  # fmt: skip
     reason: str
     time: TimeCandidate | None = None
