@@ -105,7 +105,7 @@ def _find_attributes(
         side: user or item.
         named: attributes in the configuration.
         table: table of that side.
-        read: its columns that are read anyway.
+        read: columns of the table that are read anyway.
         context: columns of the interactions, whose names users' attributes cannot have.
     """
     where = "data.attributes" if side == "item" else "data.user_attributes"
@@ -209,7 +209,7 @@ def find_types(
     An id column has one type over all tables that hold it.
 
     Args:
-        schema: names the id columns; its bag fields say how text is cut.
+        schema: names the id columns; its bag fields have the separators of values in text.
         frames: the tables.
         context: columns of the interactions that user fields read.
         numeric: columns that numeric fields read, by side.
@@ -255,7 +255,7 @@ def column_type(values: pl.Series, separator: str | None, text: Collection[str])
 
     Args:
         values: [n], the column.
-        separator: that cuts text into bags; None for single values.
+        separator: separator of the values of a bag in text; None for single values.
         text: names of columns whose values stay as they are written.
     """
     if values.name not in text:
@@ -264,7 +264,7 @@ def column_type(values: pl.Series, separator: str | None, text: Collection[str])
 
 
 def _check_text(table: str, column: pl.Series, is_number: bool) -> None:
-    """Check that a column can keep its values as they are written."""
+    """Check that `data.text` can name a column: its original text is known."""
     if is_number:
         raise ConfigError(
             f"data.text names {column.name!r}, which a numeric field reads",
@@ -305,11 +305,11 @@ _ASSUMED = {
 
 
 def column_forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
-    """Return how the columns of each side are brought to canonical form.
+    """Return the canonical forms of the columns of both sides.
 
     Args:
-        schema: its bag fields say how text is cut.
-        types: of the columns.
+        schema: its bag fields have the separators of values in text.
+        types: canonical types of the columns.
 
     Returns:
         The columns of users and contexts, and those of items.
@@ -328,7 +328,7 @@ def cast_to_trained(values: pl.Series, dtype: DataType, type_: str) -> pl.Series
 
     Args:
         values: [n], text in canonical form.
-        dtype: of the column in the bundle.
+        dtype: type of the column in the bundle.
         type_: canonical type of the column.
 
     Returns:

@@ -106,7 +106,7 @@ def variety_findings(values: pl.Series, field: FieldConfig, report: Report, sepa
         values: [n].
         field: the field that reads it.
         report: makes the findings.
-        separator: that cuts text into values; None for single values.
+        separator: separator of the values of a bag in text; None for single values.
     """
     if separator is not None and values.dtype == pl.String:
         values = values.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
@@ -257,7 +257,7 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
 
     Args:
         values: [n], the column: lists, or text with a separator.
-        separator: that cuts text into values.
+        separator: separator of the values in text.
         report: makes the findings.
     """
     if isinstance(values.dtype, pl.List | pl.Array):

@@ -179,7 +179,7 @@ class WeightRange:
         where: the file and the column.
         smallest: smallest weight of a training row, before any decay.
         largest: largest weight of a training row, before any decay.
-        mean: of the training rows.
+        mean: mean weight of the training rows, before any decay.
         smallest_row: row of `smallest` in the file, from 1.
         largest_row: row of `largest` in the file, from 1.
         rows: number of training rows.

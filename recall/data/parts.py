@@ -52,8 +52,8 @@ def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     Warns where a part is empty or far from its configured size, and where the test pairs are known already.
 
     Args:
-        config: of the run.
-        dataset: split.
+        config: configuration of the run.
+        dataset: the split data set.
     """
     data, sizes = config.data, _part_sizes(dataset)
     if isinstance(data.split, NoSplit) and not data.carve and not data.carve_last:

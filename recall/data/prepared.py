@@ -100,7 +100,7 @@ class PreparedTables(Tables):
 
     Attributes:
         folder: the folder.
-        manifest: its manifest.
+        manifest: manifest of the folder.
         sides: side by id column.
     """
 
@@ -201,8 +201,8 @@ class PreparedTables(Tables):
         """Return all users or items, and the row of each interaction.
 
         Args:
-            side: which of the two.
-            frame: from `recall.data.entities.read_entities`; its first column is the id.
+            side: user or item.
+            frame: result of `recall.data.entities.read_entities`; its first column is the id.
             forms: canonical types by column.
 
         Returns:
@@ -376,7 +376,7 @@ def read_manifest(folder: Path) -> PreparedManifest:
     """Read the manifest of a prepared folder.
 
     Args:
-        folder: that `is_prepared`.
+        folder: a folder of prepared data, complete or not.
 
     Raises:
         DataError: There is none yet, it is damaged, or it is of a newer format.

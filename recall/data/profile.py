@@ -34,12 +34,12 @@ class ColumnProfile:
 
     Attributes:
         table: interactions, users or items.
-        column: its name in the table.
-        type: as it is read.
-        use: what the run does with it; empty for nothing.
-        rows: of the table.
-        missing: rows without a value.
-        different: distinct values.
+        column: name of the column.
+        type: type as it is read.
+        use: use in the run, such as a field; empty for none.
+        rows: number of rows of the table.
+        missing: number of rows without a value.
+        different: number of distinct values.
         examples: the most frequent values.
     """
 
@@ -58,13 +58,13 @@ class Profile:
     """The tables of a run, summarised.
 
     Attributes:
-        rows: of each table.
-        per_user: int64 [users], interactions of each user, falling.
-        per_item: int64 [items], interactions of each item, falling.
+        rows: number of rows of each table.
+        per_user: int64 [users], number of interactions of each user, descending.
+        per_item: int64 [items], number of interactions of each item, descending.
         first: the earliest time; empty without a time.
         last: the latest time.
-        periods: interactions by period of time.
-        columns: of all tables.
+        periods: number of interactions by period of time.
+        columns: the columns of all tables.
     """
 
     rows: dict[str, int]
@@ -81,8 +81,8 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
 
     Args:
         config: names the columns.
-        tables: as they were opened.
-        say: called with the column that is read.
+        tables: the opened tables.
+        say: called with the name of each column.
 
     Raises:
         DataError: A table cannot be read, or lacks an id column, or the tables are prepared data, which lacks most columns.
@@ -105,7 +105,7 @@ def concentration(counts: Int64) -> tuple[Float64, Float64]:
     """Return which share of all interactions the most frequent users or items have.
 
     Args:
-        counts: int64 [n], falling.
+        counts: int64 [n], descending.
 
     Returns:
         Shares of the users or items, and of the interactions, float64 [m] in percent; at most 101 points.

@@ -39,7 +39,7 @@ def order_by_user_and_time(user: Int32, times: Times | None) -> Int64:
 
     Args:
         user: int32 [n].
-        times: of the n interactions; None without any.
+        times: times of the n interactions; None without a time column.
 
     Returns:
         int64 [n].
@@ -77,7 +77,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
 
     Args:
         values: [n], the column.
-        rule: which values mean which part.
+        rule: names the values that mean each part.
         where: names the column in an error.
 
     Raises:
@@ -235,7 +235,7 @@ def sorted_parts(starts: Int64, times: Times | None, rule: Split) -> Parts:
 
     Args:
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
-        times: of the n interactions in that order; required by a split by last interactions or by time.
+        times: times of the n interactions in that order; required by a split by last interactions or by time.
         rule: a split by last interactions or by time; see `column_parts` and `hashed_parts` for others.
 
     Raises:
@@ -318,8 +318,8 @@ def time_parts(times: Times, interactions: Times, rule: TimeSplit) -> Parts:
     """Return the part of each row by its time.
 
     Args:
-        times: of m interactions or negatives.
-        interactions: times of all interactions, of whose number the shares of the rule are.
+        times: times of m interactions or negatives.
+        interactions: times of all interactions, of which a bound in (0, 1) is a quantile.
         rule: the bounds of the parts.
 
     Raises:

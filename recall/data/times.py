@@ -25,8 +25,8 @@ class Times:
 
     Attributes:
         values: Int64 [n] or Float64 [n] without nulls: numbers as they were given, dates in microseconds since 1970.
-        unit: what one unit of the configuration is in `values`: 1 for numbers, 1,000,000 for dates, which the
-            configuration gives in unix seconds.
+        unit: factor from times in the configuration to `values`: 1 for numbers, 1,000,000 for dates, which the configuration
+            gives in unix seconds.
         naive: number of ISO 8601 texts without an offset, read as UTC, where others have one; else 0.
     """
 

@@ -139,7 +139,7 @@ def numeric_text_columns(names: Sequence[str], attributes: Sequence[str], types:
     """Return the text columns that boosts read as numbers and that no field reads.
 
     Args:
-        names: as in `Boosts.of`.
+        names: names of boosts, as in `Boosts.of`.
         attributes: columns of items that no field reads.
         types: type of each column in the file.
     """

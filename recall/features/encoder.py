@@ -49,7 +49,7 @@ class FeatureEncoder:
         context_columns: columns that come with the interaction and not with the user.
         columns: encoders of the fields that read columns, by field name.
         histories: encoders of the history fields, by field name.
-        types: of all columns of the training data, attributes included; none in bundles of formats 1 to 3.
+        types: canonical types of all columns of the training data, attributes included; none in bundles of formats 1 to 3.
     """
 
     schema: Schema
@@ -74,7 +74,7 @@ class FeatureEncoder:
         Every known value keeps its row within its field. Scales, buckets and hashes stay as they are.
 
         Args:
-            dataset: of the same schema.
+            dataset: data set of the same schema.
 
         Raises:
             DataError: A column does not hold what its field reads, or comes from another table than before.
@@ -108,7 +108,7 @@ class FeatureEncoder:
         The ranges then share their rows.
 
         Args:
-            factors: of every history field that learns them, by name; see `HistoryField.learned`.
+            factors: factors of each history field that learns them, by name; see `HistoryField.learned`.
         """
         found = {
             name: replace(encoder, field=encoder.field.learned(factors[name]))
@@ -176,8 +176,8 @@ class FeatureEncoder:
         """Return the blocks of fields that read a side's id, crosses included.
 
         Args:
-            side: whose id.
-            alone: only those with a row for each id, and one for unknown ids.
+            side: user or item.
+            alone: leave out crosses and hashed fields, so that each id has a row of its own.
         """
         column = self.schema.user_id if side == "user" else self.schema.item_id
         blocks = self.user_blocks if side == "user" else self.item_blocks
@@ -220,7 +220,7 @@ class FeatureEncoder:
         """One request, from plain values.
 
         Args:
-            values: by column name, of the users table and of the context alike; an absent one is missing.
+            values: by column, of the users table and of the context; an absent column is a missing value.
             history: ids of previous items, most recent first.
 
         Raises:
