@@ -85,10 +85,10 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     ids = canonical_series(used.gather(distinct.first)).alias(frame.columns[0])
     if ids.to_frame().select(id_missing([ids.name])).to_series().any():
         refuse_missing_ids(ids.gather(distinct.codes), where)
-    everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
-    rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
+    all_ids = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
+    rows = all_ids.to_frame().with_columns(row=np.arange(len(all_ids), dtype=np.int32))
     row = ids.to_frame().join(rows, on=ids.name, how="left", maintain_order="left").to_series(1).to_numpy()
-    return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
+    return pl.concat([frame, all_ids[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
 
 
 def id_missing(ids: Sequence[str]) -> pl.Expr:
@@ -191,10 +191,10 @@ def available(table: Table | None, column: str, n: int, times: Times | None) -> 
             hint="Set data.items and data.time as well",
         )
     raw = table.collect([column])[column]
-    given = np.flatnonzero(raw.is_not_null().to_numpy())
+    has_date = np.flatnonzero(raw.is_not_null().to_numpy())
     result = np.zeros(n, dtype=np.bool_)
-    if len(given):
-        since = Times.of(raw.gather(given), table.where(column))
+    if len(has_date):
+        since = Times.of(raw.gather(has_date), table.where(column))
         if since.unit != times.unit:
             found_kind, expected_kind = ("dates", "numbers") if times.unit == 1 else ("numbers", "dates")
             raise DataError(
@@ -203,5 +203,5 @@ def available(table: Table | None, column: str, n: int, times: Times | None) -> 
                 why="the two are compared with each other",
                 hint="Write both as dates, or both as numbers in the same unit",
             )
-        result[given] = since.values.to_numpy() <= times.values.max()
+        result[has_date] = since.values.to_numpy() <= times.values.max()
     return result

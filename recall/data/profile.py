@@ -134,8 +134,8 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
         values = values[within_unit(values, UNITS[unit])]  # the check reports the others
     if not unit:  # positions rather than times
         counts, edges = np.histogram(values, bins=min(_PERIODS, len(np.unique(values))))
-        shown = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}
-        return f"{values.min():,.15g}", f"{values.max():,.15g}", shown
+        counts_by_edge = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}
+        return f"{values.min():,.15g}", f"{values.max():,.15g}", counts_by_edge
     moments = pl.from_epoch(pl.Series((values * (1e6 / UNITS[unit])).astype(np.int64)), time_unit="us")
     hours = np.ptp(values) / UNITS[unit] / 3600
     every, pattern = next((period for length, period in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
@@ -167,10 +167,10 @@ def _profile_column(table: str, values: pl.Series, use: str) -> ColumnProfile:
     if counted.dtype.is_nested() or counted.dtype == pl.Binary:
         counted = pl.Series(dtype=pl.String)  # these values cannot be counted
     counts = counted.alias("value").value_counts(sort=True)
-    shown = tuple(map(str, counts.head(_EXAMPLES)["value"]))
+    examples = tuple(map(str, counts.head(_EXAMPLES)["value"]))
     inner = str(parts.dtype).partition("(")[0].lower()
     type_ = f"list of {inner}" if isinstance(values.dtype, pl.List) else inner
-    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), len(counts), shown)
+    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), len(counts), examples)
 
 
 def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
@@ -178,18 +178,18 @@ def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     data, schema = config.data, config.schema_
     roles = {"time": data.time, "weight": data.weight, "label": data.label}
     roles |= {use: rule.column for use, rule in (("outcome", data.outcome), ("event", data.events)) if rule is not None}
-    found = {("interactions", column): use for use, column in roles.items() if column is not None}
-    found |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
-    found |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
+    uses = {("interactions", column): use for use, column in roles.items() if column is not None}
+    uses |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
+    uses |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
     try:
         columns = find_columns(schema, data, tables)
     except RecallError:  # a finding of the check
-        return found
-    found |= {("items", name): "attribute for filters" for name in columns.item_attributes}
-    found |= {("users", name): "attribute, kept with each user" for name in columns.user_attributes}
+        return uses
+    uses |= {("items", name): "attribute for filters" for name in columns.item_attributes}
+    uses |= {("users", name): "attribute, kept with each user" for name in columns.user_attributes}
     read = {"users": columns.users, "interactions": columns.context, "items": columns.items}
     for name, field in schema.column_fields.items():
         for table in ("items",) if field.side == "item" else ("users", "interactions"):
             if not set(read[table]).isdisjoint(field.columns(name)):
-                found |= {(table, column): f"field {name} ({field.kind})" for column in field.columns(name)}
-    return found
+                uses |= {(table, column): f"field {name} ({field.kind})" for column in field.columns(name)}
+    return uses

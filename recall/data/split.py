@@ -85,8 +85,8 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
     """
     parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
     texts, names = named_values(values, parts)
-    found = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
-    unknown = texts.filter(found.is_null())
+    result = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
+    unknown = texts.filter(result.is_null())
     if len(unknown):
         raise DataError(
             f"{len(unknown):,} rows name no part of the split: {examples(unknown.unique().sort(nulls_last=True))}",
@@ -94,7 +94,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
             why=f"the configuration names {', '.join(map(repr, parts))}",
             hint="Add the values to data.split.train, .valid or .test, or leave the rows out",
         )
-    return found.to_numpy()
+    return result.to_numpy()
 
 
 def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Parts:
@@ -269,8 +269,8 @@ def parts_of_next(user: Int32, before: Int64, starts: Int64, parts: Parts) -> Pa
         parts: result of `sorted_parts`, int8 [n].
     """
     first, end = starts[user], starts[user + 1]
-    near = np.clip(np.minimum(before, end - 1), 0, None)
-    return np.where(first < end, parts[near], np.int8(TRAIN))
+    nearest = np.clip(np.minimum(before, end - 1), 0, None)
+    return np.where(first < end, parts[nearest], np.int8(TRAIN))
 
 
 def carve(parts: Parts, share: float, seed: int, carvable: Bool | Literal[True] = True) -> Parts:

@@ -191,5 +191,5 @@ def remove_values(random: np.random.Generator, table: pl.DataFrame, shares: dict
         table: any table.
         shares: share of the values to remove, by column.
     """
-    known = {column: pl.Series(random.random(len(table)) >= share) for column, share in shares.items()}
-    return table.with_columns(pl.when(is_known).then(pl.col(column)).alias(column) for column, is_known in known.items())
+    kept = {column: pl.Series(random.random(len(table)) >= share) for column, share in shares.items()}
+    return table.with_columns(pl.when(is_known).then(pl.col(column)).alias(column) for column, is_known in kept.items())

@@ -146,10 +146,10 @@ class SparseRows:
 
     def counts(self) -> Int64:
         """Count the entries of each feature: int64 [n_features]."""
-        found = np.zeros(self.n_features, dtype=np.int64)
+        counts = np.zeros(self.n_features, dtype=np.int64)
         for first in range(0, self.nnz, _ENTRIES):
-            found += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
-        return found
+            counts += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
+        return counts
 
     def column_sums(self, values: Integers) -> Float64:
         """Return sum_r x_rj values[r] for each feature j: float64 [n_features].
@@ -157,12 +157,12 @@ class SparseRows:
         Args:
             values: integer [n].
         """
-        found, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
+        sums, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
         for first in range(0, len(self), step):
             lengths = np.diff(self.indptr[first : first + step + 1])
             part = slice(self.indptr[first], self.indptr[first] + lengths.sum())
-            np.add.at(found, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
-        return found
+            np.add.at(sums, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
+        return sums
 
     def only(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Return the rows with the features of some blocks only."""

@@ -110,14 +110,14 @@ class FeatureEncoder:
         Args:
             factors: factors of each history field that learns them, by name; see `HistoryField.learned`.
         """
-        found = {
+        with_weights = {
             name: replace(encoder, field=encoder.field.learned(factors[name]))
             for name, encoder in self.histories.items()
             if name in factors
         }
-        fields = {**self.schema.fields, **{name: encoder.field for name, encoder in found.items()}}
+        fields = {**self.schema.fields, **{name: encoder.field for name, encoder in with_weights.items()}}
         schema = self.schema.model_copy(update={"fields": fields})
-        return replace(self, schema=schema, histories={**self.histories, **found})
+        return replace(self, schema=schema, histories={**self.histories, **with_weights})
 
     @cached_property
     def user_blocks(self) -> tuple[FeatureBlock, ...]:
@@ -302,15 +302,15 @@ class FeatureEncoder:
         learnt = {
             str(name): Vocabulary(frame["value"]) for (name,), frame in vocabularies.group_by("field", maintain_order=True)
         } | {name: Vocabulary(table) for name, table in (tables or {}).items()}
-        nothing = Vocabulary(pl.Series("value", [], dtype=pl.String()))
+        empty = Vocabulary(pl.Series("value", [], dtype=pl.String()))
         columns: dict[str, ColumnEncoder] = {}
         histories: dict[str, HistoryEncoder] = {}
         types = CanonicalTypes.from_state(values.get("types"))
         for name, history in schema.histories.items():
-            histories[name] = HistoryEncoder(history, learnt.get(name, nothing), name in values.get("empty_histories", ()))
+            histories[name] = HistoryEncoder(history, learnt.get(name, empty), name in values.get("empty_histories", ()))
         for name, field in order_by_parts(schema):
             source = source_of_field(schema, types, name, columns)
-            columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, nothing))
+            columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, empty))
         return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories, types)
 
     def _vocabularies(self) -> Iterator[tuple[str, Vocabulary | None]]:
