@@ -45,7 +45,6 @@ from recall.features.values import canonical_series, number_column
 
 _BATCH_ROWS = 1 << 19  # rows that are read at once
 _SHARD_ROWS = 1 << 21  # rows of a shard, by default
-_MAX_ROW = int(np.iinfo(np.int32).max)
 _ROW, _FACTOR = "recall_row", "recall_factor"
 _RESERVED = (USER, ITEM, TIME, WEIGHT, TAKEN, _ROW, _FACTOR)
 
@@ -158,25 +157,6 @@ def _source_changed_error(where: str) -> DataError:
     )
 
 
-def require_rows(count: int, what: str, where: str) -> None:
-    """Check that rows of users or items fit in 32 bits.
-
-    Args:
-        count: number of users or items.
-        what: users or items.
-        where: location of the id column, for the error.
-
-    Raises:
-        DataError: There are more than 2,147,483,647.
-    """
-    if count > _MAX_ROW:
-        raise DataError(
-            f"{count:,} {what} are more than a row of 32 bits can number ({_MAX_ROW:,})",
-            where=where,
-            hint="Leave ids out that occur in few interactions, in the source files",
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Entities:
     """Users or items, numbered by row.
@@ -226,7 +206,6 @@ class _Entities:
                 )
         forms = ColumnForms({key: TEXT if key in data.text else id_type(columns.values())})
         known = read_entities(table, key, (), (), forms)
-        require_rows(len(known) + len(ids), "users" if row_column == USER else "items", where)
         all_ids, rows = add_missing_ids(known, forms.canonical(texts, where), where)
         counts = np.bincount(rows, weights=distinct_ids["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)
         return _Entities(all_ids.to_series(0), len(known), counts, distinct_ids.select(key, pl.Series(row_column, rows)))
