@@ -102,16 +102,16 @@ class FeatureEncoder:
             if vocabulary is not None and (known := before[name]) is not None
         }
 
-    def learned(self, factors: Mapping[str, Sequence[float]]) -> "FeatureEncoder":
+    def with_learnt_weights(self, factors: Mapping[str, Sequence[float]]) -> "FeatureEncoder":
         """Return this encoder with the weights of ranges that training has found.
 
         The ranges then share their rows.
 
         Args:
-            factors: factors of each history field that learns them, by name; see `HistoryField.learned`.
+            factors: factors of each history field that learns them, by name; see `HistoryField.with_learnt_weights`.
         """
         with_weights = {
-            name: replace(encoder, field=encoder.field.learned(factors[name]))
+            name: replace(encoder, field=encoder.field.with_learnt_weights(factors[name]))
             for name, encoder in self.histories.items()
             if name in factors
         }

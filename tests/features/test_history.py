@@ -113,7 +113,7 @@ def test_ranges_are_apart_until_their_weights_are_learnt() -> None:
     encoder = fit(HistoryField.model_validate(values))
     assert encoder.blocks("past") == [("past", 3 * 7)]
     assert dict(encoder.encode_one(["a", "b", "b", "a"])) == {2: 2.0, 7 + 3: 2.0, 14 + 2: 1.0}
-    field = encoder.field.learned([0.5, -0.25])
+    field = encoder.field.with_learnt_weights([0.5, -0.25])
     assert field == HistoryField.model_validate({**values, "weights": [2, 0.5, -0.25], "learn_weights": False})
     assert dict(fit(field).encode_one(["a", "b", "b", "a"])) == {2: 2 - 0.25, 3: 1.0}
 
