@@ -68,7 +68,7 @@ class FeatureEncoder:
         fitted = fit_fields(dataset, dataset.schema, dataset.types)
         return FeatureEncoder(dataset.schema, dataset.context_columns, *fitted, dataset.types)
 
-    def grown(self, dataset: TrainingData) -> "FeatureEncoder":
+    def with_values_of(self, dataset: TrainingData) -> "FeatureEncoder":
         """Return this encoder with the new values of the data's training part.
 
         Every known value keeps its row within its field. Scales, buckets and hashes stay as they are.

@@ -94,7 +94,7 @@ def fit_fields(
     histories: dict[str, HistoryEncoder] = {}
     for name, history_field in schema.histories.items():
         history = HistoryEncoder.fit(history_field, dataset.items[schema.item_id], item_counts)
-        histories[name] = known_histories[name].grown(history) if name in known_histories else history
+        histories[name] = known_histories[name].with_values_of(history) if name in known_histories else history
     for name, field in order_by_parts(schema):
         read = schema.columns(name)
         if any(column in dataset.context_columns for column in read):
@@ -111,7 +111,7 @@ def fit_fields(
             raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, hint=error.hint) from None
         known = known_columns.get(name)
         if known is not None and known.vocabulary is not None and fitted.vocabulary is not None:
-            fitted = kind.restore(field, source, known.state(), known.vocabulary.grown(fitted.vocabulary))
+            fitted = kind.restore(field, source, known.state(), known.vocabulary.with_values_of(fitted.vocabulary))
         elif known is not None:
             fitted = known  # scales, buckets and hashes stay as they are
         columns[name] = fitted

@@ -65,9 +65,9 @@ class HistoryEncoder:
         """
         return HistoryEncoder(field, Vocabulary.fit(item_ids, counts, field.min_count))
 
-    def grown(self, other: "HistoryEncoder") -> "HistoryEncoder":
+    def with_values_of(self, other: "HistoryEncoder") -> "HistoryEncoder":
         """Return the field with the items that either of two encoders knows."""
-        return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary), self.tells_empty)
+        return HistoryEncoder(self.field, self.vocabulary.with_values_of(other.vocabulary), self.tells_empty)
 
     @property
     def size(self) -> int:

@@ -25,7 +25,7 @@ class Vocabulary:
 
     Attributes:
         learnt: the distinct values, String [v] or a table that is mapped from a file; most frequent first, ties in
-            alphabetical order, and values that `grown` added after all others.
+            alphabetical order, and values that `with_values_of` added after all others.
     """
 
     learnt: pl.Series | TextTable
@@ -51,7 +51,7 @@ class Vocabulary:
         )
         return Vocabulary(learnt["value"])
 
-    def grown(self, other: "Vocabulary") -> "Vocabulary":
+    def with_values_of(self, other: "Vocabulary") -> "Vocabulary":
         """Append the values that only the other vocabulary has; known rows stay."""
         values = self.values
         return Vocabulary(pl.concat([values, other.values.filter(~other.values.is_in(values.implode()))]))

@@ -136,4 +136,4 @@ def test_encoders_of_older_bundles_encode_an_empty_history_without_features() ->
     encoder = HistoryEncoder(learnt.field, learnt.vocabulary, tells_empty=False)
     assert encoder.encode_one([]) == []
     assert as_sets(encoder.encode(history([[], [0]]), encoder.vocabulary.rows(IDS))) == [{}, {2: 1.0}]
-    assert not encoder.grown(learnt).tells_empty
+    assert not encoder.with_values_of(learnt).tells_empty
