@@ -15,7 +15,7 @@ from recall.bundle import files
 from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
-from recall.data.column_types import column_forms
+from recall.data.columns import column_forms
 from recall.data.dataset import Dataset
 from recall.data.entities import read_entities
 from recall.data.tables import Table, read_table
@@ -23,7 +23,7 @@ from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.features.vocabulary import UNKNOWN
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
@@ -40,7 +40,7 @@ from recall.publish.importers.mapping import (
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
-from recall.store.items.binding import compare_with_log
+from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.
@@ -147,7 +147,7 @@ def import_model(
         index = write_index(writer.folder, vectors, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
-        scores = _scores(model, mapped, sample[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
+        scores = _scores(model, mapped, sample[: len(proved)], to_request_values(dataset.items[picked]), dataset.types)
         parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
         base = log_overlap.base
         origin = Provenance(
