@@ -17,7 +17,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
-from recall._fsync import descriptor
+from recall._file_system import descriptor
 from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
