@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 from polars import selectors
+from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
 from recall.errors import DataError
@@ -175,11 +176,19 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
             return parsed
     elif not values.dtype.is_integer():
         return parsed
-    for dtype in (pl.Int64, pl.UInt64):
-        exact = values.cast(dtype, strict=False)
-        if exact.null_count() == values.null_count():
-            return exact
-    return parsed
+    exact = cast_all(values, pl.Int64, pl.UInt64)
+    return parsed if exact is None else exact
+
+
+def cast_all(values: pl.Series, *dtypes: type[DataType]) -> pl.Series | None:
+    """Cast a column to the first type that can hold all values; None if there is none.
+
+    Args:
+        values: [n].
+        dtypes: types of polars.
+    """
+    casts = (values.cast(dtype, strict=False) for dtype in dtypes)
+    return next((cast for cast in casts if cast.null_count() == values.null_count()), None)
 
 
 def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
