@@ -102,8 +102,12 @@ def canonical_series(values: pl.Series) -> pl.Series:
 
 def known_texts(values: pl.Series) -> pl.Series:
     """Return `canonical_series` with empty text as null, a missing value."""
-    texts = canonical_series(values)
-    return texts.set(texts == "", None) if values.dtype == pl.String else texts
+    return empty_to_null(canonical_series(values))
+
+
+def empty_to_null(values: pl.Series) -> pl.Series:
+    """Turn empty text into null; a column of another type is unchanged."""
+    return values.set(values == "", None) if values.dtype == pl.String and (values == "").any() else values
 
 
 def to_request_values(frame: pl.DataFrame) -> pl.DataFrame:
@@ -133,7 +137,7 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
         raise DataError(f"a column of type {dtype} holds no numbers", where=where, hint="Give integers or floats")
     if dtype == pl.String:
-        values = values.set(values == "", None)
+        values = empty_to_null(values)
         parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
     elif dtype == pl.Float32:  # 0.1 is the number that a request gives, and not its 32-bit neighbor
         parsed = values.cast(pl.String).cast(pl.Float64)
@@ -170,8 +174,7 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     if not (parsed.abs() >= _NEIGHBORS).any():
         return parsed
     if values.dtype == pl.String:
-        values = values.str.strip_chars()
-        values = values.set(values == "", None)
+        values = empty_to_null(values.str.strip_chars())
         if not values.str.contains(_INTEGER).all():
             return parsed
     elif not values.dtype.is_integer():
