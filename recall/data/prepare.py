@@ -17,7 +17,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
-from recall._file_system import descriptor, flock
+from recall._file_system import descriptor, file_sha256, flock
 from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
@@ -33,7 +33,6 @@ from recall.data.prepared import (
     PreparedManifest,
     PreparedTables,
     ReadAs,
-    sha256,
     write_manifest,
 )
 from recall.data.selection import Selection, select
@@ -111,7 +110,7 @@ def _write_folder(
     for name, ids in (("user", source.users), ("item", source.items)):
         pl.DataFrame({"id": ids.texts}).write_parquet(folder / f"{name}_ids.parquet")
     _write_shards(folder, source, shards)
-    sources = {name: sha256(root / name) for name in states}
+    sources = {name: file_sha256(root / name) for name in states}
     changed = dict(states.items() ^ _file_states(data, root).items())
     if changed:
         raise _source_changed_error(str(root / min(changed)))
