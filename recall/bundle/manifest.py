@@ -176,31 +176,20 @@ class Manifest(Provenance):
 
     @model_validator(mode="before")
     @classmethod
-    def _format_1_knows_one_model(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("format_version") != 1 or "model" in values:
-            return values
-        return {**values, "model": {"kind": "fm", "user_fields": (), "item_fields": ()}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_engine_and_file_of_older_formats(cls, values: Any) -> Any:
-        """Fill in what formats 1 to 3 imply: one index file, the engine of its kind."""
-        if not isinstance(values, dict) or values.get("format_version") not in (1, 2, 3):
-            return values
-        index = values.get("index")
-        if not isinstance(index, dict) or "engine" in index:
-            return values
-        engine = "cells" if index.get("kind") == "cells" else "faiss"
-        return {**values, "index": {**index, "engine": engine, "file": INDEX_BEFORE_4}}
+    def _add_defaults_of_older_formats(cls, values: Any) -> Any:
+        """Add the model of format 1, and index file and engine of formats 1 to 3."""
+        version, index = values.get("format_version"), values.get("index")
+        if version == 1:
+            values = {"model": {"kind": "fm", "user_fields": (), "item_fields": ()}, **values}
+        if version in (1, 2, 3) and isinstance(index, dict):
+            engine = "cells" if index.get("kind") == "cells" else "faiss"
+            values = {**values, "index": {"engine": engine, "file": INDEX_BEFORE_4, **index}}
+        return values
 
     @model_validator(mode="after")
-    def _checks_came_with_format_3(self) -> "Manifest":
+    def _index_fits_format_and_files(self) -> "Manifest":
         if (self.index.checks is None) != (self.format_version < 3):
             raise ValueError(f"format {self.format_version} {'needs' if self.format_version > 2 else 'has no'} index.checks")
-        return self
-
-    @model_validator(mode="after")
-    def _index_file_is_listed(self) -> "Manifest":
         if self.index.file is not None and self.index.file not in self.files:
             raise ValueError(f"index.file is {self.index.file!r}, which is not among the files")
         return self

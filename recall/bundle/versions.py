@@ -131,7 +131,7 @@ def publish(
                 depot.set_live(place.name, pointer)
                 set_live(root, place.name)
             if keep is not None:
-                _prune(root, keep, shared=depot.shared)
+                _prune(root, keep, keep_indexes=depot.shared)
                 with suppress(PublishError):  # what is left is removed by the next publisher
                     depot.prune(keep)
     return place
@@ -312,12 +312,12 @@ def clear_leftovers(root: Path) -> list[Path]:
     return left
 
 
-def remove(folder: Path, *, shared: bool = False) -> bool:
+def remove(folder: Path, *, keep_index: bool = False) -> bool:
     """Remove a version with its evaluation and its index, unless a process holds it.
 
     Args:
         folder: folder of the version.
-        shared: a depot has the version, too, so that other machines may search its index.
+        keep_index: leave the index on its server, because other machines may search it.
 
     Returns:
         Whether it is gone; another process may have removed it before.
@@ -335,7 +335,7 @@ def remove(folder: Path, *, shared: bool = False) -> bool:
     try:
         if not flock(holder, fcntl.LOCK_EX):
             return False
-        if not shared:
+        if not keep_index:
             with suppress(BundleError):  # nothing is known of one whose manifest cannot be read
                 Manifest.read(folder).drop_index()
         evaluation_file(folder).unlink(missing_ok=True)
@@ -348,7 +348,7 @@ def remove(folder: Path, *, shared: bool = False) -> bool:
     return True
 
 
-def _prune(root: Path, keep: int, *, shared: bool = False) -> None:
+def _prune(root: Path, keep: int, *, keep_indexes: bool) -> None:
     """Remove old versions; the caller holds the root's lock.
 
     One that cannot be removed is left to the next publisher.
@@ -358,7 +358,7 @@ def _prune(root: Path, keep: int, *, shared: bool = False) -> None:
     for folder in folders:
         if folder.name not in kept:
             with suppress(OSError, IndexFileError, ConfigError):
-                remove(folder, shared=shared)
+                remove(folder, keep_index=keep_indexes)
 
 
 def evaluation_file(folder: Path) -> Path:

@@ -10,8 +10,6 @@ those of the version alone. The score of an item for a user is the inner product
 `export.json` records their source.
 """
 
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,10 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from recall._arrays import Float32
+from recall._file_system import new_folder
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import CURRENT, VERSIONS
-from recall.errors import ConfigError, PublishError, did_you_mean
+from recall.errors import ConfigError, PublishError, did_you_mean, raising
 from recall.index.flat import write_flat
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -152,19 +151,10 @@ def _users(recommender: Recommender) -> _Side:
 
 
 def _write(out: Path, format_: str, sides: Sequence[_Side], about: dict[str, object], dim: int) -> tuple[str, ...]:
-    """Write to a temporary folder, and rename it to `out` at the end."""
-    staged = out.parent / f".{out.name}.{secrets.token_hex(4)}"
-    try:
-        staged.mkdir(parents=True)
-        names: list[str] = []
-        for side in sides:
-            names += _write_side(staged, format_, side, dim)
+    failure = raising(PublishError, "the vectors could not be written", where=str(out), of=(OSError, PolarsError))
+    with failure, new_folder(out) as staged:
+        names = [name for side in sides for name in _write_side(staged, format_, side, dim)]
         (staged / ABOUT).write_bytes(orjson.dumps({**about, "files": sorted(names)}, option=orjson.OPT_INDENT_2))
-        staged.rename(out)
-    except (OSError, PolarsError) as error:
-        raise PublishError("the vectors could not be written", where=str(out), why=str(error)) from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return (*names, ABOUT)
 
 

@@ -12,9 +12,9 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from recall._ids import check_id, check_text
+from recall._ids import check_ids, check_text
 from recall.bundle.reader import Bundle
-from recall.errors import JournalBusyError, JournalDamagedError, JournalError, RequestError, TokenError
+from recall.errors import JournalBusyError, JournalDamagedError, JournalError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
 from recall.index.bitmap import RowBitmap
@@ -262,8 +262,10 @@ class Catalog:
             ids: ids of items; unknown ones are allowed.
             key: idempotency key of this batch.
         """
-        named = list(dict.fromkeys(map(self._reader.columns.id, _checked_ids(ids))))
-        return self._change([Change(one, None) for one in named], key)
+        ids = ids if isinstance(ids, str) else tuple(ids)
+        check_ids(ids, "/ids")
+        canonical_ids = dict.fromkeys(map(self._reader.columns.id, ids))
+        return self._change([Change(item_id, None) for item_id in canonical_ids], key)
 
     def merge(self) -> None:
         """Merge sealed segments until none should be; a background thread runs this."""
@@ -377,11 +379,3 @@ def _describe(error: JournalError) -> str:
     """Describe an error without its path, which responses must not reveal."""
     why = f"{error.what} ({error.why})" if error.why else error.what
     return f"later changes of items are not known: {why}"
-
-
-def _checked_ids(ids: Iterable[str]) -> Iterable[str]:
-    if isinstance(ids, str):
-        raise RequestError("ids must be a list of strings, got a single string", where="/ids", hint="Give a list of ids")
-    for position, item_id in enumerate(ids):
-        check_id(item_id, f"/ids/{position}")
-        yield item_id

@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -267,10 +266,8 @@ class ItemReader:
     def _encode_one_by_one(self, items: Values) -> SparseRows:
         """Encode few items faster than `encode_items`, with features in the same order."""
         encoder, key = self._bundle.encoder, self._bundle.encoder.schema.item_id
-        rows = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
-        indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        entries = list(chain.from_iterable(rows))
-        indices = np.array([index for index, _ in entries], dtype=np.int32)
-        weights = np.array([weight for _, weight in entries], dtype=np.float32)
-        order = np.lexsort((indices, np.repeat(np.arange(len(rows)), np.diff(indptr))))  # stable
-        return SparseRows(indptr, indices[order], weights[order], encoder.n_item_features)
+        encoded = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
+        entries = [(row, index, weight) for row, pairs in enumerate(encoded) for index, weight in pairs]
+        rows, indices = (np.array([entry[part] for entry in entries], dtype=np.int64) for part in (0, 1))
+        weights = np.array([weight for _, _, weight in entries], dtype=np.float32)
+        return SparseRows.from_coo(rows, indices, weights, len(encoded), encoder.n_item_features)
