@@ -250,7 +250,7 @@ def _map_lookup(folder: Path, manifest: Manifest) -> dict[str, TextTable]:
 
 def _check_lookup(folder: Path, table: TextTable, values: pl.Series, what: str) -> None:
     if not table.holds(values):
-        raise BundleError(f"the table of ids does not hold {what}", where=str(folder / files.LOOKUP), hint=files.OTHER)
+        raise BundleError(f"the table of ids does not hold {what}", where=str(folder / files.LOOKUP), hint=files.DAMAGE_HINT)
 
 
 def _read_encoder(folder: Path, lookup: Mapping[str, TextTable], *, verify: bool) -> FeatureEncoder:
