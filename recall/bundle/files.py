@@ -1,4 +1,4 @@
-"""Files of a bundle: names, checksums, available memory, and packing of sparse arrays."""
+"""Files of a bundle: names, checksums, memory, and packing of sparse arrays."""
 
 import hashlib
 import os
