@@ -161,7 +161,7 @@ def open_depot(setting: str | None = None, without: frozenset[str] = frozenset()
 
 
 def shared_pointer(root: Path, depot: Depot) -> Pointer:
-    """Return the pointer of a depot; an empty depot first gets the root's live version.
+    """Return a depot's pointer; an empty depot first gets the root's live version.
 
     Args:
         root: root of published versions.
@@ -251,7 +251,7 @@ def number(version: str) -> int:
 
 
 def live_name(root: Path) -> str:
-    """Return the name of the live version according to CURRENT; empty if there is none."""
+    """Return the name of the live version in CURRENT; empty if there is none."""
     try:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -272,7 +272,7 @@ def write_lines(root: Path, name: str, lines: list[str]) -> None:
 
     Args:
         root: root of published versions.
-        name: name of the file.
+        name: path of the file within the root; its folder exists.
         lines: lines of text, such as names of versions.
     """
     place = root / name
