@@ -42,11 +42,11 @@ def test_served_scores_match_the_definition(kind: str, file: str, request_: Requ
     recommender = Recommender.load(imported(kind, GOLDEN / file, tmp_path))
     model = read_model(kind, GOLDEN / file, plain=True)
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
-    user = MappedFeatures(mapped, "user").entries({"user_id": request_.user_id, **request_.context})
+    user = MappedFeatures(mapped, "user").encode({"user_id": request_.user_id, **request_.context})
     answer = recommender.recommend(request_)
     assert len(answer.items) == 3
     for item in answer.items:
-        expected = model.score(user, MappedFeatures(mapped, "item").entries(ITEMS[item.item_id]))
+        expected = model.score(user, MappedFeatures(mapped, "item").encode(ITEMS[item.item_id]))
         assert item.score + answer.user_offset == pytest.approx(expected, abs=1e-5)
     recommender.close()
 

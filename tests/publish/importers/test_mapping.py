@@ -30,11 +30,11 @@ def test_fields_combine_their_features() -> None:
 
 def test_plain_values_become_features() -> None:
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
-    item = MappedFeatures(mapped, "item").entries({"item_id": "i2", "genre": "comedy|horror|drama", "price": 1.5})
+    item = MappedFeatures(mapped, "item").encode({"item_id": "i2", "genre": "comedy|horror|drama", "price": 1.5})
     assert item.features.tolist() == [5, 7, 6, 8]
     assert item.fields.tolist() == [2, 3, 3, 4]
     assert item.values.tolist() == [1, 1, 1, 1.5]
-    user = MappedFeatures(mapped, "user").entries({"user_id": "stranger", "device": None})
+    user = MappedFeatures(mapped, "user").encode({"user_id": "stranger", "device": None})
     assert len(user.features) == 0
 
 
