@@ -211,9 +211,8 @@ def _listed(
         return read_entities(table, id_column, tuple(columns), numeric, forms_)
     if columns:
         raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", hint="Give the items with --items")
-    return pl.DataFrame(
-        {id_column: pl.Series([feature.value for feature in mapped.fields.get(id_column, ())], dtype=pl.String)}
-    )
+    ids = [feature.value for feature in mapped.fields.get(id_column, ())]
+    return pl.DataFrame({id_column: pl.Series(ids, dtype=pl.String)})
 
 
 def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) -> list[dict[str, object]]:
@@ -257,7 +256,7 @@ def _scores(
     items: pl.DataFrame,
     types: CanonicalTypes,
 ) -> Float64:
-    """Return the score of every pair by the model's definition: float64 [users, items]."""
+    """Return the score of each pair by the model's definition: float64 [users, items]."""
     user_features, item_features = MappedFeatures(mapped, "user", types.users), MappedFeatures(mapped, "item", types.items)
     item_rows = [item_features.encode(values) for values in items.iter_rows(named=True)]
     scores = [[model.score(user, item) for item in item_rows] for user in map(user_features.encode, users)]
