@@ -307,7 +307,7 @@ def run_import(
                 hint="Say what each feature is, or leave them out",
             )
         read = read_lightfm(file)
-        mapped, user_frame, item_frame = read.described(user_id, item_id)
+        mapped, user_frame, item_frame = read.describe_features(user_id, item_id)
         catalogue = Catalogue(
             Table(file, item_frame.lazy(), item_frame.schema),
             Table(file, user_frame.lazy(), user_frame.schema),
