@@ -9,8 +9,8 @@ import polars as pl
 
 from recall._arrays import Float64, Int64
 from recall.config import RunConfig
+from recall.data.columns import find_columns
 from recall.data.prepared import PreparedTables
-from recall.data.sources import find_attributes, find_columns
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError, RecallError
@@ -97,7 +97,7 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     )
     first, last, periods = _time_line(tables.interactions, data.time)
     columns = tuple(_profile_columns(config, tables, say))
-    rows = {name: max((one.rows for one in columns if one.table == name), default=0) for name in tables.named}
+    rows = {name: max((column.rows for column in columns if column.table == name), default=0) for name in tables.named}
     return Profile(rows, per_user, per_item, first, last, periods, columns)
 
 
@@ -138,7 +138,7 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
         return f"{values.min():,.15g}", f"{values.max():,.15g}", shown
     moments = pl.from_epoch(pl.Series((values * (1e6 / UNITS[unit])).astype(np.int64)), time_unit="us")
     hours = np.ptp(values) / UNITS[unit] / 3600
-    every, pattern = next((one for length, one in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
+    every, pattern = next((period for length, period in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
     starts = moments.dt.truncate(every).alias("start").to_frame()
     everyone = starts.select(pl.datetime_range(pl.col("start").min(), pl.col("start").max(), every))  # those without rows, too
     periods = everyone.join(starts.group_by("start").len("count"), on="start", how="left", maintain_order="left")
@@ -182,13 +182,11 @@ def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     found |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
     found |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
     try:
-        columns = find_columns(schema, tables)
-        attributes = find_attributes(data, columns, tables)
-        of_users = find_attributes(data, columns, tables, "user")
+        columns = find_columns(schema, data, tables)
     except RecallError:  # a finding of the check
         return found
-    found |= {("items", name): "attribute for filters" for name in attributes}
-    found |= {("users", name): "attribute, kept with each user" for name in of_users}
+    found |= {("items", name): "attribute for filters" for name in columns.item_attributes}
+    found |= {("users", name): "attribute, kept with each user" for name in columns.user_attributes}
     read = {"users": columns.users, "interactions": columns.context, "items": columns.items}
     for name, field in schema.column_fields.items():
         for table in ("items",) if field.side == "item" else ("users", "interactions"):

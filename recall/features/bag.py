@@ -1,4 +1,4 @@
-"""Any number of values at once, each with its weight."""
+"""Bag fields: any number of values in each row, with optional weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
 from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flat
-from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norm_one, norms, refusal
+from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import raise_if_any, to_float
 from recall.features.vocabulary import MISSING, Vocabulary
@@ -31,7 +31,7 @@ class BagEncoder(ColumnEncoder):
     column: str
     vocabulary: Vocabulary
     type: str = TEXT
-    """Of the values in a bag."""
+    """Canonical type of the values in a bag."""
 
     @staticmethod
     def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "BagEncoder":
@@ -39,7 +39,7 @@ class BagEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
+            source: column and type of the field.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -54,8 +54,8 @@ class BagEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
-            vocabulary: the values.
+            source: column and type of the field.
+            vocabulary: the learnt values.
         """
         return BagEncoder(field, source.column, vocabulary, source.type)
 
@@ -89,7 +89,7 @@ class BagEncoder(ColumnEncoder):
         else:
             weights = self._weights_of(self.field.weights, values, bag)
             known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm, row_of, as_text = norm_one(self.field.norm, len(known)), self.vocabulary.row, self.type == TEXT
+        norm, row_of, as_text = float(norms(self.field.norm, len(known))), self.vocabulary.row, self.type == TEXT
         entries: dict[int, float] = {}
         try:
             for value, weight in known:
@@ -133,9 +133,9 @@ class Bags:
     """The values of all bags of a column, one after another.
 
     Attributes:
-        row: int64 [v], the bag that a value is in.
+        row: int64 [v], bag of each value.
         values: [v], without nulls.
-        weights: float64 [v].
+        weights: float64 [v], weight of each value.
     """
 
     row: Int64
@@ -148,8 +148,8 @@ class Bags:
 
         Args:
             field: the bag field.
-            column: that it reads.
-            frame: with the column, and that of the weights where there is one.
+            column: column with the values.
+            frame: table with that column, and the column of weights if the field names one.
 
         Raises:
             DataError: Weights do not match their values.
