@@ -3,7 +3,6 @@
 A delta is immutable. Each batch of changes creates a new delta that shares the unchanged data with the previous one.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32
 from recall._ids import check_id
 from recall._tensors import servable
 from recall.bundle.reader import Bundle
@@ -22,7 +21,7 @@ from recall.index.bitmap import Mask, RowBitmap
 from recall.index.topk import longest_of
 from recall.store.items.coercion import CatalogColumns
 from recall.store.items.log_position import LogRow, parse_values, to_json
-from recall.store.items.segment import MemoryItems, Segment
+from recall.store.items.segment import MemoryItems, Segment, SlotIds
 
 _MAX_CHUNKS = 64  # of a delta's table, one for each batch: with many, reading rows takes longer than joining them
 
@@ -39,43 +38,6 @@ class EncodedItems(NamedTuple):
     ids: Sequence[str]
     items: pl.DataFrame
     vectors: Float32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SlotIds:
-    """Ids of the slots of a delta.
-
-    Attributes:
-        names: id of each slot, dead ones included.
-        slots: live slot of each id.
-    """
-
-    names: tuple[str, ...]
-    slots: Mapping[str, int]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def ids(self, rows: Int64) -> list[str]:
-        """Return the ids of slots."""
-        return [self.names[row] for row in rows.tolist()]
-
-    def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the slots of ids: int64 [m], -1 for an id without a live slot."""
-        return np.fromiter((self.slots.get(item_id, -1) for item_id in ids), dtype=np.int64, count=len(ids))
-
-    def argsort(self) -> Int64:
-        """Return all slots by rising id: int64 [len]."""
-        return np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.int64)
-
-    def count_up_to(self, order: Int64, text: str) -> int:
-        """Return the number of slots with an id <= a text.
-
-        Args:
-            order: int64 [len], slots sorted by id.
-            text: any text.
-        """
-        return bisect_right(order, text, key=self.names.__getitem__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

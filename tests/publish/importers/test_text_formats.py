@@ -86,7 +86,7 @@ HEAD = "n 1\nm 2\nk 2\nnormalization 0\n"
         (HEAD + "w0,0 1 2\nw0,2 1 2\n", "line 6 should hold an embedding w0,0 ... w0,1, found 'w0,2 1 2'"),
         (HEAD + "w0,0 1\n", r"line 5 should hold 2 factors \(2 numbers, here are 1\)"),
         (HEAD + "w0,0 1 inf\n", "line 5 holds inf"),
-        (HEAD + "w0,0 1 2\n", "1 of 2 embeddings are not there, first w0,1"),
+        (HEAD + "w0,0 1 2\n", "1 of 2 embeddings are missing, first w0,1"),
     ],
 )
 def test_an_invalid_libffm_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
