@@ -61,6 +61,7 @@ class Catalog:
         self._stamp: tuple[int, int] | None = None
         self._due = 0.0
         self._served = ServedChanges()
+        self._refused: dict[str, str] = {}
         if journal is not None:
             self.refresh()
             self._due = time.monotonic() + (pause or 0.0)
@@ -68,7 +69,7 @@ class Catalog:
     @property
     def refused(self) -> dict[str, str]:
         """Reasons why latest changes cannot be encoded with this bundle, by item id."""
-        return dict(self._tiers.delta.refused)
+        return dict(self._refused)
 
     @property
     def needs_compaction(self) -> bool:
@@ -346,7 +347,7 @@ class Catalog:
         rows = self._served.apply(reading)
         tiers = self._tiers
         if rows is None:
-            tiers, rows = self._empty, sorted(self._served.latest.values())
+            tiers, rows, self._refused = self._empty, sorted(self._served.latest.values()), {}
         sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
         if rows or sequence > tiers.delta.sequence:
             tiers = self._apply_rows(tiers, rows, sequence)
@@ -372,7 +373,8 @@ class Catalog:
     def _apply_rows(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:
         latest = {row.item_id: row for row in rows}
         upserts, refused = self._reader.encode_rows(latest.values())
-        return tiers.with_changes(sequence, list(latest), upserts, refused)
+        self._refused = {item_id: why for item_id, why in self._refused.items() if item_id not in latest} | refused
+        return tiers.with_changes(sequence, list(latest), upserts)
 
 
 def _describe(error: JournalError) -> str:

@@ -53,26 +53,23 @@ class Delta(MemoryItems):
         sequence: sequence of the last change contained.
         live: bool [m], False for dead slots.
         longest: upper bound of the vectors' Euclidean lengths.
-        refused: why an item cannot be encoded with this bundle, by id. Such items are not served.
     """
 
     item_ids: SlotIds
     sequence: int
     live: Mask
     longest: float
-    refused: Mapping[str, str]
 
     @classmethod
-    def empty(cls, sequence: int, dim: int, refused: Mapping[str, str] | None = None) -> "Delta":
+    def empty(cls, sequence: int, dim: int) -> "Delta":
         """Return a delta without items.
 
         Args:
             sequence: sequence of the last change in older segments.
             dim: dimension of the vectors.
-            refused: as the attribute.
         """
         vectors, live = np.empty((0, dim), dtype=np.float32), np.empty(0, dtype=bool)
-        return cls(SlotIds((), {}), vectors, pl.DataFrame(), sequence, live, 0.0, refused or {})
+        return cls(SlotIds((), {}), vectors, pl.DataFrame(), sequence, live, 0.0)
 
     @property
     def count(self) -> int:
@@ -83,20 +80,13 @@ class Delta(MemoryItems):
         """Return the delta as a segment; its slot 0 is row `first` of the catalogue."""
         return Segment(first, self, RowBitmap.of_mask(~self.live), _derived={"longest": self.longest})
 
-    def with_changes(
-        self,
-        sequence: int,
-        ids: Sequence[str],
-        upserts: EncodedItems | None,
-        refused: Mapping[str, str],
-    ) -> "Delta":
+    def with_changes(self, sequence: int, ids: Sequence[str], upserts: EncodedItems | None) -> "Delta":
         """Return the delta after more changes.
 
         Args:
             sequence: sequence of the last change.
             ids: distinct ids of the changed items.
             upserts: the upserted items among them; None if there are none.
-            refused: why upserts cannot be encoded, by id; the ids are among `ids`.
         """
         names, slots, live = self.item_ids.names, dict(self.item_ids.slots), self.live.copy()
         live[[slot for item_id in ids if (slot := slots.pop(item_id, None)) is not None]] = False
@@ -110,9 +100,7 @@ class Delta(MemoryItems):
             longest = max(longest, longest_of(upserts.vectors))
         if table.n_chunks() > _MAX_CHUNKS:
             table = table.rechunk()
-        changed = set(ids)
-        errors = {item_id: why for item_id, why in self.refused.items() if item_id not in changed} | dict(refused)
-        return Delta(SlotIds(names, slots), vectors, table, sequence, live, longest, errors)
+        return Delta(SlotIds(names, slots), vectors, table, sequence, live, longest)
 
 
 _ENCODE_SINGLY_UP_TO = 256
