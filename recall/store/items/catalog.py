@@ -131,11 +131,6 @@ class Catalog:
         return self._served.missing_through
 
     @property
-    def logs(self) -> bool:
-        """Whether a log existed at the last poll."""
-        return self._served.state is not None
-
-    @property
     def logged(self) -> int:
         """Number of entries in the log at the last poll, one for each changed item."""
         return 0 if self._served.state is None else self._served.state.number
