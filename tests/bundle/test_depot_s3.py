@@ -251,7 +251,7 @@ def test_a_file_that_another_publisher_removes_before_it_sees_the_manifest_is_se
     from recall.bundle.depot_s3 import ObjectDepot
 
     publish_again(root, "first")
-    digest, put = load_bundle(root).manifest.files["encoder.json"].sha256, ObjectDepot._put
+    digest, put = load_bundle(root).manifest.files["encoder.json"].sha256, ObjectDepot._upload
 
     def removing(depot: ObjectDepot, path: str, file: Path, *, create: bool = False) -> None:
         if path.startswith("versions/"):
@@ -259,7 +259,7 @@ def test_a_file_that_another_publisher_removes_before_it_sees_the_manifest_is_se
         put(depot, path, file, create=create)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectDepot, "_put", removing)
+        patched.setattr(ObjectDepot, "_upload", removing)
         second = publish_again(root, "second")
     follow(tmp_path / "other", open_depot())
     assert load_bundle(tmp_path / "other").manifest.version == second
