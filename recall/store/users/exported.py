@@ -235,7 +235,7 @@ class ExportedUsers:
         return Buckets(b"%b:%b:" % (self._index, name), size)
 
     def _loaded(self) -> dict[bytes, tuple[int, int, Sequence[str]]]:
-        """Return number of users, number of loaded ones and sample of ids of each file."""
+        """Return the numbers of users and of loaded users, and ids, of each file."""
         (stored,) = self._nodes.call_all("read", [("HGETALL", self._index)])
         return {name: orjson.loads(raw) for name, raw in stored.items()}
 
