@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -43,23 +42,21 @@ from recall.publish.rebuild import Published
 from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
-Format = Literal["libfm", "libffm", "xlearn", "lightfm", "arrays"]
-FORMATS: tuple[str, ...] = get_args(Format)
-
-_READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
+READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
     "libfm": read_libfm,
     "libffm": read_libffm,
     "xlearn": read_xlearn,
     "lightfm": lambda path: read_lightfm(path).model,
     "arrays": read_fm_arrays,
 }
+"""Reader of each format, by name."""
 
 
 def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
     """Read a model.
 
     Args:
-        kind: one of `FORMATS`.
+        kind: a key of `READERS`.
         path: path of the file.
         plain: the user states that xLearn did not normalise instances, which its file does not record.
 
@@ -73,7 +70,7 @@ def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
             why="no inner product of a user's and an item's vector gives such a score",
             hint="Add --no-norm if the model was trained with --no-norm (disableNorm); otherwise train it so",
         )
-    return _READERS[kind](path)
+    return READERS[kind](path)
 
 
 _PARITY_USERS, _PARITY_ITEMS = 64, 256  # users and items of the parity check, which takes a second or two
@@ -282,7 +279,7 @@ def run_import(
     """Read a foreign model and publish it.
 
     Args:
-        kind: one of `recall.publish.importers.importer.FORMATS`.
+        kind: a key of `READERS`.
         file: path of the model.
         mapping: path of the mapping of its features; optional for a LightFM file only.
         items: path of the table of items; by default, items are the ids in the mapping.

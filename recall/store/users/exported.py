@@ -200,10 +200,13 @@ class ExportedUsers:
         return sent
 
     def prune(self, kept: Iterable[str]) -> list[str]:
-        """Remove the users of all but some files; return the first digits of their digests.
+        """Remove the users of all but some files; return the removed files' names.
 
         Args:
             kept: SHA-256 of the files to keep.
+
+        Returns:
+            The first digits of the SHA-256 of the removed files.
 
         Raises:
             StoreError: Redis does not answer.
@@ -217,7 +220,7 @@ class ExportedUsers:
         return [name.decode() for name in removed]
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Remove users; versions with their file then count as incomplete.
+        """Remove users, so that versions with their file count as incomplete.
 
         Raises:
             StoreError: Redis does not answer.
