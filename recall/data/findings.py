@@ -242,7 +242,7 @@ def _parts_combine(texts: pl.Series, mark: str) -> bool:
 
 
 def _positions_matter(texts: pl.Series, mark: str) -> bool:
-    """Return whether the position of a part has a meaning, as in "Smith, John" or "/img/1".
+    """Return whether a part means something by its position, as in "Smith, John".
 
     It has if all texts with the mark have equally many parts, and no value occurs in two positions or as a text.
     """

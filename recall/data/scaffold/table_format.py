@@ -298,7 +298,7 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
 
 
 def detect_id_spelling(detected: DetectedFormat, frame: pl.DataFrame, ids: pl.Series) -> DetectedFormat:
-    """Detect ids that the interactions write in another case, or with zeros in front (`spelling`).
+    """Detect ids in another case or without leading zeros (`spelling`).
 
     Args:
         detected: format of the users or items so far.

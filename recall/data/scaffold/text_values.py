@@ -120,7 +120,7 @@ def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
 
 
 def _are_categories(values: pl.Series, texts: pl.Series) -> bool:
-    """Return whether texts are words that recur, beside which a mark means that none is known."""
+    """Return whether texts recur, so that a mark beside them means none."""
     return bool(texts.str.contains(r"[\pL\pN]").all()) and 1 < len(texts) <= _MAX_CATEGORIES < len(values)
 
 
