@@ -149,13 +149,13 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     heads = _collect_heads(tables)
     formats["interactions"] = detect_carried_columns(formats["interactions"], heads["interactions"], *ids.values())
     id_columns = {name: ids[side] for name, side in (("users", "user"), ("items", "item")) if name in tables}
-    for name, column in id_columns.items():
-        formats[name] = detect_id_spelling(formats[name], heads[name], heads["interactions"][column])
+    for name, own_id in id_columns.items():
+        formats[name] = detect_id_spelling(formats[name], heads[name], heads["interactions"][own_id])
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
     formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"])
     table_ids = {
-        name: find_table_id(tables[name], heads["interactions"][column], column) for name, column in id_columns.items()
+        name: find_table_id(tables[name], heads["interactions"][own_id], own_id) for name, own_id in id_columns.items()
     }
     for name, frame in heads.items():
         known = {*ids.values(), table_ids.get(name, "")}
