@@ -5,7 +5,7 @@ step of the user side sees the items as they are. Where masked rows merge into f
 columns keep them distinct, a share of the rows is drawn for each sweep, at a larger weight.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from recall._arrays import Float32, Int64
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
-from recall.training.als.kernels import Entries
 from recall.training.als.one_hot import OneHotSide
 from recall.training.als.parameterization import FMParameterization, Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
-from recall.training.als.weighing import Seen, Weights
+from recall.training.als.sparse_kernels import Entries
+from recall.training.als.weighing import Frequencies, Weights
 from recall.training.masking import NEWCOMER, Roles, merged, uniform
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks, RowShares
@@ -164,14 +164,14 @@ class ItemRows:
         chunks: their pairs with the contexts that both sides see.
         of_item: float32 [n], observed weight.
         alpha_b: float32 [n], weight of a row's pairs with all contexts.
-        sees: what each feature sees of the two.
+        frequencies: of their features.
     """
 
     matrix: FeatureMatrix
     chunks: tuple[Chunk, ...]
     of_item: Float32
     alpha_b: Float32
-    sees: Seen
+    frequencies: Frequencies
 
     def beside(self, other: "ItemRows") -> "ItemRows":
         """Return the rows of both."""
@@ -181,7 +181,7 @@ class ItemRows:
             tuple(chunk.beside(more, n) for chunk, more in zip(self.chunks, other.chunks, strict=True)),
             np.concatenate([self.of_item, other.of_item]),
             np.concatenate([self.alpha_b, other.alpha_b]),
-            Seen(self.sees.plain + other.sees.plain, self.sees.masked + other.sees.masked),
+            Frequencies(self.frequencies.plain + other.frequencies.plain, self.frequencies.masked + other.frequencies.masked),
         )
 
 
@@ -197,7 +197,7 @@ class SweepRows:
         apart_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
         contexts: all of them.
         user_shares, item_shares: rows of the tables by ranks; the second only with `items_one_hot`.
-        user_sees, item_sees: what each feature sees in every sweep.
+        user_frequencies, item_frequencies: of the rows that are in every sweep.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class SweepRows:
         rows, observed = pairs.contexts, Entries(pairs.indptr, pairs.observed, pairs.weights)
         plain = squared_sums(rows, np.stack([of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
-        self.user_sees = Seen(plain, np.zeros_like(plain))
+        self.user_frequencies = Frequencies(plain, np.zeros_like(plain))
         counts = rows.counts() if pairs.ties is None else pairs.ties.summed(rows.counts())
         self.user_shares = RowShares.of(counts > 0, ranks)
         # a feature is solved for by itself only where all of its contexts are
@@ -246,7 +246,7 @@ class SweepRows:
         weights, pairs, n = self.weights, self.contexts.pairs, len(items)
         of_item, alpha_b = weights.of_item, self._alpha * weights.b
         plain = squared_sums(items, np.stack([of_item, alpha_b], axis=1))
-        sees = Seen(plain, np.zeros_like(plain))
+        frequencies = Frequencies(plain, np.zeros_like(plain))
         alone = self.users_one_hot is not None and (self._items is None or self._items.lonely) and OneHotSide.fits(items)
         total = self._ranks.total
         few = _FEW_PAIRS * total(len(pairs.indices))
@@ -262,10 +262,9 @@ class SweepRows:
             # user features are the partners of item features: phi is a row of the table
             turned = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
             turned = turned._replace(indices=self.users_one_hot.feature_of[turned.indices])
-            rows = _below(items, [one.rows for one in masked])
+            rows = SparseRows.vstack([items, *(one.rows for one in masked)])
             part, turned = _of_rank(rows, turned, self._ranks)
             side = OneHotSide.of(rows, turned, n_user_features)
-            assert side is not None
             of_feature, rank = part[side.features], self._ranks.rank
             none, all_of_them = np.empty(0, np.int64), side.features.astype(np.int64)
             self.item_shares = RowShares(self._ranks, none, all_of_them, of_feature == rank)
@@ -273,25 +272,25 @@ class SweepRows:
             self.items_one_hot = replace(side, features=side.features[first:last], pairs=side.pairs.rows(first, last))
         else:
             chunks = self._chunks(pairs, n)
-        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees)
+        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, frequencies)
         always: ItemRows | None = None
         if self.items_one_hot is None:
             for one in masked:
                 fresh = self._masked_items(one)
                 always = fresh if always is None else always.beside(fresh)
         self._items_always_masked = always
-        self.item_sees = sees
+        self.item_frequencies = frequencies
         for one in masked:
-            self.item_sees = self.item_sees.beside(self._sees(one))
+            self.item_frequencies = self.item_frequencies.beside(self._frequencies_of(one))
 
     def _masked_items(self, masked: MaskedRows) -> ItemRows:
         pairs = masked.columns(self.contexts.pairs, self._n_items)
         of_item, alpha_b = masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)
         chunks = self._chunks(pairs, len(masked.rows))
-        shown = self._sees(masked)
-        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown))
+        shown = self._frequencies_of(masked)
+        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Frequencies(np.zeros_like(shown), shown))
 
-    def _sees(self, masked: MaskedRows) -> Float32:
+    def _frequencies_of(self, masked: MaskedRows) -> Float32:
         values = [masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)]
         return squared_sums(masked.rows, np.stack(values, axis=1))
 
@@ -326,7 +325,3 @@ def _of_rank(rows: SparseRows, pairs: Entries, ranks: Ranks) -> tuple[Int64, Ent
             indptr = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(rows)))])
             found = Entries(indptr, indices[order], weights[order])
     return part, found
-
-
-def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:
-    return SparseRows.vstack([rows, *others]) if others else rows

@@ -7,9 +7,9 @@ from torch.func import functional_call
 
 from recall.features.csr import FeatureLayout
 from recall.models.torch.base import SparseBatch
-from recall.training.als.one_hot import ItemSide
 from recall.training.als.parameterization import parameterization_of
 from recall.training.als.shards import FeatureMatrix, Workers
+from recall.training.als.sides import ItemSide
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.training.als.kernels import Entries
+from recall.training.als.sparse_kernels import Entries
 from recall.training.als.sweep_rows import MaskedItems
 from recall.training.masking import Roles
 from tests.training.worlds import one_field, one_hot, random_pairs
