@@ -4,7 +4,7 @@ The whole catalogue is ranked; nothing is sampled.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,8 +27,6 @@ from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, pop
 from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
 from recall.index.tuning.recall import recalls_found
 from recall.serving.recommender import Recommender
-
-_AT_ONCE = 512  # requests answered by one search
 
 
 class ListFigures(Figures):
@@ -54,12 +52,6 @@ def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable
     return TextTable.of(pl.concat([ids, *others]).unique(maintain_order=True))
 
 
-def batches(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
-    """Yield the requests in batches of one search, with the position of the first."""
-    for first in range(0, len(held), _AT_ONCE):
-        yield first, held.between(first, min(first + _AT_ONCE, len(held)))
-
-
 def recommended_rows(
     recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int
 ) -> tuple[Int64, int]:
@@ -81,7 +73,7 @@ def recommended_rows(
     """
     rows = np.full((len(held), n), -1, dtype=np.int64)
     strangers = 0
-    for first, batch in batches(held):
+    for first, batch in held.batches():
         answered = recommender.recommend_batch(requests(dataset, batch, recommender.bundle.encoder, n))
         for row, answer in enumerate(answered, start=first):
             rows[row, : len(answer.items)] = catalogue.rows([item.item_id for item in answer.items])
@@ -238,7 +230,7 @@ def evaluate(
 
     rows, strangers = recommended_rows(recommender, dataset, held, catalogue, at[-1])
     by_model, model = figures(rows)
-    by_popularity, popularity = figures(Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1]))
+    by_popularity, popularity = figures(Popularity.ranked(counts).top(held.masked, at[-1]))
     rivals = []
     for other in against:
         rival_rows, rival_strangers = recommended_rows(other, dataset, held, catalogue, at[-1])
@@ -300,6 +292,6 @@ def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: in
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [
         recalls_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, batch, encoder, n)), n)
-        for _, batch in batches(held)
+        for _, batch in held.batches()
     ]
     return estimate(PerRequestMetrics(held.user, {"found": np.concatenate(shares)}), resamples, seed)["found"]

@@ -1,6 +1,6 @@
 """Held-out interactions as requests, with their relevant and masked items."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -68,15 +68,14 @@ class TestRequests:
         """Whether each of `relevant.items` is masked and cannot be found; bool [nnz]."""
         return self.relevant.shared(self.masked)
 
-    def between(self, first: int, last: int) -> "TestRequests":
-        """Return requests first, ..., last - 1.
+    def batches(self, size: int = 512) -> "Iterator[tuple[int, TestRequests]]":
+        """Yield the requests in batches, each with the position of its first.
 
         Args:
-            first: position of the first request.
-            last: position after the last request.
+            size: requests of a batch.
         """
-        relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
-        return TestRequests(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
+        for first in range(0, len(self), size):
+            yield first, self.take(np.arange(first, min(first + size, len(self))))
 
 
 def _drawn(count: int, most: int, seed: int) -> Int64:

@@ -100,7 +100,6 @@ class PopularityFit:
         if weights is None or config.train.objective == "logistic" or not any(map(len, carriers)):
             return None
         held = _requests(dataset, config, len(rows))
-        ranked = Popularity.fit(counts)
         return PopularityFit(
             encoder,
             rows,
@@ -110,7 +109,7 @@ class PopularityFit:
             carriers,
             _ways(dataset, encoder, held, config.seed),
             held,
-            _ndcg_of(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
+            _ndcg_of(Popularity.ranked(counts).top(held.masked, _LIST), held.relevant),
         )
 
     def sampled(self, most: int, seed: int) -> "PopularityFit":
@@ -186,13 +185,11 @@ class PopularityFit:
         if len(rows) == 1:
             for place, length in enumerate(_LENGTHS):
                 order = Popularity.ranked(psi @ phi[0] + (base[0] + np.float32(unit * length)) * popularity)
-                lists = order.top(self.held.masked.indptr, self.held.masked.items, _LIST)
-                found[place] = _ndcg_of(lists, self.held.relevant)
+                found[place] = _ndcg_of(order.top(self.held.masked, _LIST), self.held.relevant)
         else:
             step = max(1, _BLOCK // max(len(psi), 1))
-            for first in range(0, len(phi), step):
+            for first, some in self.held.batches(step):
                 part = slice(first, first + step)
-                some = self.held.between(first, min(first + step, len(phi)))
                 scores = phi[part] @ psi.T
                 for place, length in enumerate(_LENGTHS):
                     moved = scores + (base[part] + np.float32(unit * length)) * popularity

@@ -162,7 +162,7 @@ def add_gram(weights, rows, border, out):
 
 @kernel(f"void({F32},{F32},{F32},{TABLE},{TABLE})")
 def diagonal_map(scale, base, spectrum, rows, out):
-    """Compute out[r] = scale[r] (base + spectrum o rows[r]): `affine_map` by a diagonal matrix.
+    """Compute out[r] = scale[r] (base + spectrum o rows[r]).
 
     Args:
         scale: float32 [n].

@@ -121,7 +121,7 @@ class Parameterization:
         return table
 
     def axes(self, gram: Float64) -> Float64 | None:  # noqa: ARG002
-        """Return an orthogonal matrix that may turn the factors of both sides.
+        """Return an orthogonal matrix that may rotate the factors of both sides.
 
         It is chosen for a Gram matrix of either side.
 
@@ -129,13 +129,13 @@ class Parameterization:
             gram: float64 [dim, dim].
 
         Returns:
-            float64 [dim, dim], one axis in each column; None where the model must not be turned.
+            float64 [dim, dim], one axis in each column; None where the model must not be rotated.
         """
         return None
 
-    def turn(self, axes: Tensor) -> None:
-        """Turn the factors of both sides by an orthogonal matrix, float32 [dim, dim]."""
-        raise AssertionError(f"{type(self).__name__} gives no axes, and is not turned by {tuple(axes.shape)}")
+    def rotate(self, axes: Tensor) -> None:
+        """Rotate the factors of both sides by an orthogonal matrix, float32 [dim, dim]."""
+        raise AssertionError(f"{type(self).__name__} gives no axes, and is not rotated by {tuple(axes.shape)}")
 
 
 def field_of(fields: FeatureLayout) -> Tensor:
@@ -175,7 +175,7 @@ class FMParameterization(Parameterization):
         return axes
 
     @override
-    def turn(self, axes: Tensor) -> None:
+    def rotate(self, axes: Tensor) -> None:
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes))
 
@@ -327,13 +327,13 @@ class FwFMParameterization(_ByField):
 
     @override
     def axes(self, gram: Float64) -> Float64:
-        """Return principal axes over the parts of all item fields; all are turned alike."""
+        """Return principal axes over the parts of all item fields; all are rotated alike."""
         k = self._model.k
         parts = gram.reshape(self.item_groups, k, self.item_groups, k)
         return np.kron(np.eye(self.item_groups), torch.linalg.eigh(torch.from_numpy(np.einsum("bkbl->kl", parts)))[1].numpy())
 
     @override
-    def turn(self, axes: Tensor) -> None:
+    def rotate(self, axes: Tensor) -> None:
         k = self._model.k
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes[:k, :k].contiguous()))

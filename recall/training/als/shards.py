@@ -331,12 +331,12 @@ def by_item(pairs: Entries, columns: int, shards: Sequence[Shard], k: int) -> It
 
 def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
     first, last = shards[0].first, shards[-1].last
-    turned = transposed(pairs.rows(first, last), columns)
-    items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
-    indptr = np.append(turned.indptr[items], turned.indptr[-1])
+    by_column = transposed(pairs.rows(first, last), columns)
+    items = np.flatnonzero(np.diff(by_column.indptr)).astype(np.int32)
+    indptr = np.append(by_column.indptr[items], by_column.indptr[-1])
     count = max(1, min(_RANGES, int(indptr[-1]) // _LEAST_WORK))
     ranges = tuple(
-        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, count)
+        ItemRange(items[low:high], by_column._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, count)
     )
     return Chunk(shards, ranges)
 

@@ -14,9 +14,9 @@ proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021
 User features that no training row has are means of others (`recall.training.pairs`), set after each sweep.
 The terms that only the user enters do not rank and are left at zero.
 
-Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
+Rotating all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are rotated to
 the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
-its product with a vector is then one of components. They are turned back afterwards.
+its product with a vector is then one of components. They are rotated back afterwards.
 """
 
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ class ImplicitALS:
         self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.item_roles
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
-        self._turned: Float64 | None = None
+        self._rotation: Float64 | None = None
 
     @property
     def note(self) -> str:
@@ -111,7 +111,7 @@ class ImplicitALS:
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMParameterization):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
-            self._turn_back()
+            self._rotate_back()
             self._untrained.fill(self.model)
         return loss / self._rows.weights.total
 
@@ -125,7 +125,7 @@ class ImplicitALS:
 
     def _user_step(self) -> None:
         """Take a step of the user table and of the field weights."""
-        items = self._turn_to_items()
+        items = self._rotate_to_items()
         if self._rows.users_one_hot is not None:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
@@ -176,10 +176,10 @@ class ImplicitALS:
 
         ties.solve(self.model, table, gradient, self._ranks)
 
-    def _turn_to_items(self) -> ItemSums:
-        """Turn the factors to the axes of the items' Gram matrix; return its sums."""
+    def _rotate_to_items(self) -> ItemSums:
+        """Rotate the factors to the axes of the items' Gram matrix; return its sums."""
         found = bordered_gram(self._b, self._psi()[1].numpy(), self._workers)
-        gram = self._turn(found)[0][1:, 1:].contiguous()
+        gram = self._rotate(found)[0][1:, 1:].contiguous()
         own, vectors = self._psi()
         return ItemSums(
             own=own,
@@ -209,7 +209,7 @@ class ImplicitALS:
         items = plain if masked is None else plain.beside(masked)
         phi, found = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
         residual, observed = self._item_gradient(items, phi, RESIDUAL, self._psi(items), found)
-        gram, whole = self._turn(found)
+        gram, whole = self._rotate(found)
         phi, table = self._phi(items), self._item_table()
         weight = self._first_order(penalty(items.frequencies, rows.weights.total_a, self._config), table.shape[1])
         side = ItemSide(self._form, items.matrix, table)
@@ -259,7 +259,7 @@ class ImplicitALS:
         a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
         found = bordered_gram(a, phi.numpy(), self._workers)
         self._ranks.add_up(found)
-        gram = self._turn(found)[0].numpy()
+        gram = self._rotate(found)[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
@@ -346,25 +346,25 @@ class ImplicitALS:
         self.model.item_weights.copy_(table[:, 0])
         self._form.set_item_table(table[:, 1:])
 
-    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
-        """Turn all factors to the axes of a Gram matrix.
+    def _rotate(self, gram: Float64) -> tuple[Tensor, Tensor]:
+        """Rotate all factors to the axes of a Gram matrix.
 
         Returns:
-            The turned matrix, and what turns a vector, both float32 [1 + dim, 1 + dim].
+            The rotated matrix, and what rotates a vector, both float32 [1 + dim, 1 + dim].
         """
         whole = np.eye(len(gram))
         axes = self._form.axes(gram[1:, 1:]) if np.isfinite(gram).all() else None
         if axes is not None:
             whole[1:, 1:] = axes
-            self._form.turn(torch.from_numpy(axes).float())
-            self._turned = axes if self._turned is None else self._turned @ axes
+            self._form.rotate(torch.from_numpy(axes).float())
+            self._rotation = axes if self._rotation is None else self._rotation @ axes
         return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
 
-    def _turn_back(self) -> None:
-        """Turn all factors back to the axes that the tables have between sweeps."""
-        if self._turned is not None:
-            self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
-            self._turned = None
+    def _rotate_back(self) -> None:
+        """Rotate all factors back to the axes that the tables have between sweeps."""
+        if self._rotation is not None:
+            self._form.rotate(torch.from_numpy(self._rotation.T.copy()).float())
+            self._rotation = None
 
 
 def _penalized(weight: Tensor, table: Tensor) -> float:

@@ -260,11 +260,11 @@ class SweepRows:
         self.apart_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])
         if alone and self.users_one_hot is not None:
             # user features are the partners of item features: phi is a row of the table
-            turned = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
-            turned = turned._replace(indices=self.users_one_hot.feature_of[turned.indices])
+            item_pairs = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
+            item_pairs = item_pairs._replace(indices=self.users_one_hot.feature_of[item_pairs.indices])
             rows = SparseRows.vstack([items, *(one.rows for one in masked)])
-            part, turned = _of_rank(rows, turned, self._ranks)
-            side = OneHotSide.of(rows, turned, n_user_features)
+            part, item_pairs = _of_rank(rows, item_pairs, self._ranks)
+            side = OneHotSide.of(rows, item_pairs, n_user_features)
             of_feature, rank = part[side.features], self._ranks.rank
             none, all_of_them = np.empty(0, np.int64), side.features.astype(np.int64)
             self.item_shares = RowShares(self._ranks, none, all_of_them, of_feature == rank)

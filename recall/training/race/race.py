@@ -7,7 +7,7 @@ long as that helps by more than a standard error.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
@@ -378,11 +378,11 @@ class _RaceRun:
         popular = winner.shared.validation.unknown.popularity
 
         def against(other: PerRequestMetrics) -> Comparison:
-            return compare(_one_metric(winner_metrics, metric), _one_metric(other, metric), resamples, seed)[metric]
+            return compare(winner_metrics.only([metric]), other.only([metric]), resamples, seed)[metric]
 
         winner_metrics = winner.best
         placed = tuple(
-            (one, estimate(_one_metric(one.best, metric), resamples, seed)[metric]) for one in done if one.best is not None
+            (one, estimate(one.best.only([metric]), resamples, seed)[metric]) for one in done if one.best is not None
         )
         second = next((one.best for one in done[1:] if one.best is not None), None)
         default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
@@ -392,7 +392,7 @@ class _RaceRun:
             placed=placed,
             lead=None if second is None else against(second),
             over_default=None if default is None else against(default),
-            popularity=estimate(_one_metric(popular, metric), resamples, seed)[metric],
+            popularity=estimate(popular.only([metric]), resamples, seed)[metric],
             over_popularity=against(popular),
             failed=failed,
             metric=metric,
@@ -400,10 +400,6 @@ class _RaceRun:
             share=self._share,
             seconds=time.monotonic() - self._began,
         )
-
-
-def _one_metric(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
-    return replace(metrics, values={name: metrics.values[name]})
 
 
 def _beats(entrant: Entrant, leader: Entrant) -> bool:

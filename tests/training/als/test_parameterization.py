@@ -108,7 +108,7 @@ def test_rotating_the_factors_changes_no_score(kind):
     if axes is None:
         return
     with torch.no_grad():
-        form.turn(torch.from_numpy(axes).float())
+        form.rotate(torch.from_numpy(axes).float())
     after = model.user_vectors(batches[0]) @ model.item_vectors(batches[1]).t()
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     gram = torch.from_numpy(axes).t() @ vectors.t() @ vectors @ torch.from_numpy(axes)
