@@ -180,12 +180,11 @@ class ProximalLearner:
         self._start = start.parameters
         trained: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
-            means, roles = seen.user_means, seen.item_roles if masked else None
-            offsets = None if roles is None else roles.fields.offsets
-            stand_ins = None if offsets is None else np.concatenate([offsets + UNKNOWN, offsets + MISSING])
+            roles = seen.untrained.roles
+            offsets = roles.fields.offsets if masked and roles is not None else np.empty(0, dtype=np.int64)
             trained = {
-                "user": _trained_features(seen.contexts, None if means is None else means.features, seen.ranks),
-                "item": _trained_features(seen.items, stand_ins, Ranks()),
+                "user": _trained_features(seen.contexts, seen.untrained.features, seen.ranks),
+                "item": _trained_features(seen.items, np.concatenate([offsets + UNKNOWN, offsets + MISSING]), Ranks()),
             }
         self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in trained.items()}
 
@@ -236,13 +235,12 @@ class ProximalLearner:
         return rotation.float()
 
 
-def _trained_features(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
+def _trained_features(rows: SparseRows, others: Int64, ranks: Ranks) -> Bool:
     """Return which features some row has, or are among `others`: bool [n_features]."""
     counts = rows.counts()
     ranks.add_up(counts)
     met = counts > 0
-    if others is not None:
-        met[others] = True
+    met[others] = True
     return met
 
 

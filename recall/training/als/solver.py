@@ -83,9 +83,8 @@ class ImplicitALS:
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
         self._user_penalty = penalty(self._rows.user_frequencies, weights.total_b, config)
-        self._ties = pairs.ties
         # not the pairs themselves: their contexts are in the shards, in a shorter form
-        self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.item_roles
+        self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.untrained.roles
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._rotation: Float64 | None = None
@@ -132,8 +131,9 @@ class ImplicitALS:
         form, contexts, ranks, shares = self._form, self._rows.contexts, self._ranks, self._rows.user_shares
         untied = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
         side, frequencies = untied, self._rows.user_frequencies
-        if self._ties is not None:
-            spread = self._ties.spread(self.model)
+        ties = self._untrained.ties
+        if ties is not None:
+            spread = ties.spread(self.model)
             side, frequencies = untied.tied(spread), frequencies.shared(spread)
             self._user_penalty = penalty(frequencies, self._rows.weights.total_b, self._config)
         curvature, weights = items.curvature, torch.from_numpy(frequencies.together)
@@ -153,8 +153,8 @@ class ImplicitALS:
         self._descend(operator, target, diagonal, table, shares=shares)
         shares.complete(table)
         form.set_user_table(table)
-        if self._ties is not None:
-            self._solve_ranges(self._ties, untied, items)
+        if ties is not None:
+            self._solve_ranges(ties, untied, items)
         if isinstance(form, FwFMParameterization):
 
             def gradient(across: Tensor, change: bool) -> Tensor:

@@ -208,21 +208,18 @@ class SweepRows:
         self.weights = weights
         self._alpha, self._n_items = np.float32(weights.alpha), len(pairs.items)
         self._ranks = ranks = pairs.ranks
-        self._items = None
-        if config.drop and pairs.item_roles is not None:
-            self._items = MaskedItems(pairs.items, pairs.item_roles, config.drop, seed)
+        self._items, ties, roles = None, pairs.untrained.ties, pairs.untrained.roles
+        if config.drop and roles is not None:
+            self._items = MaskedItems(pairs.items, roles, config.drop, seed)
         rows, observed = pairs.contexts, Entries(pairs.indptr, pairs.observed, pairs.weights)
         plain = squared_sums(rows, np.stack([of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
         self.user_frequencies = Frequencies(plain, np.zeros_like(plain))
-        counts = rows.counts() if pairs.ties is None else pairs.ties.summed(rows.counts())
+        counts = rows.counts() if ties is None else ties.summed(rows.counts())
         self.user_shares = RowShares.of(counts > 0, ranks)
         # a feature is solved for by itself only where all of its contexts are
-        alone = (
-            isinstance(form, FMParameterization)
-            and pairs.ties is None
-            and (ranks.count == 1 or not len(self.user_shares.shared))
-        )
+        alone = isinstance(form, FMParameterization) and ties is None
+        alone = alone and (ranks.count == 1 or not len(self.user_shares.shared))
         alone = alone and not ranks.any(not OneHotSide.fits(rows))
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
         matrix = FeatureMatrix(
