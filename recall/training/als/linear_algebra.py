@@ -70,7 +70,7 @@ def conjugate_gradients(
         return local if shares is None else shares.whole(local, common)
 
     def curved(product: Float32, part: slice | Int64) -> float:
-        return table_dot(along[part], product[part])
+        return float(table_dot(along[part], product[part]))
 
     def advanced(product: Float32, length: float, part: slice) -> float:
         energy: float = cg_step(x[part], left[part], along[part], product[part], below[part], length)

@@ -1,9 +1,9 @@
 """One recipe of a race: trained sweep by sweep, and judged after each."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -46,24 +46,35 @@ def with_validation(config: RunConfig, dataset: Dataset, tables: Tables) -> tupl
 
 
 def merged(config: RunConfig, values: Values) -> RunConfig:
-    """Override sections and keys: `model` and `train` whole, `data` and fields by key.
+    """Return a configuration with overrides, as `override` applies them.
 
     Args:
         config: of the run.
-        values: overrides; a field that is None is left out.
+        values: the overrides.
     """
     plain = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    for section, keys in values.items():
-        if section in ("model", "train"):
-            plain[section] = keys
-            continue
-        target = plain.setdefault(section, {})
-        for key, value in cast(Values, keys).items():
-            if section == "fields" and value is None:
-                target.pop(key, None)
-            else:
-                target[key] = {**cast(Values, target.get(key, {})), **value} if isinstance(value, dict) else value
+    override(plain, values)
     return parse_config(plain)
+
+
+def override(plain: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Replace the sections `model` and `train`; change `data` and `fields` by key.
+
+    Args:
+        plain: sections of a configuration, changed in place.
+        values: overrides; a key that is None is left out.
+    """
+    for section, keys in values.items():
+        target = plain.setdefault(section, {})
+        if section in ("model", "train"):
+            target.clear()
+        for key, value in keys.items():
+            if value is None:
+                target.pop(key, None)
+            elif isinstance(value, dict) and key in target:
+                target[key].update(value)
+            else:
+                target[key] = value
 
 
 def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
