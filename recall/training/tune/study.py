@@ -305,7 +305,10 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
 
 
 def _toml(value: JsonValue) -> Any:
-    """Round floats to four digits, more than any figure can tell apart; write tables inline."""
+    """Round floats to four digits, and write tables inline.
+
+    More digits are more than any figure can tell apart.
+    """
     if isinstance(value, dict):
         table = tomlkit.inline_table()
         table.update({key: _toml(one) for key, one in value.items() if one is not None})
