@@ -285,7 +285,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """Return ids as text, and the columns of user fields in the types of requests."""
     import polars as pl
 
-    from recall.data.column_types import column_forms
+    from recall.data.columns import column_forms
     from recall.data.entities import read_ids
     from recall.features.values import as_requested, canonical_series, to_float
 

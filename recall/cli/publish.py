@@ -225,7 +225,7 @@ def upsert_items(
 ) -> None:
     """Insert or replace items in the live catalogue, without training."""
     from recall.data.entities import read_entities
-    from recall.data.tables import read_items
+    from recall.data.tables import open_table
     from recall.features.canonical import ColumnForms
     from recall.features.values import as_requested
     from recall.publish.rebuild import data_config
@@ -233,7 +233,7 @@ def upsert_items(
 
     with Recommender.load(root, verify=False) as recommender:
         column = recommender.bundle.encoder.schema.item_id
-        read = read_items(data_config(recommender.bundle.manifest), table)
+        read = open_table("items", table, data_config(recommender.bundle.manifest))
         items = as_requested(
             read_entities(read, column, tuple(name for name in read.columns if name != column), (), ColumnForms())
         )

@@ -149,7 +149,7 @@ def retrain(
     from recall.bundle.locks import locked
     from recall.bundle.versions import live_name, resolve
     from recall.config import load_config
-    from recall.data.append import append, check_appendable
+    from recall.data.incremental import append, check_appendable
     from recall.pipeline import grow
     from recall.training.incremental import NothingNewError
 

@@ -376,6 +376,12 @@ class DataConfig(Section):
         return self
 
     @property
+    def files(self) -> dict[str, str]:
+        """Path of each table that is named: interactions, users, items."""
+        paths = {"interactions": self.interactions, "users": self.users, "items": self.items}
+        return {name: path for name, path in paths.items() if path is not None}
+
+    @property
     def outcome_columns(self) -> tuple[str, ...]:
         """Columns of the interactions that say how each turned out, without repetition."""
         named = (

@@ -12,7 +12,7 @@ import polars as pl
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
-from recall.data.column_types import column_type
+from recall.data.columns import column_type, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Dependence, described_side, encode_distinct, leak_findings
 from recall.data.findings import (
@@ -32,7 +32,6 @@ from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
 from recall.data.roles import follows_calendar, looks_like_outcome
-from recall.data.sources import find_attributes, find_columns
 from recall.data.split import TEST, TRAIN, VALID, Parts, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
@@ -155,7 +154,7 @@ def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
 def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     """Report problems of columns that fields read, and columns that nothing reads."""
     data, schema = config.data, config.schema_
-    columns = find_columns(schema, tables)
+    columns = find_columns(schema, data, tables)
     read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
     for name, field in schema.column_fields.items():
         column = schema.column(name)
@@ -176,8 +175,7 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spelling_findings(values, report)
             if table == "interactions" and column in _outcome_columns(data):
                 yield report("warning", "the field reads what is known only after the interaction", len(values))
-    used = {data.user_id, data.item_id, *data.columns_of_rows}
-    used |= {*find_attributes(data, columns, tables), *find_attributes(data, columns, tables, "user")}
+    used = {data.user_id, data.item_id, *data.columns_of_rows, *columns.item_attributes, *columns.user_attributes}
     for table, source in tables.named.items():
         for column, dtype in source.types.items():
             if column not in read[table] and column not in used:
@@ -190,7 +188,7 @@ def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     Columns of fields with `source = "interactions"` are declared as contexts and skipped.
     """
     data, schema = config.data, config.schema_
-    context, table = find_columns(schema, tables).context, tables.interactions
+    context, table = find_columns(schema, data, tables).context, tables.interactions
     declared = {schema.column(name) for name, field in schema.column_fields.items() if field.source == "interactions"}
     names = [name for name in context if name not in {*declared, *_outcome_columns(data)} and not outcome_word(name)]
     for name in names:

@@ -60,22 +60,15 @@ def predict_by_group(groups: Codes, values: Codes) -> Float64:
     Returns:
         float64 [n]: 1 for a hit, 0 for a miss, 0.5 for a tie; NaN for a row that is alone in its group.
     """
-    width = int(values.max(initial=0)) + 1
-    pairs, of_row, count = np.unique(groups.astype(np.int64) * width + values, return_inverse=True, return_counts=True)
-    group = pairs // width
-    order = np.lexsort((count, group))
-    starts = np.flatnonzero(np.append(True, np.diff(group[order]) > 0))
-    ends = np.append(starts[1:], len(order)) - 1
-    second = np.where(ends > starts, count[order[ends - 1]], 0)
-    place = np.repeat(np.arange(len(starts)), ends - starts + 1)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = place
-    best = order[ends][rank]  # of each pair, the most frequent pair of its group
-    rival = np.where(best == np.arange(len(pairs)), second[rank], count[best])
-    size = np.bincount(rank, weights=count)[rank]
-    own = count - 1
-    hit = np.where(own > rival, 1.0, np.where((own == rival) & (own > 0), 0.5, 0.0))
-    return np.where(size > 1, hit, np.nan)[of_row]
+    rows = pl.DataFrame({"group": groups, "value": values})
+    count, others = pl.col("count"), pl.col("count") - 1  # rows with the value, and those without the row itself
+    largest, second = count.max(), count.top_k(2).sum() - count.max()
+    rival = pl.when(count < largest.over("group")).then(largest.over("group")).otherwise(second.over("group"))
+    hit = pl.when(others > rival).then(1.0).when((others == rival) & (others > 0)).then(0.5).otherwise(0.0)
+    hits = (
+        rows.group_by("group", "value").agg(count=pl.len()).with_columns(hit=pl.when(count.sum().over("group") > 1).then(hit))
+    )
+    return rows.join(hits, on=["group", "value"], how="left", maintain_order="left")["hit"].to_numpy()
 
 
 def function_gain(groups: Codes, values: Codes) -> Gain:

@@ -19,7 +19,7 @@ from polars.datatypes import DataType
 from recall._arrays import Int32, Int64
 from recall._fsync import descriptor
 from recall.config import ColumnSplit, DataConfig, RunConfig
-from recall.data.column_types import Frames, find_types
+from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
 from recall.data.files import files_of, unreadable_file
 from recall.data.outcomes import Outcomes, RowWeights
@@ -37,7 +37,6 @@ from recall.data.prepared import (
     write_manifest,
 )
 from recall.data.selection import Selection, select
-from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, normalize
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
@@ -72,7 +71,7 @@ def prepare(config: RunConfig, tables: Tables, root: Path, folder: Path, shards:
     if isinstance(tables, PreparedTables):
         raise DataError("the data is prepared already", where=str(root), hint="Name the folder of the source files")
     data = config.data
-    columns = find_columns(config.schema_, tables)
+    columns = find_columns(config.schema_, data, tables)
     split = [data.split.column] if isinstance(data.split, ColumnSplit) else []
     copied = tuple(dict.fromkeys((*columns.context, *split)))
     for name in (data.user_id, data.item_id, *data.columns_of_rows, *copied):
@@ -85,7 +84,7 @@ def prepare(config: RunConfig, tables: Tables, root: Path, folder: Path, shards:
 def _write_folder(
     config: RunConfig,
     tables: Tables,
-    columns: FieldColumns,
+    columns: RunColumns,
     copied: tuple[str, ...],
     root: Path,
     folder: Path,
@@ -95,11 +94,11 @@ def _write_folder(
     data = config.data
     states = _file_states(data, root)
     if tables.users is not None:
-        names = [data.user_id, *columns.users, *find_attributes(data, columns, tables, "user")]
+        names = [data.user_id, *columns.users, *columns.user_attributes]
         tables.users.collect(names).write_parquet(folder / "users.parquet")
     if tables.items is not None:
         dates = [data.available_from] if data.available_from is not None else []
-        names = [data.item_id, *columns.items, *find_attributes(data, columns, tables), *dates]
+        names = [data.item_id, *columns.items, *columns.item_attributes, *dates]
         tables.items.collect(names).write_parquet(folder / "items.parquet")
     users, items = (_Entities.of(side, key, data, tables) for side, key in ((USER, data.user_id), (ITEM, data.item_id)))
     source = _InteractionSource(data, tables.interactions, users, items, copied)
@@ -390,7 +389,7 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
 
 
 def _types_of_all_rows(
-    config: RunConfig, columns: FieldColumns, tables: Tables
+    config: RunConfig, columns: RunColumns, tables: Tables
 ) -> tuple[dict[str, dict[str, str]], dict[str, ReadAs]]:
     """Return the types by side, and how context columns are read, over all rows."""
     schema, data, where = config.schema_, config.data, tables.interactions.where
@@ -411,6 +410,5 @@ def _types_of_all_rows(
 
 def _file_states(data: DataConfig, root: Path) -> dict[str, tuple[int, int]]:
     """Return the size and modification time of each source file."""
-    paths = [root / one for one in (data.interactions, data.users, data.items) if one is not None]
-    found = {os.path.relpath(path, root): path.stat() for one in paths for path in files_of(one)}
+    found = {os.path.relpath(path, root): path.stat() for name in data.files.values() for path in files_of(root / name)}
     return {name: (state.st_size, state.st_mtime_ns) for name, state in found.items()}

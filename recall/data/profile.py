@@ -9,8 +9,8 @@ import polars as pl
 
 from recall._arrays import Float64, Int64
 from recall.config import RunConfig
+from recall.data.columns import find_columns
 from recall.data.prepared import PreparedTables
-from recall.data.sources import find_attributes, find_columns
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError, RecallError
@@ -182,13 +182,11 @@ def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     found |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
     found |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
     try:
-        columns = find_columns(schema, tables)
-        attributes = find_attributes(data, columns, tables)
-        of_users = find_attributes(data, columns, tables, "user")
+        columns = find_columns(schema, data, tables)
     except RecallError:  # a finding of the check
         return found
-    found |= {("items", name): "attribute for filters" for name in attributes}
-    found |= {("users", name): "attribute, kept with each user" for name in of_users}
+    found |= {("items", name): "attribute for filters" for name in columns.item_attributes}
+    found |= {("users", name): "attribute, kept with each user" for name in columns.user_attributes}
     read = {"users": columns.users, "interactions": columns.context, "items": columns.items}
     for name, field in schema.column_fields.items():
         for table in ("items",) if field.side == "item" else ("users", "interactions"):

@@ -2,13 +2,13 @@
 
 import re
 from calendar import isleap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from recall._arrays import Bool, Float64
+from recall._arrays import Bool, Float64, Int64
 from recall.errors import DataError
 from recall.features.values import Distinct, raise_if_any
 
@@ -33,6 +33,10 @@ class Times:
     values: pl.Series
     unit: int
     naive: int = 0
+
+    def at(self, positions: Int64) -> "Times":
+        """Return the times at some positions, int64 [m]."""
+        return replace(self, values=self.values.gather(positions))
 
     @staticmethod
     def of(values: pl.Series, where: str) -> "Times":

@@ -11,10 +11,10 @@ from recall.bundle.reader import Bundle
 from recall.config import LastSplit, RunConfig
 from recall.config.run import parse_config
 from recall.data.dataset import Dataset
-from recall.data.incremental import RememberedUser
 from recall.data.split import TEST, TRAIN
 from recall.errors import BundleError, ConfigError, DataError
 from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.record import UserRecord
 
 _SAMPLE = 500  # users whose interactions are compared
 _MAX_LEARNT = 0.01  # tolerated share of held-out interactions, as a table may lose a few rows. Chosen, not tuned.
@@ -58,7 +58,7 @@ class DataMatch:
         return f"it knows {', '.join(known)}{f'; {self.fields}' if self.fields else ''}"
 
 
-def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None]) -> DataMatch:
+def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], UserRecord | None]) -> DataMatch:
     """Compare the training part of a data set with a bundle's ids and interactions.
 
     Args:
@@ -85,7 +85,7 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
 
 
 def refuse_foreign(
-    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None], *, all_new: bool = False
+    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], UserRecord | None], *, all_new: bool = False
 ) -> None:
     """Check that a bundle was trained on the same data set.
 
@@ -116,7 +116,7 @@ def refuse_trained_on(
     config: RunConfig,
     part: int,
     bundle: Bundle,
-    record: Callable[[str], RememberedUser | None],
+    record: Callable[[str], UserRecord | None],
     load: Callable[[RunConfig], Dataset],
 ) -> None:
     """Check that a bundle was not trained on the interactions that are evaluated.
@@ -162,7 +162,7 @@ def refuse_trained_on(
 
 
 def _refuse_truncated(
-    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], RememberedUser | None]
+    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], UserRecord | None]
 ) -> None:
     """Check that the tables do not lack later interactions of the training data.
 

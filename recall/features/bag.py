@@ -13,7 +13,7 @@ from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
 from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flat
-from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norm_one, norms, refusal
+from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import raise_if_any, to_float
 from recall.features.vocabulary import MISSING, Vocabulary
@@ -89,7 +89,7 @@ class BagEncoder(ColumnEncoder):
         else:
             weights = self._weights_of(self.field.weights, values, bag)
             known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm, row_of, as_text = norm_one(self.field.norm, len(known)), self.vocabulary.row, self.type == TEXT
+        norm, row_of, as_text = float(norms(self.field.norm, len(known))), self.vocabulary.row, self.type == TEXT
         entries: dict[int, float] = {}
         try:
             for value, weight in known:

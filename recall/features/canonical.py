@@ -8,7 +8,6 @@ The type of a text column is that of all its values. One value that does not fit
 `007`, `1e5`, `+1`, `1_000`, `.5`, `NaN` and digits outside ASCII never become numbers.
 """
 
-import datetime
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,13 @@ from recall.errors import DataError
 from recall.features.values import (
     CLOCK,
     DATE,
-    EPOCH,
     TIME,
     canonical,
     canonical_series,
     clock_text,
     examples,
     moment,
+    moment_text,
     time_of_day,
 )
 
@@ -279,14 +278,12 @@ def _written(text: str, type_: str) -> str | None:
     try:
         if type_ == "clock":
             return clock_text(*time_of_day(text))
-        seconds, nanoseconds = moment(text)
-        day, rest = divmod(seconds, 86_400)
-        if type_ == "date" and not rest and not nanoseconds:
-            return (EPOCH + datetime.timedelta(days=day)).isoformat()
-        written = f"{(EPOCH + datetime.timedelta(days=day)).isoformat()}T{clock_text(rest, nanoseconds)}"
-        return written if type_ == "time" else None
+        written = moment_text(*moment(text))
     except (ValueError, OverflowError):
         return None
+    if type_ == "time":
+        return written
+    return written.removesuffix("T00:00:00") if type_ == "date" and written.endswith("T00:00:00") else None
 
 
 @dataclass(frozen=True, slots=True)

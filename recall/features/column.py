@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
@@ -166,7 +165,7 @@ class FieldGroup:
         return entries, unknown
 
 
-def norms(norm: Norm, counts: Integers) -> Float64:
+def norms(norm: Norm, counts: Integers | int) -> Float64:
     """Return the divisor of the weights of each bag.
 
     Args:
@@ -175,16 +174,6 @@ def norms(norm: Norm, counts: Integers) -> Float64:
     """
     exponent = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}[norm]
     return np.asarray(counts, dtype=np.float64) ** exponent
-
-
-def norm_one(norm: Norm, count: int) -> float:
-    """Return `norms` of one bag.
-
-    Args:
-        norm: of the field.
-        count: number of values.
-    """
-    return sqrt(count) if norm == "sqrt" else float(count) if norm == "mean" else 1.0
 
 
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:

@@ -92,7 +92,8 @@ def canonical_series(values: pl.Series) -> pl.Series:
     distinct = Distinct.of(values)
     different = values.gather(distinct.first)
     if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
-        texts = [None if value is None else _nanoseconds(value) for value in different.to_physical().to_list()]
+        instants = different.to_physical().to_list()  # datetimes would lose the last digits
+        texts = [None if value is None else moment_text(*divmod(value, 1_000_000_000)) for value in instants]
     else:
         texts = [None if value is None else canonical(value) for value in different.to_list()]
     return pl.Series(values.name, texts, dtype=pl.String).gather(distinct.codes)
@@ -102,15 +103,6 @@ def known_texts(values: pl.Series) -> pl.Series:
     """Return `canonical_series` with empty text as null, a missing value."""
     written = canonical_series(values)
     return written.set(written == "", None) if values.dtype == pl.String else written
-
-
-def _nanoseconds(value: int) -> str:
-    """Format nanoseconds since 1970, of which datetimes would lose the last digits."""
-    seconds, rest = divmod(value, 1_000_000_000)
-    moment = (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds, microseconds=rest // 1000)).isoformat()
-    if not rest % 1000:
-        return moment
-    return f"{moment}{'' if rest >= 1000 else '.000000'}{rest % 1000:03}"
 
 
 def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
@@ -251,7 +243,7 @@ TIME = rf"{DATE}(?:[Tt ]{CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?
 _time = re.compile(rf"({DATE})(?:[Tt ]({CLOCK})(?: ?([Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?")
 _clock = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?")
 
-EPOCH = datetime.date(1970, 1, 1)
+_EPOCH = datetime.date(1970, 1, 1)
 
 
 def moment(text: str) -> tuple[int, int]:
@@ -267,7 +259,7 @@ def moment(text: str) -> tuple[int, int]:
     if found is None:
         raise ValueError("not an ISO 8601 date or time")
     day, clock, zone = found.groups()
-    seconds = (datetime.date.fromisoformat(day) - EPOCH).days * 86_400
+    seconds = (datetime.date.fromisoformat(day) - _EPOCH).days * 86_400
     if clock is None:
         return seconds, 0
     of_day, nanoseconds = time_of_day(clock)
@@ -302,6 +294,20 @@ def _offset(zone: str | None) -> int:
     if hours > 23 or minutes > 59:
         raise ValueError("no such offset")
     return (hours * 60 + minutes) * 60 * (-1 if zone[0] == "-" else 1)
+
+
+def moment_text(seconds: int, nanoseconds: int) -> str:
+    """Format a date and time in UTC, as `moment` reads it.
+
+    Args:
+        seconds: since 1970.
+        nanoseconds: after them.
+
+    Raises:
+        OverflowError: The year is not from 1 to 9999.
+    """
+    days, of_day = divmod(seconds, 86_400)
+    return f"{(_EPOCH + datetime.timedelta(days=days)).isoformat()}T{clock_text(of_day, nanoseconds)}"
 
 
 def clock_text(seconds: int, nanoseconds: int) -> str:

@@ -21,9 +21,9 @@ from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletion
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
-from recall.data.column_types import cast_to_trained, column_forms
+from recall.data.columns import cast_to_trained, column_forms
 from recall.data.entities import read_entities
-from recall.data.tables import read_items
+from recall.data.tables import open_table
 from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.csr import SparseRows
@@ -189,7 +189,7 @@ def publish_items(
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
     encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
     attributes = bundle.manifest.attributes
-    table = read_items(data_config(bundle.manifest), path)
+    table = open_table("items", path, data_config(bundle.manifest))
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recall._fsync import fsync
+from recall.bundle.files import link_or_copy
 from recall.bundle.locks import try_lock
 from recall.errors import RecallError, TrainingError
 
@@ -82,6 +83,11 @@ def other_checkpoints(path: Path) -> list[Path]:
     return sorted(other for other in path.parent.glob(f"{_PREFIX}*{_SUFFIX}") if other != path)
 
 
+def previous_checkpoint(path: Path) -> Path:
+    """Return the file of the checkpoint before the last one."""
+    return path.with_name(f"{path.name}.previous")
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold the lock of a checkpoint; the kernel frees it when the process dies.
@@ -141,6 +147,8 @@ def refuse_overwriting(path: Path, fingerprint: str) -> None:
 def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
     """Write a checkpoint atomically: write aside, fsync, rename.
 
+    The checkpoint that it replaces is kept beside it, see `previous_checkpoint`.
+
     Args:
         path: ends in .safetensors; its folder is created if missing.
         position: progress of the run.
@@ -155,6 +163,10 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(contiguous, staged, {"position": json.dumps(asdict(position))})
         fsync(staged)
+        if path.exists():
+            previous = previous_checkpoint(path)
+            previous.unlink(missing_ok=True)
+            link_or_copy(path, previous)
         os.replace(staged, path)
         fsync(path.parent)
     except (OSError, SafetensorError) as error:
@@ -215,9 +227,11 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
             hint="Give the configuration and data that it was made with, or train without --continue",
         ) from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(
-            "the checkpoint is damaged", where=str(path), why=str(error), hint="Train with --restart in place of --continue"
-        ) from None
+        previous = previous_checkpoint(path)
+        hint = "Train with --restart in place of --continue"
+        if previous.exists():
+            hint = f"Rename {previous.name} to {path.name} to continue one sweep earlier. Or t{hint[1:]}"
+        raise TrainingError("the checkpoint is damaged", where=str(path), why=str(error), hint=hint) from None
     if position.fingerprint != fingerprint:
         raise TrainingError(
             "the checkpoint belongs to another run",

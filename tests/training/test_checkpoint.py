@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from recall.bundle.locks import try_lock
+from recall.errors import TrainingError
 from recall.training import checkpoint
 from recall.training.checkpoint import (
     CheckpointBusyError,
@@ -97,6 +98,23 @@ def test_an_interrupted_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypat
         save_checkpoint(path, Position("a", sweep=2), TENSORS)
     assert load_checkpoint(path, "a")[0].sweep == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_checkpoint_names_the_one_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    for sweep in (1, 2, 3):
+        save_checkpoint(path, Position("a", sweep=sweep), TENSORS)
+    path.write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="damaged") as refused:
+        load_checkpoint(path, "a")
+    previous = path.with_name("c.safetensors.previous")
+    assert refused.value.hint.startswith("Rename c.safetensors.previous to c.safetensors to continue one sweep earlier")
+    previous.rename(path)
+    assert load_checkpoint(path, "a")[0].sweep == 2
+    path.write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="damaged") as refused:
+        load_checkpoint(path, "a")
+    assert refused.value.hint == "Train with --restart in place of --continue"
 
 
 def test_a_refused_checkpoint_is_named_and_the_last_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ import polars as pl
 
 from recall.config.docs import toml, toml_key
 from recall.data.column_names import accumulates, names_person, word_set, words
+from recall.data.columns import RESERVED
 from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
 from recall.data.roles import Role, numbers_of
 from recall.data.scaffold.text_values import are_times, clock_pattern
-from recall.data.sources import RESERVED
 from recall.data.tables import Table
 from recall.data.times import unit_of_time
 from recall.errors import DataError

@@ -19,7 +19,6 @@ from recall.data.column_names import fallback_id_column, id_column, names_id, na
 from recall.data.entities import id_missing
 from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
 from recall.data.findings import normalize_ids
-from recall.data.frames import TABLE_NAMES, open_sources
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.table_format import (
@@ -36,7 +35,7 @@ from recall.data.scaffold.table_format import (
 )
 from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
 from recall.data.selection import refuse_nested_ids
-from recall.data.tables import Table
+from recall.data.tables import TABLE_NAMES, Table, open_table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
@@ -169,7 +168,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
 
 def _open(sources: Mapping[str, object], formats: Mapping[str, DetectedFormat], nulls: Mapping[str, str]) -> dict[str, Table]:
     forms = {name: detected.settings for name, detected in formats.items() if detected.reasons}
-    return open_sources(sources, DataConfig.model_construct(nulls=tuple(nulls), text=(), formats=forms))
+    data = DataConfig.model_construct(nulls=tuple(nulls), text=(), formats=forms)
+    return {name: open_table(name, source, data) for name, source in sources.items() if source is not None}
 
 
 def _collect_heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:

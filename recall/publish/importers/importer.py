@@ -15,7 +15,7 @@ from recall.bundle import files
 from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
-from recall.data.column_types import column_forms
+from recall.data.columns import column_forms
 from recall.data.dataset import Dataset
 from recall.data.entities import read_entities
 from recall.data.tables import Table, read_table
