@@ -30,7 +30,7 @@ from recall.config.run import apply_override
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import ConfigError, DataError, RecallError, TrainingError
-from recall.training.race.entrant import merged, with_validation
+from recall.training.race.entrant import merged, override, with_validation
 from recall.training.race.recipes import Values
 from recall.training.tune.trials import (
     CURVE,
@@ -291,8 +291,8 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
         ConfigError: The file cannot be written.
     """
     document = tomlkit.parse(source.read_text(encoding="utf-8"))
-    for override in overrides:
-        apply_override(document, override)
+    for setting in overrides:
+        apply_override(document, setting)
     written = {section: {key: _toml(one) for key, one in cast(Values, keys).items()} for section, keys in found.values.items()}
     override(document, written)
     staged = out.with_name(out.name + ".part")
