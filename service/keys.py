@@ -100,13 +100,8 @@ class KeyRing:
         if file is None:
             return ring
         ring.file, ring._copy = file, copy
-        if copy is not None and copy.exists():
-            ring._set(from_file(copy))
-            ring.reload()
-        else:
-            ring._stamp = _stamp(file)
-            ring._set(from_file(file))
-            ring._save_copy()
+        ring._set(from_file(copy if copy is not None and copy.exists() else file))
+        ring.reload()
         return ring
 
     def __len__(self) -> int:

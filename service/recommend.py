@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recall import Recommendations, Request
 from recall.serving.query import check_request
@@ -25,71 +25,63 @@ from service.concurrency import Caller
 from service.errors import MEDIA_TYPE, FaultDocument, Kind, invalid, parsed, problem_response
 from service.keys import Role
 from service.live import Live
-from service.middleware import SECURE, begin, finish, measured
 from service.schemas import LONGEST_TOKEN, MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
 from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 PATH = "/v1/recommend"
 _JSON = (b"content-type", b"application/json")
-_REJECTED = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"), *SECURE)
+_PROBLEM = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"))
 
 
 class RecommendEndpoint:
-    """Answers requests for recommendations."""
+    """Middleware that answers requests for recommendations, and passes others on.
 
-    def __init__(self, live: Live, guard: Guard) -> None:
-        """Take the parts of an application."""
-        self._live, self._guard = live, guard
+    Attributes:
+        path_format: the path, as routes have it.
+    """
+
+    path_format = PATH
+
+    def __init__(self, app: ASGIApp, live: Live, guard: Guard) -> None:
+        """Wrap an application.
+
+        Args:
+            app: the application.
+            live: of the application.
+            guard: admits requests.
+        """
+        self._app, self._live, self._guard = app, live, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        start = time.perf_counter()
-        request_id, timings = begin(scope)
-        if not (self._live.draining or self._live.queue.has_room(short=True)):
-            await self._reject(request_id, start, send)
+        """Answer one request, or pass it on."""
+        if scope["method"] != "POST" or scope["path"] != scope["root_path"] + PATH:
+            await self._app(scope, receive, send)
             return
-        status = Kind.GONE.status
-        self._live.in_flight += 1
+        scope["route"] = self
         try:
-            try:
-                answered, body = 200, await self._answer(scope, receive, timings, request_id)
+            if self._live.draining or self._live.queue.has_room(short=True):
+                status, body = 200, await self._answer(scope, receive)
                 headers = [_JSON, (b"content-length", b"%d" % len(body))]
-            except Exception as error:
-                answered, headers, body = _problem(error, request_id)
-            total = time.perf_counter() - start
-            if self._live.draining:
-                headers = [one for one in headers if one[0] != b"connection"] + [(b"connection", b"close")]
-            headers += (*SECURE, *measured(request_id, timings, total))
-            await send({"type": "http.response.start", "status": answered, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            status = answered
-        finally:
-            finish(self._live, "POST", PATH, status, time.perf_counter() - start, timings)
-
-    async def _reject(self, request_id: str, start: float, send: Send) -> None:
-        """Answer 503 without reading more of a request than its headers.
-
-        Under overload there are many rejections for each answer, so they must be cheap: no admission, no exception, no stages.
-        """
-        body = orjson.dumps(self._live.queue.full().document(request_id))
-        headers = [*_REJECTED, (b"content-length", b"%d" % len(body))]
-        headers += measured(request_id, {}, time.perf_counter() - start)
-        await send({"type": "http.response.start", "status": Kind.BUSY.status, "headers": headers})
+            else:  # under overload there are many rejections for each answer: no admission, no exception
+                status, body = Kind.BUSY.status, orjson.dumps(self._live.queue.full().document(scope["state"]["request_id"]))
+                headers = [*_PROBLEM, (b"content-length", b"%d" % len(body))]
+        except Exception as error:
+            status, headers, body = _problem(error, scope["state"]["request_id"])
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self._live.meters.finished(PATH, Kind.BUSY.status, time.perf_counter() - start, {})
 
-    async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body of an answer; any error becomes a problem document."""
         self._guard.admit(scope, receive, Role.READ, searches=True)
-        settings = self._live.settings
-        body = await read_body(scope["state"]["headers"], receive, settings.max_body, settings.patience)
+        settings, state = self._live.settings, scope["state"]
+        body = await read_body(state["headers"], receive, settings.max_body, settings.patience)
         start = time.perf_counter()
         large = len(body) > LARGE
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
         parsed = time.perf_counter()
-        timings["parse"] = parsed - start
-        document = await answer_request(self._live, request, scope["state"]["caller"], request_id, large=large)
-        timings["recommend"] = time.perf_counter() - parsed
+        state["timings"]["parse"] = parsed - start
+        document = await answer_request(self._live, request, state["caller"], state["request_id"], large=large)
+        state["timings"]["recommend"] = time.perf_counter() - parsed
         return document
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from recall.bundle.locks import try_lock
+from recall._file_system import try_lock
 from service.live import Live
 from service.metrics import FOLDER
 

@@ -18,8 +18,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 from typing_extensions import override
 
-from recall._fsync import fsync
-from recall.bundle.depot import Depot, Pointer
+from recall._file_system import fsync
+from recall.bundle.depot import Depot, Pointer, past_after
 from recall.bundle.files import check_listed, link_or_copy
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishBusyError, PublishError, VersionMovedError
@@ -87,9 +87,7 @@ class ObjectDepot(Depot):
 
     @override
     def set_live(self, name: str, expected: Pointer, *, back: bool = False) -> None:
-        past = [*expected.past, *([expected.live] if expected.live else [])]
-        if back and name in past:
-            past = past[: len(past) - 1 - past[::-1].index(name)]
+        past = past_after(expected.past, expected.live, name, back=back and name in expected.past)
         self._replace(Pointer(name, tuple(past[-_REMEMBERED:]), expected.last), expected.state)
 
     @override

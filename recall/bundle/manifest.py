@@ -223,22 +223,22 @@ class Manifest(Provenance):
     @property
     def objective(self) -> str:
         """The training objective, such as 'square'; empty when unknown."""
-        train = self.config.get("train")
-        return str(train.get("objective", "")) if isinstance(train, dict) else ""
+        return str(self.section("train").get("objective", ""))
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """Item columns for filters; fields may read some of them, too."""
-        data = self.config.get("data")
-        named = data.get("attributes") if isinstance(data, dict) else None
-        return tuple(map(str, named)) if isinstance(named, list) else ()
+        return _texts(self.section("data").get("attributes"))
 
     @property
     def boosts(self) -> tuple[str, ...]:
         """Names of the item coordinates that requests may weight."""
-        index = self.config.get("index")
-        named = index.get("boosts") if isinstance(index, dict) else None
-        return tuple(map(str, named)) if isinstance(named, list) else ()
+        return _texts(self.section("index").get("boosts"))
+
+    def section(self, name: str) -> dict[str, JsonValue]:
+        """Return a section of the run's configuration; empty if there is none."""
+        section = self.config.get(name)
+        return section if isinstance(section, dict) else {}
 
     def adopted(
         self, folded: int, log: str | None, config: dict[str, JsonValue], fields: tuple[tuple[str, ...], tuple[str, ...]]
@@ -321,6 +321,10 @@ class Manifest(Provenance):
         # one of an older format was read from a file, and keys that came later within that format are not in its checksum
         older = self.format_version < FORMAT_VERSION
         return self.model_dump(mode="json", by_alias=True, exclude=unknown, exclude_unset=older)
+
+
+def _texts(value: JsonValue) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 _READABLE: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE

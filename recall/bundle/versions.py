@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recall._fsync import descriptor, fsync, make_folder
+from recall._file_system import descriptor, flock, fsync, locked, make_folder
 from recall.bundle.depot import VARIABLE as DEPOT
-from recall.bundle.depot import Depot, Pointer
-from recall.bundle.locks import flock, locked
+from recall.bundle.depot import Depot, Pointer, before_last, past_after
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishError, VersionMovedError, raising
 
@@ -230,8 +229,7 @@ def set_live(root: Path, version: str, *, back: bool = False) -> None:
     Raises:
         OSError: The file system refused; what was live stays live.
     """
-    before, live = past(root), live_name(root)
-    names = before[: _position_after(before, version)] if back else [*before, *([live] if live else []), version]
+    names = [*past_after(past(root), live_name(root), version, back=back), version]
     write_lines(root, HISTORY, names[-_MAX_HISTORY:])
     write_lines(root, CURRENT, [version])
 
@@ -246,12 +244,7 @@ def past(root: Path) -> list[str]:
         names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.fullmatch(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
-    return names[: _position_after(names, live) - 1] if live in names else names
-
-
-def _position_after(names: list[str], name: str) -> int:
-    """Return the position after the last occurrence of a name."""
-    return len(names) - names[::-1].index(name)
+    return before_last(names, live) if live in names else names
 
 
 def number(version: str) -> int:
@@ -319,12 +312,11 @@ def clear_leftovers(root: Path) -> list[Path]:
     return left
 
 
-def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
+def remove(folder: Path, *, shared: bool = False) -> bool:
     """Remove a version with its evaluation and its index, unless a process holds it.
 
     Args:
-        folder: the version.
-        aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
+        folder: folder of the version.
         shared: a depot has the version, too, so that other machines may search its index.
 
     Returns:
@@ -335,6 +327,7 @@ def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
         IndexFileError: Its index could not be removed; the version stays.
         ConfigError: The address of the server of its index is missing; the version stays.
     """
+    aside = folder.parent.parent / STAGING  # moved there first, so that the version disappears atomically
     try:
         holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -365,7 +358,7 @@ def _prune(root: Path, keep: int, *, shared: bool = False) -> None:
     for folder in folders:
         if folder.name not in kept:
             with suppress(OSError, IndexFileError, ConfigError):
-                remove(folder, root / STAGING, shared=shared)
+                remove(folder, shared=shared)
 
 
 def evaluation_file(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recall.cli import output
+from recall.cli.bundle import Root
 from recall.cli.train import REJECTED, Activate
 
 if TYPE_CHECKING:
@@ -213,7 +214,6 @@ def backup(
     )
 
 
-Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
 Key = Annotated[str | None, typer.Option(help="Idempotency key: the same change under the same key is applied once.")]
 
 

@@ -146,7 +146,7 @@ def retrain(
 
     Example: recall retrain shop/recall.toml bundles --new today --data shop
     """
-    from recall.bundle.locks import locked
+    from recall._file_system import locked
     from recall.bundle.versions import live_name, resolve
     from recall.config import load_config
     from recall.data.incremental import append, check_appendable

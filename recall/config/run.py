@@ -4,7 +4,7 @@ An error names every fault of the file.
 """
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -59,13 +59,13 @@ class IndexConfig(Section):
     an item holds the value and 0 where it does not. Numbers count as they are, missing ones as 0."""
 
     @classmethod
-    def recorded(cls, values: JsonValue) -> "IndexConfig":
+    def recorded(cls, values: Mapping[str, JsonValue]) -> "IndexConfig":
         """Parse the section of a bundle's manifest.
 
         Kinds that are no longer built become 'ivf', those of an engine that is not registered here 'auto'.
         """
-        kind = values.get("kind", "auto") if isinstance(values, dict) else None
-        if isinstance(values, dict) and kind not in INDEX_KINDS:
+        kind = values.get("kind", "auto")
+        if kind not in INDEX_KINDS:
             values = {**values, "kind": "ivf" if kind in _NO_LONGER_BUILT else "auto"}
         return cls.model_validate(values)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from recall._fsync import fsync
+from recall._file_system import fsync
 from recall.config import DataConfig, RunConfig
 from recall.data.columns import column_type
 from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows

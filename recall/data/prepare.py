@@ -17,7 +17,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
-from recall._fsync import descriptor
+from recall._file_system import descriptor
 from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
@@ -381,7 +381,7 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
         parts = [pl.scan_ipc(path) for path in sorted((spool / str(number)).iterdir())]
         keys = [USER, TIME, _ROW] if source.data.time is not None else [USER, _ROW]
         rows = pl.concat(parts, how="vertical_relaxed")
-        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else rows
+        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if pl.Float64 in times else rows
         shard = rows.sort(keys).drop(_ROW).collect()
         shard.write_parquet(folder / SHARDS / f"part-{number:05}.parquet", statistics=False)
         shutil.rmtree(spool / str(number))

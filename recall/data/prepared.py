@@ -18,7 +18,7 @@ from polars.datatypes import DataType
 from pydantic import Field, JsonValue, ValidationError
 
 from recall._arrays import Bool, Float64, Int32
-from recall._fsync import fsync
+from recall._file_system import fsync
 from recall.config import ColumnSplit, DataConfig
 from recall.config.schema import Record, Schema, Side
 from recall.data.entities import refuse_missing_ids

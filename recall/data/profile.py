@@ -97,7 +97,7 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     )
     first, last, periods = _time_line(tables.interactions, data.time)
     columns = tuple(_profile_columns(config, tables, say))
-    rows = {name: max((one.rows for one in columns if one.table == name), default=0) for name in tables.named}
+    rows = {name: max((column.rows for column in columns if column.table == name), default=0) for name in tables.named}
     return Profile(rows, per_user, per_item, first, last, periods, columns)
 
 
@@ -138,7 +138,7 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
         return f"{values.min():,.15g}", f"{values.max():,.15g}", shown
     moments = pl.from_epoch(pl.Series((values * (1e6 / UNITS[unit])).astype(np.int64)), time_unit="us")
     hours = np.ptp(values) / UNITS[unit] / 3600
-    every, pattern = next((one for length, one in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
+    every, pattern = next((period for length, period in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
     starts = moments.dt.truncate(every).alias("start").to_frame()
     everyone = starts.select(pl.datetime_range(pl.col("start").min(), pl.col("start").max(), every))  # those without rows, too
     periods = everyone.join(starts.group_by("start").len("count"), on="start", how="left", maintain_order="left")

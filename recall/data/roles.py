@@ -179,21 +179,23 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     users, items = (encode_distinct(canonical_series(frame[name])) for name in (user_id, item_id))
     complete = np.flatnonzero((users >= 0) & (items >= 0))
     frame, users, items = frame[complete], users[complete], items[complete]
-    roles = {
-        name: _detect_role(frame[name], users, items, distinct_values.get(name))
-        for name in frame.columns
-        if name not in (user_id, item_id)
+    columns = [name for name in frame.columns if name not in (user_id, item_id)]
+    ranked = {
+        name: rank_time_column(frame[name], numbers_of(frame[name]), users, items)
+        for name in columns
+        if not frame[name].dtype.is_nested()
     }
-    times = {name: role.time for name, role in roles.items() if role.time is not None}
+    times = {name: time for name, time in ranked.items() if time is not None}
     time_column = _first_time(frame, times) if times else None
-    for name in times:
-        if name != time_column:
-            role = Role("moment", f"{times[name].reason}, beside {time_column}; no field reads a moment")
-            roles[name] = (
-                role
-                if times[name].rank[0] > 1
-                else _detect_role_without_time(frame[name], users, items, distinct_values.get(name))
-            )
+    roles: dict[str, Role] = {}
+    for name in columns:
+        time = times.get(name)
+        if time is not None and name == time_column:
+            roles[name] = Role("time", time.reason, time=time)
+        elif time is not None and time.rank[0] > 1:
+            roles[name] = Role("moment", f"{time.reason}, beside {time_column}; no field reads a moment")
+        else:
+            roles[name] = _detect_role(frame[name], users, items, distinct_values.get(name, frame[name]))
     flags = [name for name, role in roles.items() if role.flag]
     for name in flags if len(flags) > 1 else ():
         role = _describing_role(frame[name], users, items)  # such as whether the user has subscribed
@@ -270,7 +272,7 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
     """
     if frame[name].dtype.is_nested():
         return None
-    for other in (one for one, role in found.items() if role.kind == "event" and one in frame.columns):
+    for other in (column for column, role in found.items() if role.kind == "event" and column in frame.columns):
         different, events = frame[name].n_unique(), frame[other].n_unique()
         if 1 < events <= different <= 2 * events < len(frame) / 10 and frame.select(name, other).n_unique() == different:
             return Role("consequence", f"its values tell {other}")
@@ -289,9 +291,9 @@ def _state_role(values: pl.Series) -> Role | None:
     texts = values.drop_nulls().unique()
     if len(texts) > _MAX_EVENTS[True]:
         return None
-    said = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
-    said = said or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
-    return Role("consequence", "the state of the row by its name, perhaps a later one") if said else None
+    is_state = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
+    is_state = is_state or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
+    return Role("consequence", "the state of the row by its name, perhaps a later one") if is_state else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -309,21 +311,14 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
     return parsed.fill_nan(None)
 
 
-def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+def _detect_role(values: pl.Series, users: Codes, items: Codes, all_values: pl.Series) -> Role:
     if values.dtype.is_nested():
         return _describing_role(values, users, items)
-    distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
+    distinct = all_values.drop_nulls().unique()
     if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= {"train", "valid", "test"}:
         return Role("split", "names the part of every row")
-    time = rank_time_column(values, numbers_of(values), users, items)
-    if time is not None:
-        return Role("time", time.reason, time=time)
-    return _detect_role_without_time(values, users, items, whole)
-
-
-def _detect_role_without_time(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     numbers = numbers_of(values)
-    outcome = _outcome_by_name(values, numbers, whole)
+    outcome = _outcome_by_name(values, numbers, distinct)
     has_missing = (values if numbers is None else numbers).null_count() > 0
     outcome = _with_missing(outcome, values) if outcome is not None and has_missing else outcome
     if outcome is not None and outcome.kind not in ("amount", "consequence"):
@@ -410,12 +405,11 @@ def _names_visits(values: pl.Series, users: Codes) -> bool:
     return different > _MIN_VISITS and of_one >= _MIN_OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
 
 
-def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
+def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, distinct: pl.Series) -> Role | None:
     """Return the role of a column that its name makes an outcome, or None."""
-    name, known = values.name, values.drop_nulls()
-    if known.is_empty():
+    name = values.name
+    if values.null_count() == len(values):
         return None
-    distinct = known.unique() if whole is None else whole.drop_nulls()
     if numbers is None or values.dtype == pl.Boolean:
         return _outcome_of_words(values, distinct)
     different = numbers_of(distinct)

@@ -195,14 +195,16 @@ def open_table(name: str, source: object, data: DataConfig) -> Table:
     return table.renamed(*ids[name]) if name in ids else table
 
 
-def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = (), written: FileFormat | None = None) -> Table:
+def read_table(
+    path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = (), file_format: FileFormat | None = None
+) -> Table:
     """Open a file of Parquet, text or JSON lines, or a folder of such files.
 
     Args:
         path: the file or folder.
         nulls: texts of a text file that mean a missing value, as an empty cell does.
         text: columns whose values stay as they are written.
-        written: format of the file; with it, a text file may have any name.
+        file_format: format of the file; with it, a text file may have any name.
 
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
@@ -212,7 +214,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
     try:
-        frame = scan_table(path, nulls, written)
+        frame = scan_table(path, nulls, file_format)
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(path, error) from None
@@ -252,7 +254,7 @@ Library = Literal["polars", "pandas"]
 
 
 def library_of(source: object) -> Library:
-    """Return the library that answers about a source are given in."""
+    """Return the library whose frames are returned to the caller who gave a source."""
     return "pandas" if type(source).__module__.partition(".")[0] == "pandas" else "polars"
 
 
@@ -303,7 +305,7 @@ def as_library(frame: pl.DataFrame, library: Library) -> Any:
 
     Args:
         frame: of numbers and texts.
-        library: the one wanted.
+        library: of the result.
     """
     if library == "polars":
         return frame
@@ -318,8 +320,8 @@ def _of_pandas(frame: Any, name: str) -> pl.DataFrame:
     if any(level is not None for level in frame.index.names):
         frame = frame.reset_index()
     if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"two columns have one name: {twice!r}", where=name, hint="Rename or remove one of the two")
+        repeated = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"two columns have one name: {repeated!r}", where=name, hint="Rename or remove one of the two")
     return pl.DataFrame([_of_pandas_column(frame[column], str(column)) for column in frame.columns])
 
 
@@ -328,4 +330,4 @@ def _of_pandas_column(column: Any, name: str) -> pl.Series:
         return pl.Series(name, column.to_numpy())
     objects = column.astype(object).where(column.notna(), None).tolist()
     # lists that were read from Parquet are arrays
-    return pl.Series(name, [one.tolist() if hasattr(one, "tolist") else one for one in objects], strict=False)
+    return pl.Series(name, [value.tolist() if hasattr(value, "tolist") else value for value in objects], strict=False)

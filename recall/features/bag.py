@@ -1,4 +1,4 @@
-"""Any number of values at once, each with its weight."""
+"""Bag fields: any number of values in each row, with optional weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class BagEncoder(ColumnEncoder):
     column: str
     vocabulary: Vocabulary
     type: str = TEXT
-    """Of the values in a bag."""
+    """Canonical type of the values in a bag."""
 
     @staticmethod
     def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "BagEncoder":
@@ -39,7 +39,7 @@ class BagEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
+            source: column and type of the field.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -54,8 +54,8 @@ class BagEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
-            vocabulary: the values.
+            source: column and type of the field.
+            vocabulary: the learnt values.
         """
         return BagEncoder(field, source.column, vocabulary, source.type)
 
@@ -133,9 +133,9 @@ class Bags:
     """The values of all bags of a column, one after another.
 
     Attributes:
-        row: int64 [v], the bag that a value is in.
+        row: int64 [v], bag of each value.
         values: [v], without nulls.
-        weights: float64 [v].
+        weights: float64 [v], weight of each value.
     """
 
     row: Int64
@@ -148,8 +148,8 @@ class Bags:
 
         Args:
             field: the bag field.
-            column: that it reads.
-            frame: with the column, and that of the weights where there is one.
+            column: column with the values.
+            frame: table with that column, and the column of weights if the field names one.
 
         Raises:
             DataError: Weights do not match their values.

@@ -28,7 +28,7 @@ class Boosts:
     """The coordinates of some items.
 
     Attributes:
-        names: of the coordinates, as the configuration has them.
+        names: names of the coordinates, as in `index.boosts`.
         values: float32 [names, items]; 0 where an item has no value.
     """
 
@@ -48,16 +48,16 @@ class Boosts:
         """Read coordinates from the columns of items.
 
         Args:
-            names: a column of numbers or truth values each, or `column=value`: 1 where an item holds the value, alone or
+            names: each a column of numbers or truth values, or `column=value`: 1 where an item holds the value, alone or
                 among others, and 0 where it does not.
-            columns: that there are.
-            read: gives a column, [size].
+            columns: names of all columns of the items.
+            read: returns a column, [size].
             size: number of items.
-            schema: its bag fields say how text is cut into values.
-            types: canonical types of the columns, in whose form text is; values that boosts name are brought to it.
+            schema: its bag fields have the separators of values in text.
+            types: canonical types of the columns, to which the values in `names` are converted.
 
         Raises:
-            DataError: a column is not there or holds no numbers.
+            DataError: There is no such column, or it holds no numbers.
         """
         values = np.empty((len(names), size), dtype=np.float32)
         for row, name in enumerate(names):
@@ -118,7 +118,7 @@ class Boosts:
 
         Args:
             weights: float32 [names], from `weights`.
-            row: of the item.
+            row: row of the item.
         """
         products = (weights * self.values[:, row]).tolist()
         return {name: part for name, part in zip(self.names, products, strict=True) if part}
@@ -128,8 +128,8 @@ def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
     """Return the column of a boost, and its value, or None for a numeric boost.
 
     Args:
-        name: of the boost, `column` or `column=value`.
-        columns: of the items.
+        name: name of the boost, `column` or `column=value`.
+        columns: names of all columns of the items.
     """
     column, equals, value = name.partition("=")
     return (column, value) if equals and name not in columns else (name, None)
@@ -141,7 +141,7 @@ def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping
     Args:
         names: as in `Boosts.of`.
         attributes: columns of items that no field reads.
-        types: of the columns in their file.
+        types: type of each column in the file.
     """
     return {name for name in names if name in attributes and types.get(name) == pl.String}
 

@@ -111,11 +111,11 @@ class FeatureEncoder:
             factors: of every history field that learns them, by name; see `HistoryField.learned`.
         """
         found = {
-            name: replace(one, field=one.field.learned(factors[name]))
-            for name, one in self.histories.items()
+            name: replace(encoder, field=encoder.field.learned(factors[name]))
+            for name, encoder in self.histories.items()
             if name in factors
         }
-        fields = {**self.schema.fields, **{name: one.field for name, one in found.items()}}
+        fields = {**self.schema.fields, **{name: encoder.field for name, encoder in found.items()}}
         schema = self.schema.model_copy(update={"fields": fields})
         return replace(self, schema=schema, histories={**self.histories, **found})
 
@@ -247,13 +247,13 @@ class FeatureEncoder:
     def item_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """Return ids of items in the canonical form of the id column."""
         type_ = self.types.items.get(self.schema.item_id, TEXT)
-        return ids if type_ == TEXT else [canonical_text(one, type_) for one in ids]
+        return ids if type_ == TEXT else [canonical_text(item_id, type_) for item_id in ids]
 
     def not_learnt(self, history: Sequence[str]) -> list[str]:
         """Return the ids of a history that no history field knows."""
         learnt = [encoder.vocabulary for encoder in self.histories.values()]
         history = self.item_ids(history)
-        return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
+        return [item_id for item_id in history if learnt and all(vocabulary.row(item_id) == UNKNOWN for vocabulary in learnt)]
 
     def encode_item(self, values: Mapping[str, object]) -> SparseRows:
         """Return one item as one row of the item feature space.

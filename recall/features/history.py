@@ -47,7 +47,7 @@ class HistoryEncoder:
     Attributes:
         field: the field.
         vocabulary: item ids.
-        tells_empty: whether an empty history has a feature; older bundles lack it.
+        tells_empty: whether an empty history has a feature, which it lacks in older bundles.
     """
 
     field: HistoryField
@@ -87,7 +87,7 @@ class HistoryEncoder:
         """Return the item id of a learnt row.
 
         Args:
-            row: within one range.
+            row: row within one range.
             weight: ignored.
         """
         return self.vocabulary.value(row)
@@ -99,7 +99,7 @@ class HistoryEncoder:
 
         Args:
             history: previous items as rows of the catalogue.
-            learnt: int32 [items], the row of each item of the catalogue in the vocabulary.
+            learnt: int32 [items], row in the vocabulary of each item of the catalogue.
         """
         lag, part = self._slots
         lengths = np.diff(history.indptr)
@@ -123,7 +123,7 @@ class HistoryEncoder:
 
         Args:
             items: ids, most recent first.
-            offset: where the field's rows begin.
+            offset: first row of the field.
         """
         if not items and self.tells_empty:
             return [(offset + MISSING, 1.0)]
@@ -187,8 +187,8 @@ class HistoryGroup:
     """All history fields over one catalogue.
 
     Attributes:
-        fields: where the field's blocks start in the feature space, its encoder, and int32 [items] the row of each
-            item of the catalogue in its vocabulary.
+        fields: offset of the field's blocks in the feature space, its encoder, and int32 [items], the row in its vocabulary
+            of each item of the catalogue.
         n_features: size of the feature space.
     """
 

@@ -1,4 +1,4 @@
-"""The values that a field has learnt, each with a row of its own."""
+"""Vocabulary of a field: the values learnt from training data, each with a row."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,9 +24,8 @@ class Vocabulary:
     """Value to row, two-way and fixed: value p of `values` has row `FIRST + p`.
 
     Attributes:
-        learnt: the values, as String [v] or as a table that was mapped from a file: different and none of them null;
-            commonest first, equally common ones in order of text; those that came by `grown` come after those that were there
-            before.
+        learnt: the distinct values, String [v] or a table that is mapped from a file; most frequent first, ties in
+            alphabetical order, and values that `grown` added after all others.
     """
 
     learnt: pl.Series | TextTable
@@ -37,8 +36,8 @@ class Vocabulary:
 
         Args:
             values: [n] of any single-valued dtype; nulls are skipped.
-            counts: integer [n], how often each entry counts; one with count 0 is not learnt.
-            min_count: threshold.
+            counts: integer [n], how often each entry counts; values with a total of 0 are not learnt.
+            min_count: smallest total count of a learnt value.
         """
         distinct = Distinct.of(values)
         totals = np.bincount(distinct.codes, weights=counts, minlength=len(distinct.first)).astype(np.int64)

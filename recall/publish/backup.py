@@ -7,9 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import fsync, make_folder
+from recall._file_system import fsync, locked, make_folder
 from recall.bundle.files import link_or_copy
-from recall.bundle.locks import locked
 from recall.bundle.versions import (
     CURRENT,
     EVALUATIONS,

@@ -150,7 +150,7 @@ class QueryBuilder:
         user_id = request.user_id
         if user_id is None:
             return self._build_query(request, catalogue, _NO_RECORD)
-        known = self._users.one(user_id)
+        known = self._users.known([user_id])[user_id]
         segments, recent = self._recent
         if segments is not catalogue.segments:  # rows may mean other items, and old segments are not to be kept in memory
             recent = Cache(RECENT)

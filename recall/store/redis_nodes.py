@@ -1,7 +1,7 @@
 """Connections to a Redis or to the nodes of a cluster, with circuit breakers."""
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -27,7 +27,8 @@ RANGES = 256
 _REFRESH = 1.0  # minimum seconds between two refreshes of the slot map
 _CONNECTIONS = 64  # for reads to each node, and as many for writes
 
-Command = tuple[bytes | str | int, ...]
+Key = bytes | str | int
+Command = tuple[Key, ...]
 Node = Any
 """A `ClusterNode`, which has no types; None is a Redis without cluster mode."""
 Value = TypeVar("Value", bound=Hashable)
@@ -92,7 +93,7 @@ class Nodes:
         client = self._get_client()
         return list(client.get_primaries()) if _is_cluster(client) else [None]
 
-    def group_by_node(self, values: Iterable[Value], key: Callable[[Value], bytes]) -> list[tuple[Node, list[Value]]]:
+    def group_by_node(self, values: Iterable[Value], key: Callable[[Value], Key]) -> list[tuple[Node, list[Value]]]:
         """Group values by the node of their key.
 
         Args:
@@ -144,6 +145,26 @@ class Nodes:
                     answers[number] = answer = _follow_redirect(client, sent[number])
                 if isinstance(answer, exceptions.RedisError) and not (allow_wrong_type and str(answer).startswith("WRONGTYPE")):
                     raise answer
+        return answers
+
+    def call_all(self, what: str, commands: Sequence[Command], *, allow_wrong_type: bool = False) -> list[Any]:
+        """Send each command to the node of its key, and return the answers in order.
+
+        Commands for one node are sent in one pipeline, in order.
+
+        Args:
+            what: as for `call`.
+            commands: commands whose first argument is their key.
+            allow_wrong_type: as for `call`.
+
+        Raises:
+            StoreError: As `call`.
+        """
+        answers: list[Any] = [None] * len(commands)
+        for node, numbers in self.group_by_node(range(len(commands)), lambda number: commands[number][1]):
+            own = self.call(node, what, [commands[number] for number in numbers], allow_wrong_type=allow_wrong_type)
+            for number, answer in zip(numbers, own, strict=True):
+                answers[number] = answer
         return answers
 
     def convert_to_hash(self, node: Node, key: bytes, fields: Callable[[bytes], dict[str, bytes]]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle import activation, locks, versions
-from recall.bundle.locks import acquire
+from recall._file_system import acquire, locked
+from recall.bundle import activation, versions
 from recall.bundle.manifest import Manifest
 from recall.errors import BundleError, PublishBusyError, VersionMovedError
 from tests.bundle.publisher import check, publish_random
@@ -119,7 +119,7 @@ def test_fallback_never_uses_a_version_newer_than_the_live_one(tmp_path: Path, f
 
 
 def test_activation_and_publication_exclude_each_other(tmp_path: Path, five: list[str]) -> None:
-    with locks.locked(tmp_path / versions.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
+    with locked(tmp_path / versions.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
         activation.activate(tmp_path, five[0], wait=0.05)
     assert live(tmp_path) == five[4]
 
@@ -144,7 +144,7 @@ def test_the_newest_and_the_last_live_versions_are_kept(tmp_path: Path, five: li
 HOLDER = """
 import sys
 from pathlib import Path
-from recall.bundle.locks import acquire
+from recall._file_system import acquire
 held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall._fsync import descriptor
+from recall._file_system import descriptor
 from recall.config import RunConfig, parse_config
 from recall.data import prepare as module
 from recall.data.dataset import Dataset, load_dataset, open_tables

@@ -40,7 +40,7 @@ from recall.publish.importers.mapping import (
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
-from recall.store.items.binding import compare_with_log
+from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.

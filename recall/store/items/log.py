@@ -32,7 +32,7 @@ from recall.errors import (
 from recall.store.group_commit import CREATE_KEYS, DurableLog
 from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
-from recall.store.items.log_position import KEPT_HEADS, MARK, LogRow, State, next_head
+from recall.store.items.log_position import KEPT_HEADS, MARK, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
@@ -217,35 +217,21 @@ class SqliteTables(LogTables):
         return int(found[0][0]) if found else -1
 
     @override
-    def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        newest = {item_id: sequence for sequence, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
-        sums: _Sums = {}
-        for item_id, sequence in newest.items():
-            _, features, at = rows[sequence - state.last - 1]
-            self._delete(sums, "DELETE FROM entries WHERE item_id = ? RETURNING sequence, checksum", item_id)
-            self._insert(sums, LogRow(sequence, item_id, features, at))
-        head = next_head(state.head, digest) if rows else state.head
-        latest = max([state.at, *(at for _, _, at in rows)])
-        return self._write(state._replace(last=state.last + len(rows), head=head, at=latest), sums)
-
-    @override
-    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
+    def write(self, state: State, rows: Sequence[LogRow]) -> State:
         sums: _Sums = {}
         for row in rows:
-            self._insert(sums, row)
-        return self._write(state._replace(number=0, digest=0), sums)
+            self._delete(sums, "DELETE FROM entries WHERE item_id = ? RETURNING sequence, checksum", row.item_id)
+            checksum = _checksum(row.sequence, row.item_id, row.features)
+            self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (*row, checksum))
+            _add(sums, row.sequence, 1, checksum)
+        return self._store_state(state, sums)
 
     @override
     def drop(self, upto: int) -> int:
         state, sums = self.state(), _Sums()
         count = self._delete(sums, "DELETE FROM entries WHERE sequence <= ? RETURNING sequence, checksum", upto)
-        self._write(state._replace(pruned=max(state.pruned, upto)), sums)
+        self._store_state(state._replace(pruned=max(state.pruned, upto)), sums)
         return count
-
-    def _insert(self, sums: _Sums, row: LogRow) -> None:
-        checksum = _checksum(row.sequence, row.item_id, row.features)
-        self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (*row, checksum))
-        _add(sums, row.sequence, 1, checksum)
 
     def _delete(self, sums: _Sums, statement: str, parameter: str | int) -> int:
         """Run a DELETE that returns sequences and checksums; return their number."""
@@ -254,7 +240,7 @@ class SqliteTables(LogTables):
             _add(sums, sequence, -1, -checksum)
         return len(deleted)
 
-    def _write(self, state: State, changes: _Sums) -> State:
+    def _store_state(self, state: State, changes: _Sums) -> State:
         """Apply changes to the blocks' sums, and store the state and its head.
 
         Returns:
@@ -310,7 +296,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     for statement in CREATE:
         connection.execute(statement)
     head, last = secrets.token_bytes(16), before.last
-    new.restore(new.state()._replace(last=last, pruned=before.pruned, head=head, at=last, unnamed=1), rows)
+    new.write(new.state()._replace(last=last, pruned=before.pruned, head=head, at=last, unnamed=1), rows)
     connection.execute("DROP TABLE old")
 
 

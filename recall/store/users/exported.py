@@ -12,7 +12,6 @@ loss of any of them by its field "".
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -49,7 +48,7 @@ class Buckets(NamedTuple):
     prefix: bytes
     users: int
 
-    def keys(self) -> list[bytes]:
+    def all_keys(self) -> list[bytes]:
         """Return all keys."""
         return [b"%b%d" % (self.prefix, number) for number in range(self._count)]
 
@@ -196,8 +195,7 @@ class ExportedUsers:
                     sent += len(batch)
                     self._note(name, size, done, sample)
                     moved(done, size)
-                for node, keys in self._nodes.group_by_node(buckets.keys(), bytes):
-                    self._nodes.call(node, "written", [("HSET", key, _SEAL, b"") for key in keys])
+                self._nodes.call_all("written", [("HSET", key, _SEAL, b"") for key in buckets.all_keys()])
                 self._note(name, size, size, sample)
             self.open(digest, size)
         return sent
@@ -215,10 +213,8 @@ class ExportedUsers:
         names, loaded = {digest[:_NAME].encode() for digest in kept}, self._loaded()
         gone = sorted(loaded.keys() - names)
         for name in gone:
-            for node, keys in self._nodes.group_by_node(self._buckets(name, loaded[name][0]).keys(), bytes):
-                self._nodes.call(node, "written", [("UNLINK", key) for key in keys])
-            ((node, _),) = self._nodes.group_by_node([self._index], bytes)
-            self._nodes.call(node, "written", [("HDEL", self._index, name)])
+            self._nodes.call_all("written", [("UNLINK", key) for key in self._buckets(name, loaded[name][0]).all_keys()])
+            self._nodes.call_all("written", [("HDEL", self._index, name)])
         return [name.decode() for name in gone]
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -228,9 +224,8 @@ class ExportedUsers:
             StoreError: Redis does not answer.
         """
         for name, (size, done, sample) in self._loaded().items():
-            keys = [(self._buckets(name, size).key(one), one) for one in ids]
-            for node, some in self._nodes.group_by_node(keys, itemgetter(0)):
-                self._nodes.call(node, "written", [("HDEL", *one) for one in some])
+            buckets = self._buckets(name, size)
+            self._nodes.call_all("written", [("HDEL", buckets.key(user_id), user_id) for user_id in ids])
             self._note(name, size, done, [one for one in sample if one not in ids])
 
     def close(self) -> None:
@@ -242,28 +237,22 @@ class ExportedUsers:
 
     def _loaded(self) -> dict[bytes, tuple[int, int, Sequence[str]]]:
         """Return the entry of each file: its users, those that were loaded, ids of some."""
-        ((node, _),) = self._nodes.group_by_node([self._index], bytes)
-        (stored,) = self._nodes.call(node, "read", [("HGETALL", self._index)])
+        (stored,) = self._nodes.call_all("read", [("HGETALL", self._index)])
         return {name: orjson.loads(raw) for name, raw in stored.items()}
 
     def _note(self, name: bytes, *stored: int | Sequence[str]) -> None:
         """Store what `_loaded` returns for a file."""
-        ((node, _),) = self._nodes.group_by_node([self._index], bytes)
-        self._nodes.call(node, "written", [("HSET", self._index, name, orjson.dumps(stored))])
+        self._nodes.call_all("written", [("HSET", self._index, name, orjson.dumps(stored))])
 
     def _count(self, buckets: Buckets) -> int:
         """Return the number of fields of all hashes."""
-        total = 0
-        for node, keys in self._nodes.group_by_node(buckets.keys(), bytes):
-            total += sum(map(int, self._nodes.call(node, "read", [("HLEN", key) for key in keys])))
-        return total
+        return sum(map(int, self._nodes.call_all("read", [("HLEN", key) for key in buckets.all_keys()])))
 
     def _send(self, buckets: Buckets, batch: Sequence[tuple[str, bytes]]) -> None:
         fields: dict[bytes, list[str | bytes]] = {}
         for user_id, record in batch:
             fields.setdefault(buckets.key(user_id), []).extend((user_id, record))
-        for node, keys in self._nodes.group_by_node(fields, bytes):
-            self._nodes.call(node, "written", [("HSET", key, *fields[key]) for key in keys])
+        self._nodes.call_all("written", [("HSET", key, *parts) for key, parts in fields.items()])
 
 
 def _parse(raw: bytes) -> UserRecord | StoreError:

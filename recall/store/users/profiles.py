@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from math import isfinite
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -19,7 +18,6 @@ from recall.store.group_commit import Receipt
 from recall.store.users.bundle_users import fold_text
 from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, StoredUsers, UserRecord
-from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 RECENT = 4096
 """Number of the bundle's records in the cache."""
@@ -85,29 +83,6 @@ class UserProfiles:
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
         """Names of the columns that the model reads for users, and of the user table."""
 
-    @classmethod
-    def of(
-        cls,
-        stored: StoredUsers,
-        live: LiveUsers | Literal["own"] | None,
-        root: Path | None,
-        encoder: FeatureEncoder,
-        data_hash: str,
-    ) -> "UserProfiles":
-        """Open the users of a bundle.
-
-        Args:
-            stored: the bundle's users.
-            live: store of changes; "own" for the SQLite file in the root, if there is a root.
-            root: root of published versions; None for a bundle outside of a root.
-            encoder: the model's encoder.
-            data_hash: hash of the bundle's data set.
-        """
-        if live == "own":
-            own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
-            return cls(stored, own, encoder, data_hash, owned=True)
-        return cls(stored, live, encoder, data_hash)
-
     def without_changes(self) -> "UserProfiles":
         """Return the users as in the bundle, which are closed with these."""
         return UserProfiles(self._stored, None, self._encoder, self._data)
@@ -126,10 +101,10 @@ class UserProfiles:
         Raises:
             StoreError: The changes cannot be read.
         """
-        known = self.one(user_id)
-        if known.error:
-            raise StoreError(known.error)
-        return known.record
+        record, error = self.known([user_id])[user_id]
+        if error:
+            raise StoreError(error)
+        return record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
         """Return the current records of users by id, or the bundle's with an error."""
@@ -138,10 +113,6 @@ class UserProfiles:
         live, error = self._read_changes(distinct)
         stored = self._read_stored(distinct, error)
         return {name: self._lookup(stored.get(user_id), live.get(user_id), error) for name, user_id in canonical_ids.items()}
-
-    def one(self, user_id: str) -> Lookup:
-        """Return `known` of one user."""
-        return self.known((user_id,))[user_id]
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of users in order of their UTF-8.
@@ -294,14 +265,6 @@ class UserProfiles:
         check_ids(user_ids, "/user_ids")
         return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
 
-    def fits(self, features: Mapping[str, object]) -> None:
-        """Check that the model's fields can read the features of a user.
-
-        Raises:
-            RequestError: They cannot; `where` is a pointer into `{"features": ...}`.
-        """
-        self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
-
     def close(self) -> None:
         """Close the stores."""
         self._recent = Cache(1)
@@ -343,7 +306,7 @@ class UserProfiles:
                 place = where + pointer("features", name)
                 raise RequestError(f"users have no column {name!r}", where=place, hint=did_you_mean(str(name), self.columns))
         try:
-            self.fits(user.features)
+            self._encoder.encode_user({name: value for name, value in user.features.items() if value is not None})
         except RequestError as error:
             raise RequestError(error.what, where=where + error.where, why=error.why, hint=error.hint) from None
         try:

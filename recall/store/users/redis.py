@@ -208,16 +208,13 @@ class RedisLiveUsers(LiveUsers):
     @override
     def forget(self, ids: Sequence[str]) -> int:
         self._check_owner()
-        keys = 0
-        for node, some in self._writer.group_by_node(ids, self._user_key):
-            fields = self._writer.call(node, "read", [("HKEYS", self._user_key(one)) for one in some], allow_wrong_type=True)
-            keys += sum(field.startswith(b"k") for one in fields if not isinstance(one, Exception) for field in one)
-            own = [("ZREM", self._range_key(b"users", one), one) for one in some]
-            self._writer.call(node, "written", [*(("DEL", self._user_key(one)) for one in some), *own])
-        for node, _ in self._writer.group_by_node([self._prefix + b"users"], bytes):
-            self._writer.call(node, "written", [("ZREM", self._prefix + b"users", *ids)])
+        users = [self._user_key(user_id) for user_id in ids]
+        fields = self._writer.call_all("read", [("HKEYS", key) for key in users], allow_wrong_type=True)
+        listings: list[Command] = [("ZREM", self._range_key(b"users", user_id), user_id) for user_id in ids]
+        listings.append(("ZREM", self._prefix + b"users", *ids))  # where earlier versions listed them
+        self._writer.call_all("written", [*(("DEL", key) for key in users), *listings])
         self.exports.forget(ids)
-        return keys
+        return sum(field.startswith(b"k") for own in fields if not isinstance(own, Exception) for field in own)
 
     @override
     def exported(self, manifest: Manifest) -> StoredUsers | None:
@@ -234,12 +231,9 @@ class RedisLiveUsers(LiveUsers):
         start = b"-" if after is None else b"(" + after.encode()
         found: list[bytes] = []
         while len(found) < count:
-            parts = dict[bytes, list[bytes]]()
-            for node, some in self._reader.group_by_node(names, bytes):
-                commands: list[Command] = [("ZRANGEBYLEX", name, start, b"+", b"LIMIT", 0, limit) for name in some]
-                parts |= dict(zip(some, self._reader.call(node, "read", commands), strict=True))
-            ends = [part[-1] for part in parts.values() if len(part) == limit]  # these sets have further ids
-            page = sorted({user_id for part in parts.values() for user_id in part if not ends or user_id <= min(ends)})
+            parts = self._reader.call_all("read", [("ZRANGEBYLEX", name, start, b"+", b"LIMIT", 0, limit) for name in names])
+            ends = [part[-1] for part in parts if len(part) == limit]  # these sets have further ids
+            page = sorted({user_id for part in parts for user_id in part if not ends or user_id <= min(ends)})
             for first in range(0, len(page), _ID_BATCH):
                 if len(found) < count:
                     found += self._existing(page[first : first + _ID_BATCH])
@@ -313,34 +307,28 @@ class RedisLiveUsers(LiveUsers):
             return
         key, nodes = self._prefix + b"catalog", self._writer if claim else self._reader
         if claim or not self._owner:
-            ((node, _),) = nodes.group_by_node([key], bytes)
             claims: list[Command] = [("SET", key, self._name, "NX")] if claim else []
-            owner = nodes.call(node, "written" if claim else "read", [*claims, ("GET", key)])[-1]
+            owner = nodes.call_all("written" if claim else "read", [*claims, ("GET", key)])[-1]
             self._owner = bytes(owner or b"").decode()
         if self._owner not in ("", self._name):
             raise wrong_catalog(StoreError, self._owner, self._name, f"the key {key.decode()}")
 
     def _check_key(self, ids: Iterable[str], field: bytes, digest: bytes) -> None:
         """Raise RequestError if a user has other changes with the same idempotency key."""
-        for node, some in self._writer.group_by_node(ids, self._user_key):
-            commands: list[Command] = [("HGET", self._user_key(user_id), field) for user_id in some]
-            for stored in self._writer.call(node, "read", commands, allow_wrong_type=True):
-                if isinstance(stored, bytes) and stored[:_DIGEST] != digest:
-                    raise key_conflict()
+        commands: list[Command] = [("HGET", self._user_key(user_id), field) for user_id in ids]
+        for stored in self._writer.call_all("read", commands, allow_wrong_type=True):
+            if isinstance(stored, bytes) and stored[:_DIGEST] != digest:
+                raise key_conflict()
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
         """Return the identity, created if missing, and the counters of changes."""
         name = self._prefix + b"identity"
         counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in hash_tags())]
-        found = dict[bytes, bytes | None]()
-        for node, some in self._reader.group_by_node([name, *counters], bytes):
-            found |= dict(zip(some, self._reader.call(node, "read", [("GET", one) for one in some]), strict=True))
-        identity = found.pop(name)
+        identity, *counts = self._reader.call_all("read", [("GET", key) for key in (name, *counters)])
         if identity is None:
-            ((node, _),) = self._writer.group_by_node([name], bytes)
             made: list[Command] = [("SET", name, secrets.token_hex(16), "NX"), ("GET", name)]
-            identity = self._writer.call(node, "written", made)[1]
-        return bytes(identity or b"").decode(), {counter: int(raw or 0) for counter, raw in found.items()}
+            identity = self._writer.call_all("written", made)[1]
+        return bytes(identity or b"").decode(), {name: int(raw or 0) for name, raw in zip(counters, counts, strict=True)}
 
     def _read_users(self, nodes: Nodes, node: Node, ids: Sequence[str]) -> dict[str, _StoredUser]:
         """Return the stored states of users that are on one node, by id."""
@@ -402,16 +390,14 @@ class RedisLiveUsers(LiveUsers):
 
     def _existing(self, ids: Sequence[bytes]) -> list[bytes]:
         """Return the ids of stored users that are not deleted, in the same order."""
-        found = set[bytes]()
+        commands: list[Command] = [("HMGET", self._prefix + b"user:" + user_id, b"changes", b"gone") for user_id in ids]
         # with the time limit of a write, as that of a read is set for a recommendation
-        for node, some in self._writer.group_by_node(ids, lambda one: self._prefix + b"user:" + one):
-            asked: list[Command] = [("HMGET", self._prefix + b"user:" + one, b"changes", b"gone") for one in some]
-            answers = self._writer.call(
-                node, "read", asked, allow_wrong_type=True
-            )  # an error is a string of an earlier version
-            own = zip(some, answers, strict=True)
-            found |= {one for one, told in own if isinstance(told, Exception) or (told[0] is not None and told[1] is None)}
-        return [one for one in ids if one in found]
+        answers = self._writer.call_all("read", commands, allow_wrong_type=True)
+        return [
+            user_id
+            for user_id, fields in zip(ids, answers, strict=True)  # an error is a string of an earlier version
+            if isinstance(fields, Exception) or (fields[0] is not None and fields[1] is None)
+        ]
 
     def _user_key(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()

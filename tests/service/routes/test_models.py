@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.locks import locked
+from recall._file_system import locked
 from recall.bundle.versions import LOCK, live_name, publish, resolve, staging, versions
 from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import Shop
