@@ -373,6 +373,6 @@ def _top(phi: Float32, psi: Float32, masked: ItemLists) -> tuple[Int64, Float64]
 
 
 def _level_for(levels: Float64, share: float) -> float:
-    """Return the shift at which new items take a share of all places, from `_entry_levels`."""
+    """Return the one of `_entry_levels` at which new items take a share of all places."""
     places = round(share * _LIST_LENGTH * len(levels))
     return float(np.sort(levels, axis=None)[min(places, levels.size - 1)])
