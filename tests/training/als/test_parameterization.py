@@ -70,8 +70,8 @@ def test_the_item_side_matches_the_model(kind):
     generator = torch.Generator().manual_seed(2)
     change, rows = torch.randn(table.shape, generator=generator), torch.randn(vectors(table).shape, generator=generator)
     moves = jacobian(vectors, table)  # [I, 1 + dim, features, 1 + width]
-    torch.testing.assert_close(together(side.push(change)), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
-    pulled = side.pull(rows[:, 0].contiguous(), rows[:, 1:].contiguous())
+    torch.testing.assert_close(together(side.jvp(change)), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
+    pulled = side.vjp(rows[:, 0].contiguous(), rows[:, 1:].contiguous())
     torch.testing.assert_close(pulled, torch.einsum("idfw,id->fw", moves, rows), rtol=1e-4, atol=1e-4)
 
 
