@@ -112,7 +112,7 @@ def _exact_index(vectors: Float32, users: QuerySplit, config: IndexConfig, seed:
 def _verified(tuner: IndexTuner, vectors: Float32, users: QuerySplit, exact: ItemIndex) -> Tuning:
     """Verify the fastest candidate, and then the next, on fresh users each time."""
     config, n = tuner.config, tuner.truth.n
-    missed = 0.0
+    best_missed = 0.0  # the largest bound below the target
     for look, fresh in enumerate(users.test_rounds, 1):
         name = tuner.fastest
         if name == EXACT:
@@ -130,18 +130,18 @@ def _verified(tuner: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
             shown = Certificate(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
             why = f"the fastest of {len(tuner.trials)} candidates; shown on fresh users to meet the target"
             return Tuning(name, index, why, shown, shares, tuner.report())
-        missed = max(missed, lower)
-        # what it promised and did not keep is to be promised beyond the target
+        best_missed = max(best_missed, lower)
+        # a bound that fell short of what was expected must be expected that much above the target
         if tuner.set_effort(name, [tuner.expected_bound(tuned) - bound for bound, _, tuned in bounds]):
             tuner.drop(name)
         tuner.compare()
     if tuner.fastest == EXACT:
         why = "no candidate that was shown to meet the target is faster than exact search"
-        if missed:
-            why = f"no other candidate was shown to meet the target: their bound was {missed:.4f} at most"
+        if best_missed:
+            why = f"no other candidate was shown to meet the target: their bound was {best_missed:.4f} at most"
     else:
         rounds = len(users.test_rounds)
-        why = f"after {rounds} looks no candidate was shown to meet the target: the bound was {missed:.4f} at most"
+        why = f"after {rounds} looks no candidate was shown to meet the target: the bound was {best_missed:.4f} at most"
     return _exactly(exact, n, config, why, tuner.report())
 
 

@@ -141,7 +141,7 @@ class FeatureMatrix:
         cuts = _cuts(work)
         self.shards = tuple(self._cut(rows, cuts, abridged and groups == 1))
 
-    def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
+    def vstack(self, other: "FeatureMatrix") -> "FeatureMatrix":
         """Append the rows of another matrix of the same features, without a copy."""
         both = copy.copy(self)
         both.n = self.n + other.n
@@ -286,8 +286,8 @@ class Chunk:
     shards: tuple[Shard, ...]
     ranges: tuple[ItemRange, ...]
 
-    def beside(self, other: "Chunk", items: int) -> "Chunk":
-        """Add the pairs of another chunk of the same contexts.
+    def with_items(self, other: "Chunk", items: int) -> "Chunk":
+        """Add the pairs of further items with the same contexts.
 
         Args:
             other: its items count from `items` on.

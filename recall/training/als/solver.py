@@ -205,8 +205,7 @@ class ImplicitALS:
         rows = self._rows
         if rows.users_one_hot is not None and rows.items_one_hot is not None:
             return self._items_one_by_one(rows.users_one_hot, rows.items_one_hot)
-        plain, masked = rows.of_items(self._sweep)
-        items = plain if masked is None else plain.beside(masked)
+        items = rows.of_items(self._sweep)
         phi, found = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
         residual, observed = self._item_gradient(items, phi, RESIDUAL, self._psi(items), found)
         gram, whole = self._rotate(found)
@@ -263,7 +262,7 @@ class ImplicitALS:
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
-        own, share = self.model.item_weights.detach(), items.summed(self._rows.apart_b)
+        own, share = self.model.item_weights.detach(), items.summed(self._rows.one_hot_b)
         weights = self._first_order(penalty(self._rows.item_frequencies, self._rows.weights.total_a, self._config), 2)
         own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, -1))
         problem = LeastSquares(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))

@@ -72,7 +72,7 @@ class Entries(NamedTuple):
         """
         return self._replace(indptr=self.indptr[first : last + 1])
 
-    def followed(self, others: "Sequence[Entries]") -> "Entries":
+    def vstack(self, others: "Sequence[Entries]") -> "Entries":
         """Append other rows; `indptr` of each starts at 0."""
         if not others:
             return self

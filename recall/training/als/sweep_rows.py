@@ -52,7 +52,7 @@ class MaskedRows:
         sums = np.bincount(self.code, values[self.sources], len(self.rows))
         return (sums * self.weight).astype(np.float32)
 
-    def columns(self, pairs: Entries, n: int) -> Entries:
+    def pairs(self, pairs: Entries, n: int) -> Entries:
         """Return the pairs of the other side's rows with the masked rows.
 
         Args:
@@ -89,8 +89,8 @@ class MaskedItems:
         self._ways = {way: drop * share for way, share in roles.ways.items()}
         self._share = max(_SHARE, min(1.0, _AT_LEAST / max(len(rows), 1)))
 
-    def fixed(self, few: Callable[[MaskedRows], bool]) -> list[MaskedRows]:
-        """Take out the rows with unknown ids, where they merge into few.
+    def take_constant(self, few: Callable[[MaskedRows], bool]) -> list[MaskedRows]:
+        """Return the rows with unknown ids where they merge into few; draw them no more.
 
         Args:
             few: whether they are.
@@ -105,11 +105,11 @@ class MaskedItems:
         return [masked]
 
     @property
-    def lonely(self) -> bool:
+    def one_field(self) -> bool:
         """Whether items have one field."""
         return len(self._roles.fields) == 1
 
-    def drawn(self, sweep: int) -> MaskedRows | None:
+    def draw(self, sweep: int) -> MaskedRows | None:
         """Return the random masked rows of one sweep, besides the fixed ones; or None."""
         if not self._ways:
             return None
@@ -157,7 +157,7 @@ class ContextRows:
 
 @dataclass(frozen=True, slots=True)
 class ItemRows:
-    """Items as they are, and masked ones.
+    """Rows of items, as they are and masked, in one sweep of the item side.
 
     Attributes:
         matrix: their features.
@@ -173,12 +173,12 @@ class ItemRows:
     alpha_b: Float32
     frequencies: Frequencies
 
-    def beside(self, other: "ItemRows") -> "ItemRows":
-        """Return the rows of both."""
+    def vstack(self, other: "ItemRows") -> "ItemRows":
+        """Append other rows."""
         n = len(self.of_item)
         return ItemRows(
-            self.matrix.followed(other.matrix),
-            tuple(chunk.beside(more, n) for chunk, more in zip(self.chunks, other.chunks, strict=True)),
+            self.matrix.vstack(other.matrix),
+            tuple(chunk.with_items(more, n) for chunk, more in zip(self.chunks, other.chunks, strict=True)),
             np.concatenate([self.of_item, other.of_item]),
             np.concatenate([self.alpha_b, other.alpha_b]),
             Frequencies(self.frequencies.plain + other.frequencies.plain, self.frequencies.masked + other.frequencies.masked),
@@ -186,16 +186,15 @@ class ItemRows:
 
 
 class SweepRows:
-    """Holds what every sweep sees and draws the rest.
+    """Contexts and items of every sweep; draws the masked items of each.
 
     Attributes:
-        weights: of what was observed.
-        contexts: those that both sides see.
-        items: matrix of the items as they are.
+        weights: of the observed pairs.
+        contexts: all of them.
+        items: feature matrix of the items as they are.
         users_one_hot, items_one_hot: the sides by feature, where each row of both has one feature; the second only with the
             first.
-        apart_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
-        contexts: all of them.
+        one_hot_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
         user_shares, item_shares: rows of the tables by ranks; the second only with `items_one_hot`.
         user_frequencies, item_frequencies: of the rows that are in every sweep.
     """
@@ -230,34 +229,30 @@ class SweepRows:
         self.items = self.item_matrix(pairs.items)
         self._start_items(pairs.items, rows.n_features)
 
-    def of_items(self, sweep: int) -> tuple[ItemRows, ItemRows | None]:
-        """Return the items of one sweep of the item side, and the masked ones."""
-        drawn = None if self._items is None else self._items.drawn(sweep)
-        masked = self._items_always_masked
-        if drawn is not None:
-            fresh = self._masked_items(drawn)
-            masked = fresh if masked is None else masked.beside(fresh)
-        return self._plain_items, masked
+    def of_items(self, sweep: int) -> ItemRows:
+        """Return the items of one sweep of the item side, those as they are first."""
+        drawn = None if self._items is None else self._items.draw(sweep)
+        return self._every_sweep if drawn is None else self._every_sweep.vstack(self._masked_items(drawn))
 
     def _start_items(self, items: SparseRows, n_user_features: int) -> None:
         weights, pairs, n = self.weights, self.contexts.pairs, len(items)
         of_item, alpha_b = weights.of_item, self._alpha * weights.b
         plain = squared_sums(items, np.stack([of_item, alpha_b], axis=1))
         frequencies = Frequencies(plain, np.zeros_like(plain))
-        alone = self.users_one_hot is not None and (self._items is None or self._items.lonely) and OneHotSide.fits(items)
+        alone = self.users_one_hot is not None and (self._items is None or self._items.one_field) and OneHotSide.fits(items)
         total = self._ranks.total
         few = _FEW_PAIRS * total(len(pairs.indices))
         masked = []
         if self._items is not None:
-            masked = self._items.fixed(
-                lambda one: alone or (len(one.rows) == 1 and total(len(one.columns(pairs, n).indices)) <= few)
+            masked = self._items.take_constant(
+                lambda one: alone or (len(one.rows) == 1 and total(len(one.pairs(pairs, n).indices)) <= few)
             )
         self.items_one_hot: OneHotSide | None = None
         chunks: tuple[Chunk, ...] = ()
-        self.apart_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])
+        self.one_hot_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])
         if alone and self.users_one_hot is not None:
             # user features are the partners of item features: phi is a row of the table
-            item_pairs = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
+            item_pairs = transposed(pairs, n).vstack([transposed(one.pairs(pairs, n), len(one.rows)) for one in masked])
             item_pairs = item_pairs._replace(indices=self.users_one_hot.feature_of[item_pairs.indices])
             rows = SparseRows.vstack([items, *(one.rows for one in masked)])
             part, item_pairs = _of_rank(rows, item_pairs, self._ranks)
@@ -269,19 +264,15 @@ class SweepRows:
             self.items_one_hot = replace(side, features=side.features[first:last], pairs=side.pairs.rows(first, last))
         else:
             chunks = self._chunks(pairs, n)
-        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, frequencies)
-        always: ItemRows | None = None
-        if self.items_one_hot is None:
-            for one in masked:
-                fresh = self._masked_items(one)
-                always = fresh if always is None else always.beside(fresh)
-        self._items_always_masked = always
+        self._every_sweep = ItemRows(self.items, chunks, of_item, alpha_b, frequencies)
         self.item_frequencies = frequencies
         for one in masked:
-            self.item_frequencies = self.item_frequencies.beside(self._frequencies_of(one))
+            self.item_frequencies = self.item_frequencies.with_masked(self._frequencies_of(one))
+            if self.items_one_hot is None:
+                self._every_sweep = self._every_sweep.vstack(self._masked_items(one))
 
     def _masked_items(self, masked: MaskedRows) -> ItemRows:
-        pairs = masked.columns(self.contexts.pairs, self._n_items)
+        pairs = masked.pairs(self.contexts.pairs, self._n_items)
         of_item, alpha_b = masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)
         chunks = self._chunks(pairs, len(masked.rows))
         shown = self._frequencies_of(masked)

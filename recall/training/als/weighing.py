@@ -76,7 +76,7 @@ class Frequencies:
         """Sum of both, float32 [n_features, 2]."""
         return self.plain + self.masked
 
-    def beside(self, masked: Float32) -> "Frequencies":
+    def with_masked(self, masked: Float32) -> "Frequencies":
         """Add those of further masked rows."""
         return Frequencies(self.plain, self.masked + masked)
 

@@ -143,8 +143,8 @@ class Entrant:
         shared: data of its fields.
         figures: on the validation part after each sweep, or after the opening and each epoch.
         best: metrics of each request with the best model; that of an opening does not count.
-        seconds: spent on sweeps, without looks.
-        looking: seconds spent on looks.
+        seconds: spent on sweeps.
+        validation_seconds: spent on evaluations.
         fault: why it failed; empty otherwise.
         learner: of the model; None before the first sweep, and after the last.
     """
@@ -156,7 +156,7 @@ class Entrant:
     figures: list[float] = field(default_factory=list)
     best: PerRequestMetrics | None = None
     seconds: float = 0.0
-    looking: float = 0.0
+    validation_seconds: float = 0.0
     fault: str = ""
     learner: Learner | None = None
 
@@ -167,11 +167,11 @@ class Entrant:
 
     @property
     def figure(self) -> float:
-        """Of the best sweep after an opening; -inf before the first look."""
-        return self.early(len(self.figures))
+        """Of the best sweep after an opening; -inf before the first evaluation."""
+        return self.best_figure(len(self.figures))
 
-    def early(self, sweeps: int) -> float:
-        """Return the best figure of the first sweeps; -inf before the first look.
+    def best_figure(self, sweeps: int) -> float:
+        """Return the best figure of the first sweeps; -inf before the first evaluation.
 
         Args:
             sweeps: number of them.
@@ -222,7 +222,7 @@ class Entrant:
             self.best = judged
         self.figures.append(figure)
         self.seconds += swept - began
-        self.looking += time.monotonic() - swept
+        self.validation_seconds += time.monotonic() - swept
 
 
 _PATIENCE = 2  # sweeps without a better figure. Chosen, not tuned.
