@@ -167,7 +167,6 @@ def test_popularity_covers_the_contexts_of_all_ranks() -> None:
 
 def test_a_single_rank_sums_nothing() -> None:
     alone, table = Ranks(), torch.ones(2, 2)
-    assert alone.once(table) is table
     assert alone.share(7) == (0, 7)
     assert alone.total(0.1) == 0.1
     assert alone.summed_rows(None, table, 2) == (None, table)
