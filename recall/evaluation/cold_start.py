@@ -24,7 +24,7 @@ from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import ItemLists, Replaced, pair_scores
 from recall.evaluation.offline import OfflineReplay
-from recall.evaluation.protocol import TestRequests
+from recall.evaluation.protocol import HeldOutRequests
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
@@ -174,12 +174,12 @@ class UnknownUsers:
     """
 
     features: SparseRows
-    held: TestRequests
+    held: HeldOutRequests
     popularity: PerRequestMetrics
     at: tuple[int, ...]
 
     @staticmethod
-    def of(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, at: Sequence[int]) -> "UnknownUsers":
+    def of(dataset: Dataset, encoder: FeatureEncoder, held: HeldOutRequests, at: Sequence[int]) -> "UnknownUsers":
         """Send held-out requests as by an unknown user.
 
         Args:
@@ -264,6 +264,6 @@ def upper_end(differences: Float64, user: Integers) -> float:
     return mean + _STANDARD_ERRORS * float(error)
 
 
-def _judged(ranking: Popularity, held: TestRequests, at: Sequence[int]) -> PerRequestMetrics:
+def _judged(ranking: Popularity, held: HeldOutRequests, at: Sequence[int]) -> PerRequestMetrics:
     hits = held.relevant.contains(ranking.top(held.masked, max(at)))
     return PerRequestMetrics(held.user, metrics.per_request(hits, held.relevant.lengths, at))

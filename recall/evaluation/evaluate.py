@@ -24,7 +24,7 @@ from recall.evaluation.cold_start import ColdStart, evaluate_cold_start
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, evaluate_new_items, evaluate_new_users, refuse_known_ids
 from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, popularity_curve
-from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
+from recall.evaluation.protocol import HeldOutRequests, held_out, requests, row_by_row
 from recall.index.tuning.recall import recalls_found
 from recall.serving.recommender import Recommender
 
@@ -53,7 +53,7 @@ def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable
 
 
 def recommended_rows(
-    recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int
+    recommender: Recommender, dataset: Dataset, held: HeldOutRequests, catalogue: TextTable, n: int
 ) -> tuple[Int64, int]:
     """Ask a recommender for lists of n items.
 
@@ -81,7 +81,7 @@ def recommended_rows(
     return rows, strangers
 
 
-def request_metrics(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
+def request_metrics(held: HeldOutRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
     """Every metric of every request.
 
     Args:
@@ -281,13 +281,13 @@ def evaluate(
     )
 
 
-def _unreachable(recommender: Recommender, dataset: Dataset, held: TestRequests) -> int:
+def _unreachable(recommender: Recommender, dataset: Dataset, held: HeldOutRequests) -> int:
     """Relevant items that are masked or not in the catalogue."""
     ids = dataset.items[dataset.schema.item_id].gather(held.relevant.items).to_list()
     return int(((recommender.bundle.item_ids.rows(ids) < 0) | held.hidden).sum())
 
 
-def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: int, resamples: int, seed: int) -> Estimate:
+def _found(recommender: Recommender, dataset: Dataset, held: HeldOutRequests, n: int, resamples: int, seed: int) -> Estimate:
     """Estimate the recall of the index against exact lists, unmasked."""
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [

@@ -19,7 +19,7 @@ from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import ItemLists, Replaced, top_rows
-from recall.evaluation.protocol import TestRequests, requests
+from recall.evaluation.protocol import HeldOutRequests, requests
 from recall.features.csr import SparseRows
 from recall.serving.recommender import Recommender
 
@@ -45,7 +45,7 @@ class OfflineReplay:
     masked: ItemLists
 
     @staticmethod
-    def of(recommender: Recommender, dataset: Dataset, held: TestRequests) -> "OfflineReplay":
+    def of(recommender: Recommender, dataset: Dataset, held: HeldOutRequests) -> "OfflineReplay":
         """Encode the held-out requests.
 
         Args:

@@ -22,7 +22,7 @@ from recall.evaluation.baselines import Popularity
 from recall.evaluation.cold_start import unknown_user, upper_end
 from recall.evaluation.exact_topk import ItemLists, top_of_scores
 from recall.evaluation.metrics import ndcg
-from recall.evaluation.protocol import TestRequests, held_out
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
@@ -76,7 +76,7 @@ class PopularityFit:
     levels: Float32
     carriers: tuple[Int64, Int64]
     ways: tuple[_RequestKind, ...]
-    held: TestRequests
+    held: HeldOutRequests
     popular: Float64
 
     @staticmethod
@@ -260,7 +260,7 @@ def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
     )
 
 
-def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
+def _requests(dataset: Dataset, config: RunConfig, items: int) -> HeldOutRequests:
     """Return requests for the second half of the interactions of some training users."""
     training = dataset.training
     user = dataset.events["user"].to_numpy()[training]
@@ -281,7 +281,7 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
     return held.take(np.sort(np.unique(held.user, return_index=True)[1])[:most])
 
 
-def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_RequestKind, ...]:
+def _ways(dataset: Dataset, encoder: FeatureEncoder, held: HeldOutRequests, seed: int) -> tuple[_RequestKind, ...]:
     """Encode the requests with fewer and with more known features."""
     histories = encoder.history_blocks
     nothing = unknown_user(encoder)

@@ -19,7 +19,7 @@ from recall.data.split import VALID
 from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers, upper_end
 from recall.evaluation.exact_topk import rank_values
-from recall.evaluation.protocol import TestRequests, held_out
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
@@ -48,7 +48,7 @@ class Validation:
     """
 
     encoder: FeatureEncoder
-    held: TestRequests
+    held: HeldOutRequests
     users: SparseRows
     items: SparseRows
     at: tuple[int, ...]
@@ -168,7 +168,7 @@ def affordable_requests(method: Method, pairs: ObservedPairs, dim: int) -> int:
     return max(_FEWEST, int(_SHARE * sweep / (score * max(items, 1))))
 
 
-def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | None:
+def validation_requests(config: RunConfig, dataset: Dataset) -> HeldOutRequests | None:
     """Return the validation requests, or None when no interaction validates.
 
     Training and remembered interactions are masked.
