@@ -23,7 +23,7 @@ from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.features.vocabulary import UNKNOWN
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
@@ -147,7 +147,7 @@ def import_model(
         index = write_index(writer.folder, vectors, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
-        scores = _scores(model, mapped, sample[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
+        scores = _scores(model, mapped, sample[: len(proved)], to_request_values(dataset.items[picked]), dataset.types)
         parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
         base = log_overlap.base
         origin = Provenance(
