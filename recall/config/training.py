@@ -120,8 +120,8 @@ class StoppingConfig(Section):
     at: int = Field(default=10, ge=1)
     """Length of the list that the metric is computed on."""
     requests: int = Field(default=10_000, ge=1)
-    """Maximum number of validation requests to evaluate during training. If it is not set and an evaluation would take more than
-    a tenth of a sweep, fewer requests are used, but at least 1,000. After training, all requests are evaluated."""
+    """Maximum number of validation requests to evaluate during training. If it is not set and an evaluation would take more
+    than a tenth of a sweep, fewer requests are used, but at least 1,000. After training, all requests are evaluated."""
 
 
 class OpeningConfig(Section):
