@@ -12,7 +12,7 @@ from typing_extensions import override
 from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flat
+from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flatten_lists
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import raise_if_any, to_float
@@ -116,11 +116,11 @@ class BagEncoder(ColumnEncoder):
         raise refusal(column, "the value must be a list or text", f"Give a list, or text cut at {self.field.separator!r}")
 
     def _weights_of(self, column: str, values: Mapping[str, object], bag: list[object]) -> list[float]:
-        given = self._parts(values, column)
-        if given is None or len(given) != len(bag):
+        parts = self._parts(values, column)
+        if parts is None or len(parts) != len(bag):
             raise refusal(column, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
         try:
-            weights = [float(weight) for weight in given]  # type: ignore[arg-type]
+            weights = [float(weight) for weight in parts]  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
         if not all(abs(weight) <= LARGEST for weight in weights):
@@ -156,17 +156,17 @@ class Bags:
         """
         lists = _lists(_known(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
-        values = flat(lists)
+        values = flatten_lists(lists)
         weights = np.ones(len(values))
         if field.weights is not None:
             where = f"column {field.weights!r}"
             weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
-            given = flat(weight_lists.filter(lists.is_not_null()))
-            parsed = to_float(given, where)
-            raise_if_any(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
-            raise_if_any(given, parsed.abs() > LARGEST, where, "too large")
+            weight_values = flatten_lists(weight_lists.filter(lists.is_not_null()))
+            parsed = to_float(weight_values, where)
+            raise_if_any(weight_values, parsed.is_null(), where, "missing", "Write 1 for a plain value")
+            raise_if_any(weight_values, parsed.abs() > LARGEST, where, "too large")
             weights = parsed.to_numpy()
         if values.dtype.is_float():
             values = values.fill_nan(None)

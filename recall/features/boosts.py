@@ -65,12 +65,13 @@ class Boosts:
             where = f"index.boosts, {name!r}"
             if column not in columns:
                 raise DataError(f"items have no column {column!r}", where=where, hint=did_you_mean(column, columns))
-            found = read(column)
-            if value is not None:
+            if value is None:
+                values[row] = _numbers(read(column), where)
+            else:
                 type_ = (types or {}).get(column, TEXT)
-                bare = value.strip(BLANKS) if type_.startswith(LIST) else value
-                value = canonical_text(bare, type_.removeprefix(LIST))
-            values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
+                stripped = value.strip(BLANKS) if type_.startswith(LIST) else value
+                value = canonical_text(stripped, type_.removeprefix(LIST))
+                values[row] = _holds(read(column), value, schema.separator(column), where)
         return cls(tuple(names), values)
 
     def weights(self, given: Mapping[str, float]) -> Float32:
@@ -105,7 +106,7 @@ class Boosts:
             weights[self.names.index(name)] = weight
         return weights
 
-    def added(self, weights: Float32) -> Float32:
+    def weighted_sum(self, weights: Float32) -> Float32:
         """Return the sum of weighted coordinates of each item: float32 [items]."""
         total = np.zeros(self.values.shape[1], dtype=np.float32)
         for weight, coordinate in zip(weights, self.values, strict=True):  # always in this order: one sum for one item
@@ -113,7 +114,7 @@ class Boosts:
                 total += weight * coordinate
         return total
 
-    def parts(self, weights: Float32, row: int) -> dict[str, float]:
+    def contributions(self, weights: Float32, row: int) -> dict[str, float]:
         """Return the nonzero contribution of each coordinate to one item's score, by name.
 
         Args:
@@ -135,11 +136,11 @@ def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
     return (column, value) if equals and name not in columns else (name, None)
 
 
-def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
+def numeric_text_columns(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
     """Return the text columns that boosts read as numbers and that no field reads.
 
     Args:
-        names: as in `Boosts.of`.
+        names: names of boosts, as in `Boosts.of`.
         attributes: columns of items that no field reads.
         types: type of each column in the file.
     """
@@ -150,10 +151,10 @@ def _numbers(values: pl.Series, where: str) -> Float32:
     if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
         hint = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
         raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, hint=hint)
-    found = to_float(values, where).fill_null(0.0).to_numpy()
-    if np.abs(found).max(initial=0.0) > _LARGEST:
+    numbers = to_float(values, where).fill_null(0.0).to_numpy()
+    if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise DataError(f"a number is larger than {_LARGEST:g}", where=where, hint="Scale the column")
-    return found.astype(np.float32)
+    return numbers.astype(np.float32)
 
 
 def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> Float32:
@@ -161,9 +162,9 @@ def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> 
     try:
         if isinstance(values.dtype, pl.List):
             lengths = values.list.len().fill_null(0).to_numpy()
-            held = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
+            members = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
             rows: Int64 = np.repeat(np.arange(len(values)), lengths)
-            mask[rows[(held == value).fill_null(False).to_numpy()]] = 1
+            mask[rows[(members == value).fill_null(False).to_numpy()]] = 1
         else:
             mask[(canonical_series(values) == value).fill_null(False).to_numpy()] = 1
     except DataError as error:
