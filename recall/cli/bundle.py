@@ -27,7 +27,7 @@ ROUNDING = 1e-6
 """Folding losses below this are rounding of float32."""
 
 
-BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
+BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")]
 
 
 def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
@@ -84,7 +84,7 @@ def export_bundle(
     format_: Annotated[
         Literal["parquet", "npy", "faiss"],
         typer.Option(
-            "--format", help="Parquet tables; NumPy arrays with ids as JSON; or a Faiss IndexFlatIP with ids as JSON."
+            "--format", help="Parquet tables, NumPy arrays with ids as JSON, or a Faiss IndexFlatIP with ids as JSON."
         ),
     ] = "parquet",
     users: Annotated[bool, typer.Option("--users", help="Also write the vector of each known user, without context.")] = False,
@@ -92,7 +92,7 @@ def export_bundle(
 ) -> None:
     """Export item vectors and ids, live changes included, for other systems.
 
-    The score of an item is the inner product of its vector and the user's.
+    The score of an item is the inner product of its vector and the vector of the user.
 
     Example: recall bundle export bundles --format faiss --users --out vectors
     """
@@ -131,13 +131,13 @@ def _figures(value: object) -> str:
 
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
-Expect = Annotated[str | None, typer.Option(help="Fail unless this version is live.")]
+Expect = Annotated[str | None, typer.Option(help="Fail unless this version is live now.")]
 
 
 def show_versions(root: Root, as_json: output.Json = False) -> None:
     """List the versions of a root, newest first, and mark the live one.
 
-    With a depot, what is live there is brought into the root first. Without any version --json prints an empty list.
+    With a depot, its live version is downloaded first. If there are no versions, --json prints an empty list.
     """
     from recall.bundle.activation import follow, list_versions
     from recall.bundle.versions import open_depot
@@ -160,7 +160,7 @@ def activate(
     expect: Expect = None,
     as_json: output.Json = False,
 ) -> None:
-    """Make a version live, after verifying it. Running services pick it up."""
+    """Verify a version and make it live. Running services switch to it."""
     from recall.bundle.activation import fetch_version, find
     from recall.bundle.versions import open_depot
 
@@ -219,9 +219,9 @@ def serve(
     context: typer.Context,
     help_: Annotated[bool, typer.Option("--help", help="Show all options and exit.")] = False,
 ) -> None:
-    """Serve recommendations over HTTP; newly published versions are picked up.
+    """Serve recommendations over HTTP, and switch to newly published versions.
 
-    Options are those of `python -m service`, which this command executes; RECALL_... variables set them, too.
+    The options are those of `python -m service`, which this command executes. Environment variables RECALL_... set them, too.
     """
     command, environment = service_command(["--help"] if help_ else ["--no-wait", *context.args])
     sys.stdout.flush()

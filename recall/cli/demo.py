@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 
 def demo(
-    config: Annotated[Path | None, typer.Option(help="TOML file; default: recall.toml in that folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration (TOML); default: recall.toml in the folder of the tables.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of your own tables; default: a synthetic shop.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for all output.")] = Path("runs/demo"),
 ) -> None:
     """Run every step once: check, train, verify, publish, evaluate, serve, query.
 
-    Tables of your own without a recall.toml get one, as recall init drafts it.
+    If the folder of your own tables has no recall.toml, one is written as by recall init.
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """

@@ -87,11 +87,11 @@ class ColumnField(FieldConfig):
     """Base of the kinds that read a column."""
 
     side: Side
-    """Which of the two vectors the field belongs to."""
+    """Whether the field describes the user (or request) or the item."""
     column: str | None = None
-    """Column that holds the values; the field's own name when left out."""
+    """Column with the values; default: the name of the field."""
     source: Source | None = None
-    """Table that holds the column; found by itself unless two tables have it."""
+    """Table with the column; needed only if two tables have it."""
 
     @model_validator(mode="after")
     def _source_fits_side(self) -> "ColumnField":
@@ -113,13 +113,13 @@ class ColumnField(FieldConfig):
 
 
 class CategoricalField(ColumnField):
-    """One value of many, each with a row of its own."""
+    """One value of a vocabulary, each with its own embedding."""
 
     learns_values = True
 
     kind: Literal["categorical"]
     min_count: int = Field(default=1, ge=1)
-    """Values seen less often than this fall to the field's unknown row."""
+    """Values seen less often share the embedding of unknown values."""
 
     @override
     @property
@@ -128,19 +128,19 @@ class CategoricalField(ColumnField):
 
 
 class BagField(ColumnField):
-    """Any number of values at once: a list column, or text cut at `separator`."""
+    """Any number of values: a list column, or text split at `separator`."""
 
     learns_values = True
 
     kind: Literal["bag"]
     min_count: int = Field(default=1, ge=1)
-    """Values seen less often than this fall to the field's unknown row."""
+    """Values seen less often share the embedding of unknown values."""
     separator: str = "|"
-    """Cuts a text column into values; a list column needs none."""
+    """Separator of the values in a text column; ignored for list columns."""
     weights: str | None = None
     """Column with one weight for each value of the bag."""
     norm: Norm = "sqrt"
-    """Divides the bag's weights by their number, by its square root, or not at all."""
+    """Divide the weights by their number ("mean"), by its square root ("sqrt"), or not at all ("none")."""
 
     @override
     def columns(self, name: str) -> tuple[str, ...]:
@@ -152,13 +152,13 @@ class BagField(ColumnField):
 
 
 class NumericField(ColumnField):
-    """A number. A missing number has a row of its own, unlike zero."""
+    """A number. Missing numbers have a separate embedding."""
 
     reads_numbers = True
 
     kind: Literal["numeric"]
     scale: Literal["standard", "log", "buckets"] = "standard"
-    """Centre and divide by the standard deviation; the same after sign(x) log(1 + |x|); or quantile buckets."""
+    """Standardise, standardise sign(x) log(1 + |x|), or divide into quantile buckets."""
     buckets: int = Field(default=10, ge=2, le=10_000)
     """Number of quantile buckets, with scale 'buckets'."""
 
@@ -174,11 +174,11 @@ class NumericField(ColumnField):
 
 
 class HashedField(ColumnField):
-    """One value of too many to list: its row is a stable hash of the value."""
+    """One value of too many to list: a stable hash of the value selects the embedding."""
 
     kind: Literal["hashed"]
     buckets: int = Field(default=1 << 16, ge=2, le=1 << 28)
-    """Number of rows that the values share."""
+    """Number of embeddings that the values share."""
 
     @override
     @property
@@ -190,10 +190,10 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class HistoryField(FieldConfig):
-    """The user's previous items, most recent first, cut into ranges of lags.
+    """The user's previous items, most recent first, divided into ranges of lags.
 
-    Each range is a bag. It has rows of its own, or all ranges share one table of rows and differ in what their items weigh.
-    Without `data.time` there is no order: the field is a bag of all other items of the user, and has one range without decay.
+    Each range is a bag, with its own embeddings, or with embeddings shared by all ranges. Without `data.time` there is no
+    order: the field is a bag of all other items of the user, with one range and no decay.
     """
 
     kind: Literal["history"]
@@ -202,20 +202,20 @@ class HistoryField(FieldConfig):
     lags: tuple[tuple[int, int], ...] = ((1, 1), (2, 3), (4, 10))
     """Inclusive ranges; lag 1 is the item just before."""
     min_count: int = Field(default=1, ge=1)
-    """Items with fewer training interactions than this fall to the unknown row."""
+    """Items with fewer training interactions share the embedding of unknown values."""
     norm: Norm = "sqrt"
-    """Divides the weights of a range by their sum, by the root of their sum of squares, or not at all."""
+    """Divide the weights of a range by their sum ("mean"), by the root of their sum of squares ("sqrt"), or not at all
+    ("none")."""
     # a bundle holds the following settings only where they are used, so that others stay as they were
     shared: bool = Field(default=False, exclude_if=operator.not_)
-    """One table of rows for all ranges: long histories then need no more rows than short ones."""
+    """Share the embeddings among all ranges, so that long histories need no more parameters than short ones."""
     weights: tuple[_Finite, ...] = Field(default=(), exclude_if=operator.not_)
-    """What each range weighs, in the order of `lags`; 1 each when left out."""
+    """Weight of each range, in the order of `lags`; default: 1."""
     learn_weights: bool = Field(default=False, exclude_if=operator.not_)
-    """With `shared` and several ranges: train what each range weighs, beside the table. The first keeps its weight, the others
-    begin with theirs, which are not 0. The published bundle has the result as its `weights`; a run that continues from it keeps
-    them."""
+    """With `shared` and several ranges: train the weights. The weight of the first range is fixed; the others start from
+    `weights`, which must not be 0. The published bundle contains the result as `weights`, and continued training keeps them."""
     decay: float = Field(default=0.0, ge=0, le=10, exclude_if=operator.not_)
-    """The item of lag l weighs l^-decay within its range: 0 weighs all alike, 1 the second item half of the first."""
+    """The item at lag l has weight l^-decay within its range: with 0 all are equal, with 1 the second has half the weight."""
 
     @field_validator("lags")
     @classmethod
@@ -265,15 +265,15 @@ class HistoryField(FieldConfig):
 
 
 class CrossField(FieldConfig):
-    """A categorical made of the values of two single-valued fields of one side."""
+    """The combination of the values of two single-valued fields of one side."""
 
     kind: Literal["cross"]
     side: Side
-    """Which of the two vectors the field belongs to, as both of its parts do."""
+    """Side of the field and of both of its parts."""
     of: tuple[str, str]
     """Names of two categorical, hashed or bucketed numeric fields."""
     min_count: int = Field(default=1, ge=1)
-    """Pairs seen less often than this fall to the unknown row."""
+    """Pairs seen less often share the embedding of unknown values."""
 
     @override
     @property
