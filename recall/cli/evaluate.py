@@ -290,7 +290,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
 
     from recall.data.columns import column_forms
     from recall.data.entities import read_ids
-    from recall.features.values import as_requested, canonical_series, to_float
+    from recall.features.values import canonical_series, to_float, to_request_values
 
     encoder = recommender.bundle.encoder
     schema = encoder.schema
@@ -304,7 +304,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     ]
     user_ids = users.canonical(canonical_series(rows[schema.user_id]), table.where(schema.user_id))
     item_ids = read_ids(rows[schema.item_id], table.where(schema.item_id), items)
-    return as_requested(pl.DataFrame([user_ids, item_ids, *given]))
+    return to_request_values(pl.DataFrame([user_ids, item_ids, *given]))
 
 
 def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:

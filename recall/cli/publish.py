@@ -238,14 +238,14 @@ def upsert_items(
     from recall.data.entities import read_entities
     from recall.data.tables import open_table
     from recall.features.canonical import ColumnForms
-    from recall.features.values import as_requested
+    from recall.features.values import to_request_values
     from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
 
     with Recommender.load(root, verify=False) as recommender:
         column = recommender.bundle.encoder.schema.item_id
         read = open_table("items", table, data_config(recommender.bundle.manifest))
-        items = as_requested(
+        items = to_request_values(
             read_entities(read, column, tuple(name for name in read.columns if name != column), (), ColumnForms())
         )
         receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)

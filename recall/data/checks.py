@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
-from recall.data.clock import time_findings
+from recall.data.clock import follows_calendar, time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.columns import column_type, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -31,7 +31,7 @@ from recall.data.findings import (
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
-from recall.data.roles import follows_calendar, looks_like_outcome
+from recall.data.roles import looks_like_outcome
 from recall.data.split import TEST, TRAIN, VALID, Parts, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times

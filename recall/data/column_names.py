@@ -30,12 +30,12 @@ _SETS: Final = {
     section: {name: word_set(text) for name, text in _VOCABULARY[section].items()}
     for section in ("columns", "titles", "ids", "tables", "events")
 }
-_COLUMNS: Final = _SETS["columns"]
-RATING, LABEL, DELETED, EVENT = (_COLUMNS[name] for name in ("rating", "label", "deleted", "event"))
-AMOUNT, CONSEQUENCE, GRADE, PRICE = (_COLUMNS[name] for name in ("amount", "consequence", "grade", "price"))
-TEXT, HEADING, STATE, PLACE = (_COLUMNS[name] for name in ("text", "heading", "state", "place"))
-"""Words in names of columns; `words.toml` says what each set means."""
-NEGATIVE: Final = DELETED | _COLUMNS["negative"]
+COLUMN_WORDS: Final = _SETS["columns"]
+"""Sets of words in names of columns by meaning; `words.toml` says what each means."""
+RATING, LABEL, DELETED, EVENT = (COLUMN_WORDS[name] for name in ("rating", "label", "deleted", "event"))
+AMOUNT, CONSEQUENCE, GRADE, PRICE = (COLUMN_WORDS[name] for name in ("amount", "consequence", "grade", "price"))
+TEXT, HEADING, STATE, PLACE = (COLUMN_WORDS[name] for name in ("text", "heading", "state", "place"))
+NEGATIVE: Final = DELETED | COLUMN_WORDS["negative"]
 """Whether the user refused the item."""
 
 BOOLEAN_WORDS: Final = frozenset(frozenset(pair.split()) for pair in _VOCABULARY["booleans"]["pairs"])
@@ -45,7 +45,7 @@ TRUE_WORDS: Final = frozenset(pair.split()[0] for pair in _VOCABULARY["booleans"
 TRUE_MARKS: Final = TRUE_WORDS | word_set("1 x ✓ ✔")
 """Marks for true in columns that are empty where it is false."""
 
-_KNOWN_BEFORE_WORDS: Final = _COLUMNS["known_before"]
+_KNOWN_BEFORE_WORDS: Final = COLUMN_WORDS["known_before"]
 _OUTCOME_WORDS: Final = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT | CONSEQUENCE
 
 
@@ -81,7 +81,7 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME_WORDS) -> str:
 
 def known_before(name: str) -> bool:
     """Return whether a name denotes something known in advance: an hour, a device."""
-    return bool((_KNOWN_BEFORE_WORDS | _COLUMNS["context"]) & {*words(name), "".join(words(name))})
+    return bool((_KNOWN_BEFORE_WORDS | COLUMN_WORDS["context"]) & {*words(name), "".join(words(name))})
 
 
 _EVENT_WEIGHTS: Final = {"purchase": 5.0, "cart": 3.0, "like": 2.0, "view": 1.0}  # what each kind of event counts
@@ -142,7 +142,7 @@ def flag_rule(names: Sequence[str]) -> EventRule:
 
 def names_event(name: str) -> bool:
     """Return whether a name says nothing but what happened, such as `add_to_cart`."""
-    parts = [part for part in words(name) if part not in _COLUMNS["count"]]
+    parts = [part for part in words(name) if part not in COLUMN_WORDS["count"]]
     return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_event_meaning(part), float) for part in parts)
 
 
@@ -153,7 +153,7 @@ def names_reaction(name: str) -> bool:
 
 def counts_events(name: str) -> bool:
     """Return whether a name says how often something happened, such as `views`."""
-    return names_event(name) and (name.lower().endswith("s") or bool(_COLUMNS["count"] & set(words(name))))
+    return names_event(name) and (name.lower().endswith("s") or bool(COLUMN_WORDS["count"] & set(words(name))))
 
 
 def accumulates(name: str, side: str, *, fractions: bool) -> bool:
@@ -167,19 +167,19 @@ def accumulates(name: str, side: str, *, fractions: bool) -> bool:
         fractions: whether the numbers have fractions, as mean ratings have.
     """
     parts = set(words(name))
-    averaged = bool(parts & (RATING | GRADE)) and (fractions or bool(parts & _COLUMNS["average"]))
+    averaged = bool(parts & (RATING | GRADE)) and (fractions or bool(parts & COLUMN_WORDS["average"]))
     return (
         averaged
         or counts_events(name)
         or bool(parts & TEXT - RATING - GRADE)
-        or (side == "user" and bool(parts & _COLUMNS["total"]))
+        or (side == "user" and bool(parts & COLUMN_WORDS["total"]))
     )
 
 
 def names_person(name: str) -> bool:
     """Return whether a column of the users table holds the names of people."""
-    parts = set(words(name)) - _COLUMNS["person_part"]
-    return bool(parts) and parts <= _COLUMNS["person"]
+    parts = set(words(name)) - COLUMN_WORDS["person_part"]
+    return bool(parts) and parts <= COLUMN_WORDS["person"]
 
 
 def _rule_of_meanings(meanings: Mapping[str, float | str | None]) -> EventRule:
@@ -228,7 +228,7 @@ def fallback_id_column(columns: Iterable[str], side: str) -> str | None:
 
 def names_id(name: str) -> bool:
     """Return whether a name ends or begins like that of an id, such as `id_product`."""
-    return bool(_ID_ENDING.search(name.strip().lower()) or _COLUMNS["id_prefix"] & set(words(name)[:1]))
+    return bool(_ID_ENDING.search(name.strip().lower()) or COLUMN_WORDS["id_prefix"] & set(words(name)[:1]))
 
 
 def names_visit(name: str) -> bool:
@@ -251,7 +251,7 @@ def _only_match(columns: Iterable[str], known: frozenset[str]) -> str | None:
     eastern = [word for word in known if re.search(f"[{_EASTERN}]", word)]  # compounds such as 顧客番号 are not apart
     fitting = [name for name in columns if known & _spellings(name) or any(one in name for one in eastern)]
     with_id = [name for name in fitting if names_id(name)]
-    fitting = [name for name in fitting if name in with_id or not _COLUMNS["description"] & set(words(name))]
+    fitting = [name for name in fitting if name in with_id or not COLUMN_WORDS["description"] & set(words(name))]
     return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
 
 

@@ -22,8 +22,8 @@ from recall.features.canonical import (
     ColumnForms,
     canonical_column,
     id_type,
-    of_dtype,
     type_of,
+    type_of_dtype,
 )
 from recall.features.values import canonical_series, number_column
 
@@ -354,6 +354,6 @@ def cast_to_trained(values: pl.Series, dtype: DataType, type_: str) -> pl.Series
 def _number_type(values: pl.Series) -> str:
     """Return the type of a numeric field's column; reading it reports bad values."""
     try:
-        return of_dtype(number_column(values, "").dtype)
+        return type_of_dtype(number_column(values, "").dtype)
     except DataError:
         return TEXT

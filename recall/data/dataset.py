@@ -34,9 +34,9 @@ from recall.data.split import (
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.features.boosts import Boosts, text_numbers
+from recall.features.boosts import Boosts, numeric_text_columns
 from recall.features.canonical import UNTYPED, CanonicalTypes
-from recall.features.values import coded, number_column
+from recall.features.values import number_column, to_enum
 
 _HASHED_AT_ONCE, _JOINED_AT_ONCE = 1 << 20, 1 << 16
 
@@ -68,7 +68,7 @@ class Dataset:
         available: bool [items], on offer by their date before training ended; None without a date column.
         left_out: messages about the rows that settings left out.
         ordered: whether a time column orders the interactions of a user.
-        whole: items of the complete data set, where this one is a part of it; else None.
+        complete_offer: offer of the complete data set if this one is a part of it; else None.
         mapped: file that numbers of `events` are mapped from; None where they are in memory.
     """
 
@@ -88,7 +88,7 @@ class Dataset:
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
     ordered: bool = True
-    whole: Offer | None = None
+    complete_offer: Offer | None = None
     mapped: mmap | None = None
 
     def unload(self) -> None:
@@ -108,8 +108,8 @@ class Dataset:
     @property
     def offer(self) -> Offer:
         """Items with training interactions, and items that were shown only."""
-        if self.whole is not None:
-            return self.whole
+        if self.complete_offer is not None:
+            return self.complete_offer
         negatives = self.events.clear() if self.negatives is None else self.negatives
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = negatives["item"].to_numpy()[negatives["split"].to_numpy() == TRAIN]
@@ -184,7 +184,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     item_types = tables.items.types if tables.items is not None else {}
     numbers = {
         "user": schema.number_columns("user"),
-        "item": schema.number_columns("item") | text_numbers(config.index.boosts, columns.item_attributes, item_types),
+        "item": schema.number_columns("item") | numeric_text_columns(config.index.boosts, columns.item_attributes, item_types),
     }
     prepared, raw = tables if isinstance(tables, PreparedTables) else None, pl.DataFrame()
     if prepared is not None:
@@ -253,7 +253,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
             pl.Series("user", user),
             pl.Series("item", item),
             *_named_parts(config, tables, users[data.user_id], user, items[data.item_id], item, column),
-            *(values if values.name in bags else coded(values) for values in context),
+            *(values if values.name in bags else to_enum(values) for values in context),
         ]
     )
     del raw, column, user, item, context

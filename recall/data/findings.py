@@ -11,7 +11,7 @@ import polars as pl
 
 from recall.config.schema import FieldConfig
 from recall.data.conversions import LIST_NOTATION
-from recall.features.canonical import BLANKS, EXACT, stripped
+from recall.features.canonical import BLANKS, EXACT, strip_values
 from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
@@ -261,11 +261,11 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
         report: makes the findings.
     """
     if isinstance(values.dtype, pl.List | pl.Array):
-        lists = stripped(values.cast(pl.List(values.dtype.inner)))
+        lists = strip_values(values.cast(pl.List(values.dtype.inner)))
     elif values.dtype == pl.String:
         texts = values.drop_nulls()
         yield from _separator_findings(texts.filter(texts != ""), separator, report)
-        lists = stripped(values.str.split(separator))
+        lists = strip_values(values.str.split(separator))
     else:
         return
     parts = lists.explode(empty_as_null=False, keep_nulls=False)

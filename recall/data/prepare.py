@@ -40,7 +40,7 @@ from recall.data.selection import Selection, select
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, normalize
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.features.canonical import TEXT, ColumnForms, id_type, inferred
+from recall.features.canonical import TEXT, ColumnForms, id_type, infer_type
 from recall.features.values import canonical_series, number_column
 
 _BATCH_ROWS = 1 << 19  # rows that are read at once
@@ -218,7 +218,7 @@ class _Entities:
             refuse_missing_ids(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
         columns = {where: spelled} if table is None else {where: spelled, table.where(key): table.collect([key])[key]}
         for place, column in columns.items():
-            if column.dtype.is_float() and inferred(canonical_series(column)) == "float64":
+            if column.dtype.is_float() and infer_type(canonical_series(column)) == "float64":
                 raise DataError(
                     "ids are fractional numbers, which cannot be prepared",
                     where=place,

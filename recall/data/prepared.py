@@ -27,7 +27,7 @@ from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
-from recall.features.values import coded, examples
+from recall.features.values import examples, to_enum
 
 FORMAT: Final = 1
 SHARDS: Final = "interactions"
@@ -134,10 +134,10 @@ class PreparedTables(Tables):
         """
         where = self.interactions.where(name)
         if self.interactions.types[name] == pl.String:
-            kind = coded(forms.canonical(self.distinct(name), where)).dtype
+            kind = to_enum(forms.canonical(self.distinct(name), where)).dtype
             if isinstance(kind, pl.Enum):
                 return pl.concat([forms.canonical(part, where).cast(kind) for part in self._read_shards(name)])
-        return coded(forms.canonical(self.column(name), where))
+        return to_enum(forms.canonical(self.column(name), where))
 
     def _read_shards(self, name: str) -> Iterator[pl.Series]:
         shards = (replace(self.interactions, frame=pl.scan_parquet(path)) for path in self._shard_paths())

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.data.clock import TimeCandidate, rank_time_column
+from recall.data.clock import TimeCandidate, first_time_column, follows_calendar, rank_time_column, rises_with_time
 from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
+    COLUMN_WORDS,
     CONSEQUENCE,
     DELETED,
     EVENT,
@@ -39,18 +40,13 @@ from recall.data.column_names import (
     names_reaction,
     names_visit,
     outcome_word,
-    word_set,
     words,
 )
-from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
-from recall.data.times import UNITS, Times
-from recall.errors import DataError
+from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct
 from recall.features.values import canonical_series
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
-_CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
-_DAY, _SAMPLE_TIMES = 86_400, 2_000  # seconds; times that are compared
 
 
 def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
@@ -78,47 +74,10 @@ def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
     return "scale" if half_steps and len(levels) >= 0.4 * min(high, 20) else ""
 
 
-def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
-    """Return whether a column is a function of hour, weekday or month.
-
-    Args:
-        values: a column of few distinct values, [n].
-        times: the time column, [n]; False is returned for times of an unknown unit.
-    """
-    try:
-        found = Times.of(times.drop_nulls(), "")
-    except DataError:
-        return False
-    numbers = found.values.cast(pl.Float64) / found.unit
-    codes = encode_distinct(values.filter(times.is_not_null()))
-    for factor in UNITS.values():
-        seconds = numbers / factor
-        if len(seconds) and seconds.is_between(3e8, 5e9).all():
-            moment = pl.from_epoch(seconds.filter(codes >= 0).cast(pl.Int64), time_unit="s").dt
-            hour, day = moment.hour(), moment.weekday()
-            groups = (hour, day, moment.month(), day.cast(pl.Int32) * 24 + hour)
-            return any(function_gain(encode_distinct(group), codes[codes >= 0]).exceeds(_CALENDAR) for group in groups)
-    return False
-
-
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
-# origins, not events
-_SOURCE_WORDS = word_set("source channel referrer referer medium page section origin campaign via tab screen")
-# flags that may describe a user or item, unlike bought
-_STATE_WORDS = word_set("subscribed abonniert recommended hidden removed")
-# states that a request knows
-_PERSONAL_WORDS = word_set("marital civil relationship family employment membership member weather mood")
-_PROGRESS_WORDS = word_set(
-    "pending open closed active inactive processing finished completed cancelled waiting done curso finalizado empezar "
-    "pendiente terminado aprobado abandonado andamento aberto concluido pendente corso aperto chiuso finito completato"
-)
-# of a column about a text, such as message_type
-_ASPECT_WORDS = word_set("type kind device channel language lang category")
 _MAX_GRADE = 100  # of marks at school or in percent
-_ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
-_RISING, _MIN_NUMBERED = 0.995, 0.9  # rank correlation with the time; share of rows with a number
 _MAX_STATES = 4  # texts of a state up to which it is not a part of a country
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
 _MIN_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
@@ -143,20 +102,9 @@ class Role:
     """
 
     kind: Literal[
-        "split",
-        "time",
-        "label",
-        "event",
-        "rating",
-        "amount",
-        "consequence",
-        "item",
-        "user",
-        "visit",
-        "moment",
-        "assumed",
-        "context",
-    ]
+        "split", "time", "label", "event", "rating", "amount", "consequence",
+        "item", "user", "visit", "moment", "assumed", "context",
+    ]  # fmt: skip
     reason: str
     time: TimeCandidate | None = None
     events: EventRule | None = None
@@ -186,7 +134,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
         if not frame[name].dtype.is_nested()
     }
     times = {name: time for name, time in ranked.items() if time is not None}
-    time_column = _first_time(frame, times) if times else None
+    time_column = first_time_column(frame, times) if times else None
     roles: dict[str, Role] = {}
     for name in columns:
         time = times.get(name)
@@ -201,10 +149,12 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
         role = _describing_role(frame[name], users, items)  # such as whether the user has subscribed
         ids = pl.DataFrame({"id": users if role.kind == "user" else items, "value": frame[name]}).drop_nulls()
         always = ids.n_unique() == ids["id"].n_unique()  # what most users of an item do follows from it nearly as well
-        roles |= {name: role} if role.kind in ("item", "user") and always and _STATE_WORDS & set(words(name)) else {}
+        roles |= (
+            {name: role} if role.kind in ("item", "user") and always and COLUMN_WORDS["flag_state"] & set(words(name)) else {}
+        )
     has_flag = any(roles[name].flag for name in flags)
     for name, role in roles.items():
-        if role.kind in ("context", "assumed") and time_column is not None and _rises_with(frame[name], frame[time_column]):
+        if role.kind in ("context", "assumed") and time_column is not None and rises_with_time(frame[name], frame[time_column]):
             why = f"it rises with {time_column}, as numbers of rows and weeks do, so that a new request has another value"
             roles[name] = Role("moment", why)
         elif role.kind == "label" and (rating := _rating_of_refused(frame, name, roles, users, items)):
@@ -213,21 +163,6 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
             assumed = _assumed_outcome(frame[name], None if time_column is None else frame[time_column], has_flag=has_flag)
             roles[name] = _detail_of_events(frame, name, roles) or assumed or _state_role(frame[name]) or role
     return roles
-
-
-def _rises_with(values: pl.Series, times: pl.Series) -> bool:
-    """Return whether numbers rank as the times do."""
-    if values.dtype.is_nested() or values.dtype.is_temporal():
-        return False
-    try:
-        seconds = Times.of(times.drop_nulls(), "").values
-    except DataError:
-        return False
-    numbers = values.cast(pl.Float64, strict=False).filter(times.is_not_null())
-    both = pl.DataFrame({"number": numbers, "time": seconds}).drop_nulls()
-    if both["number"].n_unique() <= _MIN_VISITS or len(both) < _MIN_NUMBERED * len(values):
-        return False
-    return bool(both.select(pl.corr("number", "time", method="spearman")).item() > _RISING)
 
 
 def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role], users: Codes, items: Codes) -> str:
@@ -245,22 +180,6 @@ def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role
         if rating is not None and rated == 1 and _describing_role(rating, users, items).kind == "context":
             return name
     return ""
-
-
-def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
-    """Return the column of the best rank, and of equal ones the earliest.
-
-    A booking, for example, comes before the journey.
-    """
-    best = max(times, key=lambda name: times[name].rank)
-    seconds: dict[str, pl.Series] = {}
-    for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
-        found = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
-        seconds |= {name: found.values.cast(pl.Float64) / found.unit} if found.unit > 1 else {}
-    timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
-    equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
-    first = min(equal, key=lambda name: equal[name], default=best)
-    return first if best in equal and equal[best] - equal[first] > _DAY else best
 
 
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
@@ -286,13 +205,13 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
 def _state_role(values: pl.Series) -> Role | None:
     """Return the role of words for the state of a row, or None."""
     named = set(words(values.name))
-    if values.dtype != pl.String or not STATE & named or _PERSONAL_WORDS & named:
+    if values.dtype != pl.String or not STATE & named or COLUMN_WORDS["personal_state"] & named:
         return None
     texts = values.drop_nulls().unique()
     if len(texts) > _MAX_EVENTS[True]:
         return None
     is_state = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
-    is_state = is_state or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
+    is_state = is_state or known_events(texts) or any(COLUMN_WORDS["progress"] & set(words(text)) for text in texts)
     return Role("consequence", "the state of the row by its name, perhaps a later one") if is_state else None
 
 
@@ -437,7 +356,7 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, distinct: pl.
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, CONSEQUENCE):
         return Role("consequence", f"{low:g} to {high:g}: what followed, by the name")
-    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
+    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in COLUMN_WORDS["id_suffix"]:
         return Role("amount", f"{low:g} to {high:g}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
@@ -460,7 +379,7 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
         return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
-    recognised = [] if _SOURCE_WORDS & named else known_events(texts)
+    recognised = [] if COLUMN_WORDS["source"] & named else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
     rule = event_rule(texts, state=bool(STATE & named)) if few else EventRule({}, (), (), ())
     if few and (
@@ -468,7 +387,7 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     ):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
-    aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
+    aspect = few and COLUMN_WORDS["aspect"] & set(words(name)[-1:])
     graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
     if (outcome_word(name, TEXT | RATING | EVENT | LABEL | HEADING) or graded) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"

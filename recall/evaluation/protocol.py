@@ -13,7 +13,7 @@ from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.exact_topk import ItemLists
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import Distinct, as_requested
+from recall.features.values import Distinct, to_request_values
 from recall.serving.request import Request
 
 
@@ -170,7 +170,7 @@ def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: i
     if encoder.context_columns:
         contexts = [
             {name: value for name, value in row.items() if value is not None}
-            for row in as_requested(events.select(encoder.context_columns)).iter_rows(named=True)
+            for row in to_request_values(events.select(encoder.context_columns)).iter_rows(named=True)
         ]
     item_ids = dataset.items[dataset.schema.item_id]
     masked, ends = item_ids.gather(held.masked.items).to_list(), held.masked.indptr.tolist()

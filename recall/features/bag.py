@@ -12,7 +12,7 @@ from typing_extensions import override
 from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flat
+from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flatten_lists
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import raise_if_any, to_float
@@ -156,14 +156,14 @@ class Bags:
         """
         lists = _lists(_known(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
-        values = flat(lists)
+        values = flatten_lists(lists)
         weights = np.ones(len(values))
         if field.weights is not None:
             where = f"column {field.weights!r}"
             weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
-            given = flat(weight_lists.filter(lists.is_not_null()))
+            given = flatten_lists(weight_lists.filter(lists.is_not_null()))
             parsed = to_float(given, where)
             raise_if_any(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
             raise_if_any(given, parsed.abs() > LARGEST, where, "too large")

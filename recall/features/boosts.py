@@ -105,7 +105,7 @@ class Boosts:
             weights[self.names.index(name)] = weight
         return weights
 
-    def added(self, weights: Float32) -> Float32:
+    def weighted_sum(self, weights: Float32) -> Float32:
         """Return the sum of weighted coordinates of each item: float32 [items]."""
         total = np.zeros(self.values.shape[1], dtype=np.float32)
         for weight, coordinate in zip(weights, self.values, strict=True):  # always in this order: one sum for one item
@@ -113,7 +113,7 @@ class Boosts:
                 total += weight * coordinate
         return total
 
-    def parts(self, weights: Float32, row: int) -> dict[str, float]:
+    def contributions(self, weights: Float32, row: int) -> dict[str, float]:
         """Return the nonzero contribution of each coordinate to one item's score, by name.
 
         Args:
@@ -135,7 +135,7 @@ def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
     return (column, value) if equals and name not in columns else (name, None)
 
 
-def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
+def numeric_text_columns(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
     """Return the text columns that boosts read as numbers and that no field reads.
 
     Args:

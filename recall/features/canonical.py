@@ -99,14 +99,14 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
     """
     lists = as_lists(values, separator)
     if isinstance(lists.dtype, pl.List):
-        return LIST + type_of(flat(stripped(lists)))
-    return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
+        return LIST + type_of(flatten_lists(strip_values(lists)))
+    return infer_type(values) if values.dtype == pl.String else type_of_dtype(values.dtype)
 
 
-def of_dtype(dtype: DataType) -> str:
+def type_of_dtype(dtype: DataType) -> str:
     """Return the type of a column with a dtype of its own; text has type `TEXT`."""
     if isinstance(dtype, pl.List | pl.Array):
-        return LIST + of_dtype(dtype.inner)  # type: ignore[arg-type]
+        return LIST + type_of_dtype(dtype.inner)  # type: ignore[arg-type]
     if dtype.is_integer():
         return "integer"
     if dtype.is_numeric():
@@ -115,7 +115,7 @@ def of_dtype(dtype: DataType) -> str:
     return names.get(dtype.base_type(), TEXT)
 
 
-def inferred(values: pl.Series) -> str:
+def infer_type(values: pl.Series) -> str:
     """Find the type that all values of a text column fit, apart from missing ones.
 
     A column of numbers stays text if two different texts would become one fractional number: `1.1` and `1.10` may be
@@ -203,13 +203,13 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     inner = type_.removeprefix(LIST)
     cut = separator if values.dtype == pl.String else None
     if inner != type_:
-        values = stripped(values) if cut is None else _stripped_parts(values, cut)
+        values = strip_values(values) if cut is None else _strip_parts(values, cut)
     if inner == TEXT or (
         values.dtype != pl.List(pl.String) and (values.dtype != pl.String or (cut is None) != (inner == type_))
     ):
         return values
     lists = values if cut is None else values.str.split(cut)
-    texts = (lists if values.dtype == pl.String and cut is None else flat(lists)).drop_nulls()
+    texts = (lists if values.dtype == pl.String and cut is None else flatten_lists(lists)).drop_nulls()
     if inner in NUMBERS:
         texts = texts.filter(texts.str.contains("[.e]|^-0"))  # other integers are written in one way
     texts = texts.unique()
@@ -225,18 +225,18 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     return mapped if cut is None else mapped.list.join(cut)
 
 
-def stripped(lists: pl.Series) -> pl.Series:
+def strip_values(lists: pl.Series) -> pl.Series:
     """Strip the values of lists of text; a column of another dtype is unchanged."""
     lists = as_lists(lists)
-    if lists.dtype != pl.List(pl.String) or not flat(lists).str.contains(_BLANK_AROUND).any():
+    if lists.dtype != pl.List(pl.String) or not flatten_lists(lists).str.contains(_BLANK_AROUND).any():
         return lists
     return lists.list.eval(pl.element().str.strip_chars(BLANKS))
 
 
-def _stripped_parts(values: pl.Series, separator: str) -> pl.Series:
+def _strip_parts(values: pl.Series, separator: str) -> pl.Series:
     """Strip the values between separators."""
     lists = values.str.split(separator)
-    clean = stripped(lists)
+    clean = strip_values(lists)
     return values if clean is lists else clean.list.join(separator)
 
 
@@ -252,7 +252,7 @@ def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:
         )
 
 
-def refuse_other(text: str, type_: str) -> None:
+def require_time_text(text: str, type_: str) -> None:
     """Check that a column of dates or times can hold a text.
 
     Args:
@@ -330,7 +330,7 @@ def named_values(values: pl.Series, names: Iterable[str]) -> tuple[pl.Series, di
         String [n], null where a value is missing, and each name in the same form, by name.
     """
     texts = canonical_series(values)
-    type_ = inferred(texts)
+    type_ = infer_type(texts)
     return canonical_column(texts, type_), {name: canonical_text(name, type_) for name in names}
 
 
@@ -340,7 +340,7 @@ def id_type(columns: Iterable[pl.Series]) -> str:
     It is "integer" if every table holds whole numbers, else text.
     """
     types = {
-        "integer" if column.dtype.is_numeric() else inferred(canonical_series(column)) for column in columns if len(column)
+        "integer" if column.dtype.is_numeric() else infer_type(canonical_series(column)) for column in columns if len(column)
     }
     return "integer" if types == {"integer"} else TEXT
 
@@ -357,6 +357,6 @@ def as_lists(values: pl.Series, separator: str | None = None) -> pl.Series:
     return values.cast(pl.List(values.dtype.inner)) if isinstance(values.dtype, pl.Array) else values
 
 
-def flat(lists: pl.Series) -> pl.Series:
+def flatten_lists(lists: pl.Series) -> pl.Series:
     """Return the values of all lists; missing lists have none."""
     return lists.explode(empty_as_null=False, keep_nulls=False)

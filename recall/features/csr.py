@@ -32,7 +32,7 @@ def stable_order(keys: Integers, bound: int) -> Int64:
 
 
 def ranges(first: Int64, lengths: Int64) -> Int64:
-    """Return the integers of consecutive ranges.
+    """Concatenate ranges of integers.
 
     Args:
         first: int64 [n], where each range begins.
@@ -53,7 +53,7 @@ def _check_size(n_features: int) -> None:
         )
 
 
-def gathered(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
+def take_lists(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
     """Return offsets and entries of some lists in compressed sparse row form.
 
     Args:
@@ -106,7 +106,7 @@ class SparseRows:
 
     def take(self, rows: Integers) -> "SparseRows":
         """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
-        indptr, source = gathered(self.indptr, rows)
+        indptr, source = take_lists(self.indptr, rows)
         return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
 
     def weighted_sum(self, table: Floats) -> Float32:
@@ -166,11 +166,11 @@ class SparseRows:
 
     def only(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Return the rows with the features of some blocks only."""
-        return self.kept(FeatureBlock.union(blocks, self.indices))
+        return self.keep_entries(FeatureBlock.union(blocks, self.indices))
 
     def without(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Drop the features of some blocks, as for a model without those fields."""
-        return self.kept(~FeatureBlock.union(blocks, self.indices))
+        return self.keep_entries(~FeatureBlock.union(blocks, self.indices))
 
     def replaced(self, blocks: Sequence["FeatureBlock"], other: "SparseRows") -> "SparseRows":
         """Replace the features of some blocks by those of another request.
@@ -181,7 +181,7 @@ class SparseRows:
         """
         return SparseRows.hstack([self.without(blocks), other.only(blocks).take(np.zeros(len(self), dtype=np.int64))])
 
-    def kept(self, kept: Bool) -> "SparseRows":
+    def keep_entries(self, kept: Bool) -> "SparseRows":
         """Return the rows with some of their entries, bool [nnz]."""
         indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
         return SparseRows(indptr, self.indices[kept], self.weights[kept], self.n_features)
@@ -315,7 +315,7 @@ class FeatureBlock:
         return inside
 
 
-def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
+def source_rows(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
     """Return the source of each row of a grown feature space.
 
     Args:

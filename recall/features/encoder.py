@@ -19,7 +19,7 @@ from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.column import ColumnEncoder, FieldGroup, WeightedRows
 from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
-from recall.features.fitting import ENCODERS, TrainingData, fit_fields, parts_first, source_of_field
+from recall.features.fitting import ENCODERS, TrainingData, fit_fields, order_by_parts, source_of_field
 from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
@@ -93,7 +93,7 @@ class FeatureEncoder:
         grown = fit_fields(dataset, self.schema, self.types, self.columns, self.histories)
         return FeatureEncoder(self.schema, dataset.context_columns, *grown, self.types)
 
-    def learnt_beyond(self, other: "FeatureEncoder") -> dict[str, int]:
+    def count_new_values(self, other: "FeatureEncoder") -> dict[str, int]:
         """Return how many values of each field the encoder that this one grew from lacked."""
         before = dict(other._vocabularies())  # noqa: SLF001 - of the same class
         return {
@@ -193,7 +193,7 @@ class FeatureEncoder:
         columns = self.columns[field].columns if field in self.columns else ()
         return self.schema.fields[field].side == "user" and any(column in self.context_columns for column in columns)
 
-    def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
+    def history_group(self, item_ids: pl.Series) -> HistoryGroup:
         """Return the history fields, ready to encode many histories over one catalogue.
 
         Args:
@@ -249,7 +249,7 @@ class FeatureEncoder:
         type_ = self.types.items.get(self.schema.item_id, TEXT)
         return ids if type_ == TEXT else [canonical_text(item_id, type_) for item_id in ids]
 
-    def not_learnt(self, history: Sequence[str]) -> list[str]:
+    def unknown_items(self, history: Sequence[str]) -> list[str]:
         """Return the ids of a history that no history field knows."""
         learnt = [encoder.vocabulary for encoder in self.histories.values()]
         history = self.item_ids(history)
@@ -308,7 +308,7 @@ class FeatureEncoder:
         types = CanonicalTypes.from_state(values.get("types"))
         for name, history in schema.histories.items():
             histories[name] = HistoryEncoder(history, learnt.get(name, nothing), name in values.get("empty_histories", ()))
-        for name, field in parts_first(schema):
+        for name, field in order_by_parts(schema):
             source = source_of_field(schema, types, name, columns)
             columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, nothing))
         return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories, types)

@@ -95,7 +95,7 @@ def fit_fields(
     for name, history_field in schema.histories.items():
         history = HistoryEncoder.fit(history_field, dataset.items[schema.item_id], item_counts)
         histories[name] = known_histories[name].grown(history) if name in known_histories else history
-    for name, field in parts_first(schema):
+    for name, field in order_by_parts(schema):
         read = schema.columns(name)
         if any(column in dataset.context_columns for column in read):
             frame = context_frame(read, events, dataset.users)
@@ -148,7 +148,7 @@ def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFr
     return pl.DataFrame([users[name].gather(events["user"]) if name in users.columns else events[name] for name in columns])
 
 
-def parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
+def order_by_parts(schema: Schema) -> list[tuple[str, FieldConfig]]:
     """Return the fields that read columns, in topological order."""
     fields = [(name, field) for name, field in schema.fields.items() if name not in schema.histories]
     return sorted(fields, key=lambda item: bool(item[1].parts))

@@ -20,7 +20,7 @@ from recall.errors import DataError
 
 _WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
 _NEIGHBORS = 2.0**53  # from here on a float no longer tells neighboring integers apart
-MOST_CODED = 1 << 16
+MAX_ENUM_VALUES = 1 << 16
 """Different values up to which text is an Enum, so that a code takes at most two bytes."""
 _DIGITS = 15  # decimal digits that a float always keeps
 _INTEGER = r"^-?(?:0|[1-9][0-9]*)$"
@@ -105,7 +105,7 @@ def known_texts(values: pl.Series) -> pl.Series:
     return written.set(written == "", None) if values.dtype == pl.String else written
 
 
-def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
+def to_request_values(frame: pl.DataFrame) -> pl.DataFrame:
     """Convert the values of a table to the same values in a request.
 
     In a request NaN is an error and not a missing value, and a 32-bit number would be read as its 64-bit neighbour.
@@ -143,12 +143,12 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
     return parsed.fill_nan(None)
 
 
-def coded(values: pl.Series) -> pl.Series:
+def to_enum(values: pl.Series) -> pl.Series:
     """Return text of few different values as an Enum; other columns as they are."""
-    if values.dtype != pl.String or values.head(2 * MOST_CODED).n_unique() > MOST_CODED:
+    if values.dtype != pl.String or values.head(2 * MAX_ENUM_VALUES).n_unique() > MAX_ENUM_VALUES:
         return values
     different = values.unique().drop_nulls().sort()
-    return values if len(different) > MOST_CODED else values.cast(pl.Enum(different))
+    return values if len(different) > MAX_ENUM_VALUES else values.cast(pl.Enum(different))
 
 
 def number_column(values: pl.Series, where: str) -> pl.Series:

@@ -24,11 +24,11 @@ from recall.data.columns import cast_to_trained, column_forms
 from recall.data.entities import read_entities
 from recall.data.tables import open_table
 from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
-from recall.features.boosts import Boosts, text_numbers
+from recall.features.boosts import Boosts, numeric_text_columns
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.models.serving.base import Parity
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
@@ -204,7 +204,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
             + did_you_mean(unread[0], [schema.item_id, *wanted]),
         )
     numeric = schema.number_columns("item")
-    numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
+    numeric |= numeric_text_columns(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = read_entities(table, schema.item_id, wanted, numeric, column_forms(schema, encoder.types)[1])
     dtypes, types = bundle.item_types(), encoder.types.items
     items = items.with_columns(
@@ -342,7 +342,7 @@ def _report(
     removed = np.ones(len(old.bundle.item_ids), dtype=bool)
     removed[before[known]] = False
     modified = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
-    warnings = novelties(old.bundle.encoder, "item", as_requested(modified).iter_rows(named=True), shown=True)
+    warnings = novelties(old.bundle.encoder, "item", to_request_values(modified).iter_rows(named=True), shown=True)
     return RebuildReport(
         *published,
         log_overlap,

@@ -29,7 +29,7 @@ from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.exact_topk import ItemLists, rank_metrics
-from recall.features.csr import sources
+from recall.features.csr import source_rows
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.layout import unwrapped
 from recall.models.torch.base import Side
@@ -180,8 +180,8 @@ def prepare_warm_start(
         refuse_foreign(dataset, bundle, len(store), store.get, all_new=old is None)
     encoder = bundle.encoder.grown(dataset)
     rows: dict[Side, Int64] = {
-        "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
-        "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
+        "user": source_rows(bundle.encoder.user_blocks, encoder.user_blocks),
+        "item": source_rows(bundle.encoder.item_blocks, encoder.item_blocks),
     }
     learnt = unwrapped(bundle.tables).arrays()
     start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
@@ -192,7 +192,7 @@ def prepare_warm_start(
         dataset=dataset,
         encoder=encoder,
         start=start if old is not None else replace(start, shares=shares(dataset, encoder, remember)),
-        values=encoder.learnt_beyond(bundle.encoder),
+        values=encoder.count_new_values(bundle.encoder),
         before=_figures(config, dataset, bundle),
         expected=bundle.manifest.sequence if live else None,
         overlap=overlap,

@@ -22,7 +22,7 @@ from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.features.vocabulary import UNKNOWN
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
@@ -140,7 +140,7 @@ def import_model(
         index = write_index(writer.folder, vectors, drawn, IndexConfig())
         item_rows = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PARITY_ITEMS])
         compared = users.take(np.arange(min(_PARITY_USERS, len(users))))
-        scores = _scores(model, mapped, sample[: len(compared)], as_requested(dataset.items[item_rows]), dataset.types)
+        scores = _scores(model, mapped, sample[: len(compared)], to_request_values(dataset.items[item_rows]), dataset.types)
         parity = writer.check_parity("model", compared, item_rows, scores, config.tolerance)
         base = log_overlap.base
         origin = Provenance(

@@ -25,8 +25,8 @@ from recall.features.canonical import (
     canonical_as,
     canonical_text,
     id_type,
-    of_dtype,
     type_of,
+    type_of_dtype,
 )
 from recall.features.column import ColumnEncoder
 from recall.features.csr import FeatureBlock
@@ -285,7 +285,7 @@ def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFram
         elif name == id_column:
             found[side][name] = id_type([values, *([] if column is None else [column])])
         elif column is not None and column.dtype != pl.String:
-            found[side][name] = of_dtype(column.dtype)
+            found[side][name] = type_of_dtype(column.dtype)
         else:
             separator = schema.separators(side).get(name)
             texts = values if column is None else pl.concat([values, _split(column, separator)])
