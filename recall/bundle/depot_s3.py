@@ -91,7 +91,7 @@ class ObjectDepot(Depot):
         self._write_pointer(Pointer(name, tuple(past[-_MAX_PAST:]), expected.last), expected.state)
 
     @override
-    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
+    def fetch(self, name: str, to: Path, local: Mapping[tuple[str, str], Path]) -> int:
         found = self._get(f"versions/{name}.json")
         if found is None:
             raise BundleError(f"there is no version {name}", where=self.url)
@@ -103,9 +103,8 @@ class ObjectDepot(Depot):
         for file, entry in manifest.files.items():
             if file in self.without:
                 continue
-            local = held.get((file, entry.sha256))
-            if local is not None:
-                link_or_copy(local, to / file)
+            if (file, entry.sha256) in local:
+                link_or_copy(local[file, entry.sha256], to / file)
             else:
                 transferred += self._download(entry.sha256, to / file)
         return transferred

@@ -122,15 +122,6 @@ class GoldenRecord(Record):
         return self
 
 
-class UsersElsewhere(Record):
-    """Location of the users of a bundle that holds no users file."""
-
-    location: str = Field(min_length=1)
-    """Address or description for error messages; must hold no credentials."""
-    identity: str | None = None
-    """Identity of the store, so that a reader notices a different one at the same address; None if it has none."""
-
-
 class Provenance(Record):
     """Origin of a bundle."""
 
@@ -164,8 +155,8 @@ class Manifest(Provenance):
     sizes: Sizes
     model: ModelRecord
     files: dict[str, FileEntry]
-    users_elsewhere: UsersElsewhere | None = None
-    """Location of the users if the bundle has no file of users, else None."""
+    users_elsewhere: None = None
+    """Reserved; checksums cover the key."""
     parity: Parity
     index: IndexRecord
     golden: tuple[GoldenRecord, ...] | None = None

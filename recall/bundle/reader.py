@@ -150,19 +150,7 @@ class Bundle:
 
     @property
     def users_file(self) -> Path:
-        """The SQLite file of the users.
-
-        Raises:
-            BundleError: The users of this bundle are stored elsewhere.
-        """
-        elsewhere = self.manifest.users_elsewhere
-        if elsewhere is not None:
-            raise BundleError(
-                "the bundle holds no users: they are stored outside of it",
-                where=str(self.folder),
-                why=f"according to the manifest, they are at {elsewhere.location}",
-                hint="Use a version of fm-recall that reads users from there, or export the model again with its users",
-            )
+        """Path of the SQLite file of the users."""
         return self.folder / files.USERS
 
     @property

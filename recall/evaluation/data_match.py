@@ -276,8 +276,6 @@ def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
 
 
 def _shared_interactions(bundle: Bundle, served: Bundle) -> float | None:
-    if bundle.manifest.users_elsewhere is not None or served.manifest.users_elsewhere is not None:
-        return None
     with closing(SqliteUsers(bundle.users_file)) as mine, closing(SqliteUsers(served.users_file)) as theirs:
         common = own = other = 0
         for user_id in theirs.sample(_SAMPLE, 0):
