@@ -215,14 +215,9 @@ class LiveUser:
             raise StoreError("what is stored of a user cannot be read", why=type(error).__name__) from None
 
 
-def first_distinct(items: Iterable[str], limit: int) -> tuple[str, ...]:
-    """Return the first distinct items.
-
-    Args:
-        items: items in order.
-        limit: maximum number.
-    """
-    return tuple(islice(dict.fromkeys(items), limit))
+def limit_seen(items: Iterable[str]) -> tuple[str, ...]:
+    """Return distinct seen items, latest first: the first `MAX_SEEN` of the given ones."""
+    return tuple(islice(dict.fromkeys(items), MAX_SEEN))
 
 
 def _plain(value: object) -> object:
