@@ -216,7 +216,7 @@ class LiveUser:
 
 
 def limit_seen(items: Iterable[str]) -> tuple[str, ...]:
-    """Return distinct seen items, latest first: the first `MAX_SEEN` of the given ones."""
+    """Return the first distinct items, at most `MAX_SEEN`."""
     return tuple(islice(dict.fromkeys(items), MAX_SEEN))
 
 
