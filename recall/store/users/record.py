@@ -178,7 +178,7 @@ class LiveUser:
                 "seen": self.seen,
                 "all_seen": self.all_seen,
             },
-            default=_plain,
+            default=canonical,
             option=orjson.OPT_PASSTHROUGH_DATETIME,
         )
 
@@ -218,8 +218,3 @@ class LiveUser:
 def limit_seen(items: Iterable[str]) -> tuple[str, ...]:
     """Return the first distinct items, at most `MAX_SEEN`."""
     return tuple(islice(dict.fromkeys(items), MAX_SEEN))
-
-
-def _plain(value: object) -> object:
-    """Convert a value that orjson does not support."""
-    return list(value) if isinstance(value, tuple) else canonical(value)
