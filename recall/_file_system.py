@@ -1,9 +1,10 @@
-"""Descriptors, fsync and locks of files and folders.
+"""Descriptors, fsync, digests and locks of files and folders.
 
 The kernel frees the locks of a process that dies.
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -45,6 +46,16 @@ def fsync(path: Path) -> None:
     """
     with descriptor(path) as opened:
         os.fsync(opened)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Files of a bundle: names, checksums, memory, and packing of sparse arrays."""
 
-import hashlib
 import os
 import re
 import resource
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recall._arrays import Float32, Int32
+from recall._file_system import file_sha256
 from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
 from recall.errors import BundleError
 
@@ -59,7 +59,7 @@ def describe(folder: Path, among: Iterable[str] | None = None) -> dict[str, File
     """
     names = sorted({path.name for path in folder.iterdir()} - {MANIFEST} if among is None else among)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
-        digests = pool.map(_sha256, (folder / name for name in names))
+        digests = pool.map(file_sha256, (folder / name for name in names))
         return {
             name: FileEntry(bytes=(folder / name).stat().st_size, sha256=digest)
             for name, digest in zip(names, digests, strict=True)
@@ -168,11 +168,6 @@ def link_or_copy(file: Path, to: Path) -> bool:
         shutil.copyfile(file, to, follow_symlinks=False)
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shown(names: Iterable[str]) -> str:
