@@ -219,7 +219,7 @@ def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Se
     tables = layout.tables(arrays, users, items)
     if tables.dim != sizes.dim:
         raise BundleError(
-            f"the manifest says that vectors have {sizes.dim} numbers, the model's have {tables.dim}",
+            f"the manifest has vectors of {sizes.dim} numbers, the model's have {tables.dim}",
             where=str(folder / MANIFEST),
         )
     return tables
