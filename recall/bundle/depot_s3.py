@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
@@ -193,9 +192,7 @@ class ObjectDepot(Depot):
         """Remove a version's index from its server; raise IndexFileError or ConfigError."""
         found = self._get(path)
         if found is not None:
-            with TemporaryDirectory() as folder:
-                (Path(folder) / MANIFEST).write_bytes(found[0])
-                Manifest.read(Path(folder)).drop_index()
+            Manifest.parse(found[0], f"{self.url}/{path}").drop_index()
 
     @override
     def digests(self, name: str) -> dict[str, str]:
