@@ -186,18 +186,6 @@ def _plain(value: Any) -> object:
     return value._asdict() if hasattr(value, "_asdict") else str(value)
 
 
-def render_answer(answer: Recommendations, request_id: str) -> bytes:
-    """Return the JSON of RecommendResponse, straight from the recommender's answer.
-
-    Args:
-        answer: of the recommender.
-        request_id: of the request.
-    """
-    document = recommendations_of(answer)
-    document["request_id"] = request_id
-    return to_json(document)
-
-
 def recommendations_of(answer: Recommendations) -> dict[str, object]:
     """Return an answer as values for `to_json`, without the request's id.
 
@@ -206,14 +194,10 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
     ]
-    if answer.fields:
-        add_fields(items, answer.fields)
-    if answer.sources is not None:
-        for item, sources in zip(items, answer.sources, strict=True):
-            item["sources"] = sources
-    if answer.contributions:
-        for item, parts in zip(items, answer.contributions, strict=True):
-            item["contributions"] = parts
+    for name, values in (("fields", answer.fields), ("sources", answer.sources), ("contributions", answer.contributions)):
+        if values:
+            for item, value in zip(items, values, strict=True):
+                item[name] = value
     content: dict[str, object] = {
         "items": items,
         "user": answer.user,
@@ -239,16 +223,6 @@ def scored(items: Iterable[ScoredItem], values: Iterable[Mapping[str, object]]) 
         values: of the columns that the request names; empty if it names none.
     """
     listed = [{"item_id": one.item_id, "score": one.score} for one in items]
-    add_fields(listed, values)
+    for item, fields in zip(listed, values, strict=False):
+        item["fields"] = fields
     return listed
-
-
-def add_fields(items: Iterable[dict[str, Any]], values: Iterable[Mapping[str, object]]) -> None:
-    """Give each item of an answer the values of the columns that the request names.
-
-    Args:
-        items: as they will be written.
-        values: of each; empty if the request names no columns.
-    """
-    for item, one in zip(items, values, strict=False):
-        item["fields"] = one

@@ -35,7 +35,6 @@ STANDING = 0.1
 """Seconds without an empty queue after which it is a standing queue, and seconds without a rejection after which it is not."""
 TARGET = 0.005
 """Longest expected wait of an admitted caller, in seconds, while others are rejected."""
-BUSY = "Send fewer requests at once, and this one again later."
 
 _STALL = 0.05
 """Seconds without a new caller, while some wait, after which the process must have been stopped."""
@@ -227,7 +226,8 @@ class SearchQueue:
         for queue in (self._short, self._long):
             for turn in queue.waiting:
                 if not turn.done():
-                    turn.set_exception(draining())
+                    detail = "Send this request again; another process will answer it."
+                    turn.set_exception(ProblemError(Kind.DRAINING, detail))
             queue.waiting.clear()
 
     def close(self) -> None:
@@ -305,10 +305,5 @@ class SearchQueue:
         return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or send it again under less load.")
 
 
-def draining() -> ProblemError:
-    """Return the problem of a request that is not answered because the process stops."""
-    return ProblemError(Kind.DRAINING, "Send this request again; another process will answer it.")
-
-
 def _busy() -> ProblemError:
-    return ProblemError(Kind.BUSY, BUSY)
+    return ProblemError(Kind.BUSY, "Send fewer requests at once, and this one again later.")

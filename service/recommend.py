@@ -20,7 +20,7 @@ from recall.serving.query import check_request
 from recall.serving.rerank.pipeline import check_pins
 from recall.serving.rerank.rules import read_rules
 from service.auth import Guard
-from service.body import LARGE, parse_json, parse_request, read_body, recommendations_of, render_answer, to_json
+from service.body import LARGE, parse_json, parse_request, read_body, recommendations_of, to_json
 from service.concurrency import Caller
 from service.errors import MEDIA_TYPE, FaultDocument, Kind, invalid, parsed, problem_response
 from service.keys import Role
@@ -124,9 +124,10 @@ async def answer_request(
     if not isinstance(request, Request):
         return await answer_with_tokens(live, request, caller, request_id, large=large)
     answer = await live.recommend(request, caller, large=large)
-    if answer.contributions:  # writing them takes up to a tenth of a second
-        return await run_in_threadpool(render_answer, answer, request_id)
-    return render_answer(answer, request_id)
+    content = recommendations_of(answer)
+    content["request_id"] = request_id
+    # writing contributions takes up to a tenth of a second
+    return await run_in_threadpool(to_json, content) if answer.contributions else to_json(content)
 
 
 async def answer_with_tokens(

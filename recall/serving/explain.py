@@ -202,7 +202,7 @@ class Explainer:
         places = np.flatnonzero(answer.rows == row)
         ranking = Ranking.of(request, query.vector, catalogue, self.columns)
         rank, eligible = ranking.place(row, excluded, scope)
-        others, scores = ranking.first(request.n, np.append(excluded, row), scope)
+        others, scores, _ = ranking.first(request.n, np.append(excluded, row), scope, exact=True)
         score = float(ranking.scores(np.array([row]))[0])
         own, last, missing = None, None, None
         if len(others) == request.n:

@@ -1,6 +1,6 @@
 """Current users: a bundle's records with live changes applied."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from math import isfinite
@@ -11,6 +11,7 @@ import orjson
 from recall._cache import Cache
 from recall._ids import check_id, check_ids, check_text
 from recall.errors import RequestError, StoreError, did_you_mean, pointer
+from recall.features.canonical import TEXT
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
@@ -79,6 +80,8 @@ class UserProfiles:
         self._data = data_hash[:_TAG]
         self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
+        # an id of text is canonical as it is
+        self._canonical: Callable[[str], str] = str if encoder.types.users.get(id_column, TEXT) == TEXT else encoder.user_id
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns, *encoder.types.users))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
         """Names of the columns that the model reads for users, and of the user table."""
@@ -108,7 +111,7 @@ class UserProfiles:
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
         """Return the current records of users by id, or the bundle's with an error."""
-        canonical_ids = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
+        canonical_ids = {user_id: self._canonical(user_id) for user_id in user_ids}
         distinct = list(dict.fromkeys(canonical_ids.values()))
         live, error = self._read_changes(distinct)
         stored = self._read_stored(distinct, error)
@@ -160,7 +163,7 @@ class UserProfiles:
         Raises:
             StoreError: The changes cannot be read.
         """
-        needle, first = fold_text(text), self._encoder.user_id(text)
+        needle, first = fold_text(text), self._canonical(text)
         ids = [
             first,
             *self._stored.find_by_title(needle, count),
@@ -197,7 +200,7 @@ class UserProfiles:
         """
         features = self._checked_features(user, "")
         history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
-        put = UserPut(self._encoder.user_id(user.user_id), features, history, seen)
+        put = UserPut(self._canonical(user.user_id), features, history, seen)
         return self._with_warnings(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> Receipt:
@@ -218,7 +221,7 @@ class UserProfiles:
         for place, (user_id, _, history, seen) in enumerate(users):
             features = self._checked_features(users[place], f"/users/{place}")
             both = (None if items is None else tuple(self._encoder.item_ids(items)) for items in (history, seen))
-            changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
+            changes.append(UserUpsert(self._canonical(user_id), features, *both))
         return self._with_warnings(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> Receipt:
@@ -244,7 +247,7 @@ class UserProfiles:
                     hint="Give seconds since 1970, or leave it out for now",
                 )
         taken = (
-            Interaction(self._encoder.user_id(user_id), self._encoder.item_ids([item_id])[0], time)
+            Interaction(self._canonical(user_id), self._encoder.item_ids([item_id])[0], time)
             for user_id, item_id, time in interactions
         )
         return self._write([InteractionEvent(*one, self._data) for one in taken], key)
@@ -263,7 +266,7 @@ class UserProfiles:
             StoreError: As for `put`.
         """
         check_ids(user_ids, "/user_ids")
-        return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
+        return self._write([UserDelete(one) for one in dict.fromkeys(map(self._canonical, user_ids))], key)
 
     def close(self) -> None:
         """Close the stores."""
