@@ -136,7 +136,7 @@ class TimeCandidate:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: preference among columns, compared from left to right: content (2 for dates and unix times, 1 for ascending numbers,
+        rank: preference among columns, the first part first: content (2 for dates and unix times, 1 for ascending numbers,
             0 for dates in a format that needs a conversion; half less if some are missing), name, number of distinct values.
         reason: why the column may be the time; a comment in the draft.
     """

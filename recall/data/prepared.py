@@ -57,7 +57,7 @@ class PreparedFile(Record):
 
 
 class ReadAs(Record):
-    """How fields read a column of the interactions, which decides its canonical type."""
+    """Reading of a column of the interactions by fields, on which its type depends."""
 
     number: Literal["Float64", "Int64", "UInt64"] | None = None
     """Type of the numbers over all rows; None if no field reads numbers."""
