@@ -319,8 +319,8 @@ def _recurring_ids(table: Table, columns: list[str], other_side: str, other_id: 
     for name, ids in id_candidates(table, columns).items():
         codes = ids.str.contains(_CODE).all() and ids.str.len_chars().n_unique() == 1 and not date_pattern(ids)
         named = names_id(name) and id_column([name], other_side) is None
-        pairs = table.frame.select(name, other_id).head(SAMPLE_ROWS).drop_nulls().collect() if other_id else None
-        follows = pairs is not None and pairs.n_unique() <= _MAX_FOLLOWING * pairs[other_id].n_unique()
+        pairs = table.frame.select({name, other_id or name}).head(SAMPLE_ROWS).drop_nulls().unique().collect()
+        follows = other_id is not None and len(pairs) <= _MAX_FOLLOWING * pairs[other_id].n_unique()
         found += [name] if (codes or named) and len(ids) > MIN_NAMED and not follows else []
     return found
 
