@@ -16,13 +16,13 @@ from typing_extensions import override
 
 
 def refuse_if(*faults: tuple[object, str]) -> None:
-    """Raise ValueError for the first of some faults that is there.
+    """Raise ValueError for the first fault that is present.
 
     Args:
-        faults: whether the fault is there, and its message.
+        faults: whether each fault is present, and its message.
     """
-    for fault, message in faults:
-        if fault:
+    for is_present, message in faults:
+        if is_present:
             raise ValueError(message)
 
 
@@ -36,55 +36,55 @@ class _Base(BaseModel):
 
 
 class Record(BaseModel):
-    """Base of what a manifest records: frozen, and every number is finite."""
+    """Base of the records in manifests: frozen, and every number is finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FieldConfig(_Base):
-    """Base of all kinds of field, which describes a kind to the program.
+    """Base of the kinds of fields.
 
     Attributes:
-        reads_numbers: whether its column holds numbers, which text is parsed to.
-        learns_values: whether it learns a vocabulary from the training data.
+        reads_numbers: whether the field reads numbers, so that text is parsed as numbers.
+        learns_values: whether the field learns a vocabulary from the training data.
     """
 
     reads_numbers: ClassVar[bool] = False
     learns_values: ClassVar[bool] = False
 
-    if TYPE_CHECKING:  # each kind declares the two itself: their place among its keys is part of the bundle's text
+    if TYPE_CHECKING:  # each kind declares both itself, because the order of keys is part of the fingerprint
         side: Side
         kind: str
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the fields that it is made of; their encoders are built before its own."""
+        """Names of the fields that it is made of; empty for most kinds."""
         return ()
 
     @property
     def single_valued(self) -> bool:
-        """Whether it has one value in each row, so that a cross can be made of it."""
+        """Whether it has exactly one value in each row, as the parts of a cross must."""
         return False
 
     @property
     def standardized(self) -> bool:
-        """Whether its numbers are divided by their standard deviation."""
+        """Whether its numbers are centred and divided by their standard deviation."""
         return False
 
     def columns(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the columns that a field called `name` reads itself, values first.
+        """Return the columns that a field of this name reads, the column of values first.
 
         A cross or a history reads none.
         """
         return ()
 
     def separators(self, name: str) -> dict[str, str]:  # noqa: ARG002
-        """Return what cuts the text of its columns into values, by column."""
+        """Return the separator of values in text, by column."""
         return {}
 
 
 class ColumnField(FieldConfig):
-    """Base of the kinds that read a column."""
+    """Base of the kinds of fields that read a column."""
 
     side: Side
     """Whether the field describes the user (or request) or the item."""
@@ -245,17 +245,17 @@ class HistoryField(FieldConfig):
 
     @property
     def weighted(self) -> bool:
-        """Whether ranges have weights, so that it cannot have others instead."""
+        """Whether the configuration gives or learns weights of ranges."""
         return self.learn_weights or bool(self.weights)
 
-    def learned(self, factors: Iterable[float]) -> "HistoryField":
-        """Return the field with weights that training has found.
+    def with_learnt_weights(self, factors: Iterable[float]) -> "HistoryField":
+        """Return the field with the weights that training has learnt.
 
         Args:
-            factors: what it has multiplied the weight of each range by, for all but the first, which keeps its own.
+            factors: learnt factor of the weight of each range but the first, whose weight is fixed.
         """
-        given = self.weights or (1.0,) * len(self.lags)
-        weights = tuple(weight * factor for weight, factor in zip(given, (1.0, *factors), strict=True))
+        initial = self.weights or (1.0,) * len(self.lags)
+        weights = tuple(weight * factor for weight, factor in zip(initial, (1.0, *factors), strict=True))
         return self.model_copy(update={"weights": weights, "learn_weights": False})
 
     @property
@@ -360,7 +360,7 @@ class Schema(_Base):
         return found
 
     def separator(self, column: str) -> str | None:
-        """Return what cuts the text of a column of items into values, or None."""
+        """Return the separator of values in a text column of items, or None."""
         return self.separators("item").get(column)
 
     @property
@@ -379,12 +379,12 @@ class Schema(_Base):
         return max(self.histories.values(), key=lambda field: field.longest, default=None)
 
     def with_weights_of(self, trained: "Schema") -> "Schema":
-        """Replace weights that are to be learnt by those that a trained schema has."""
-        found = {name: field for name, field in trained.histories.items() if field.weights and not field.learn_weights}
+        """Replace weights of histories that are to be learnt by those of a trained schema."""
+        learnt = {name: field for name, field in trained.histories.items() if field.weights and not field.learn_weights}
         known = {
-            name: field.model_copy(update={"weights": found[name].weights, "learn_weights": False})
+            name: field.model_copy(update={"weights": learnt[name].weights, "learn_weights": False})
             for name, field in self.histories.items()
-            if field.learn_weights and name in found
+            if field.learn_weights and name in learnt
         }
         return self.model_copy(update={"fields": {**self.fields, **known}})
 
@@ -416,9 +416,6 @@ class Schema(_Base):
         """
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-# What all sections of the file have in common.
 
 
 class Section(BaseModel):

@@ -115,14 +115,14 @@ def _check_formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
 
 def _run_checks(checks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Return the distinct findings, errors first."""
-    found: dict[Finding, None] = {}
+    distinct: dict[Finding, None] = {}
     for number, (name, findings) in enumerate(checks.items(), 1):
         say(f"{name} ({number} of {len(checks)})")
         try:
-            found |= dict.fromkeys(findings)
+            distinct |= dict.fromkeys(findings)
         except RecallError as error:  # one check that fails does not stop the others
-            found[Finding("error", str(error))] = None
-    return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
+            distinct[Finding("error", str(error))] = None
+    return sorted(distinct, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
 
 def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
@@ -143,11 +143,11 @@ def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
             if dataset.hold_out == f"{side}s":
                 continue
-            trained, asked = (dataset.events[side].gather(dataset.select(number)) for number in (TRAIN, part))
-            cold = int((~asked.is_in(trained.unique().implode())).sum())
+            trained, evaluated = (dataset.events[side].gather(dataset.select(number)) for number in (TRAIN, part))
+            cold = int((~evaluated.is_in(trained.unique().implode())).sum())
             if cold:
-                message = f"{cold:,} of {len(asked):,} {name} interactions are with {side}s that never train"
-                level = _level(cold, _MAX_UNKNOWN * len(asked))
+                message = f"{cold:,} of {len(evaluated):,} {name} interactions are with {side}s that never train"
+                level = _level(cold, _MAX_UNKNOWN * len(evaluated))
                 yield Finding(level, message, cold, "interactions", column)
 
 
@@ -241,9 +241,9 @@ def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         type_ = TEXT if column in data.text else id_type(raw.values())
         ids = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
         used = ids.unique()
-        most, count = ids.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _MIN_USERS else ("", 0)
+        user_id, count = ids.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _MIN_USERS else ("", 0)
         if count > _MAX_SHARE * len(ids):
-            message = f"{count:,} of {len(ids):,} interactions are of one user, {most!r}: if it means an unknown user, "
+            message = f"{count:,} of {len(ids):,} interactions are of one user, {user_id!r}: if it means an unknown user, "
             message += "leave these rows out; data.nulls may name it if it means nothing else"
             yield report("warning", message, count)
         yield from spelling_findings(used, report)

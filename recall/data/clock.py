@@ -50,17 +50,17 @@ def time_findings(times: Times, users: pl.Series, rule: Split, report: Report, n
 
 def _implausible_unix_times(values: Float64, unit: str, now: datetime) -> _Implausible:
     seconds = values / UNITS[unit]
-    left = np.ones(len(values), dtype=np.bool_)
+    plausible = np.ones(len(values), dtype=np.bool_)
     for other, each in UNITS.items():
         mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])  # none of the unit itself
-        left &= ~mixed
+        plausible &= ~mixed
         yield mixed, f"looks like {other} among {unit}", "the order and the split are wrong"
-    future = left & (seconds > now.timestamp() + _DAY)  # clocks and time zones differ
+    future = plausible & (seconds > now.timestamp() + _DAY)  # clocks and time zones differ
     yield future, "is in the future", "a placeholder for a missing date, or another unit?"
-    old = left & (seconds < OLDEST)
+    old = plausible & (seconds < OLDEST)
     yield old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?"
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-    far = left & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * max(high - low, _DAY))
+    far = plausible & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * max(high - low, _DAY))
     if far.mean() < 0.25:
         yield far, "is far from all others", "is it right?"
 
@@ -76,12 +76,12 @@ def _implausible_numbers(values: Float64) -> _Implausible:
 
 def _describe_rows(times: Times, users: pl.Series, rows: Bool, problem: str) -> str:
     """Say how many rows [n] have a problem, with up to three of their times."""
-    found = times.values.filter(rows).head(1000).unique(maintain_order=True).head(3)
-    shown = found if times.unit == 1 else pl.from_epoch(found, time_unit="us").dt.to_string("%Y-%m-%dT%H:%M:%S")
+    values = times.values.filter(rows).head(1000).unique(maintain_order=True).head(3)
+    examples = values if times.unit == 1 else pl.from_epoch(values, time_unit="us").dt.to_string("%Y-%m-%dT%H:%M:%S")
     frame = pl.DataFrame({"user": users, "time": times.values, "wrong": rows})
     latest = frame.group_by("user").agg(pl.col("wrong").filter(pl.col("time") == pl.col("time").max()).any())["wrong"]
     last = f", and for {int(latest.sum()):,} of {len(latest):,} users it is the latest" if latest.any() else ""
-    count = f"in {int(rows.sum()):,} of {len(users):,} rows the time {problem}, such as {', '.join(map(str, shown))}"
+    count = f"in {int(rows.sum()):,} of {len(users):,} rows the time {problem}, such as {', '.join(map(str, examples))}"
     return f"{count}, first in row {int(rows.argmax()) + 1:,}{last}"
 
 
@@ -163,25 +163,25 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
     known = values.drop_nulls()
     if known.is_empty() or values.dtype == pl.Boolean:
         return None
-    found = (
+    ranked = (
         _rank_dates(known)
         if numbers is None
         else _rank_unix_time(numbers, values.name) or _rank_rising(numbers, values.name, users)
     )
-    if found is None:
+    if ranked is None:
         return None
     codes = encode_distinct(values)
-    kept = codes >= 0
+    has_value = codes >= 0
     # a log with one visit per user has one time per user, but so has a sign-up date
     plain = set(words(values.name)) <= set(_TIME_WORDS)
     for owners in (items,) if plain else (items, users):
-        if function_gain(owners[kept], codes[kept]).value >= _MIN_AGREEING:
+        if function_gain(owners[has_value], codes[has_value]).value >= _MIN_AGREEING:
             return None
     named = words(values.name)
     name = max((_TIME_WORDS.get(word, 0) for word in named), default=0) if not COLUMN_WORDS["later"] & set(named) else LATER
     missing = values.null_count() / len(values)
-    reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    return TimeCandidate((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
+    reason = ranked[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
+    return TimeCandidate((0 if missing > _MAX_MISSING else ranked[0] - (missing > 0) / 2, name, known.n_unique()), reason)
 
 
 def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
@@ -205,8 +205,8 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     if COLUMN_WORDS["other_number"] & set(words(name)) or not len(known):
         return None
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
-    whole = bool((known == known.round()).all())
-    compact = whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
+    are_whole = bool((known == known.round()).all())
+    compact = are_whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
     named = any(_TIME_WORDS.get(word, 0) > 1 for word in words(name))  # other numbers may be anything
     if (different < min(len(known), 3) or (len(known) > 1_000 and different < 30)) and not (compact and named):
         return None
@@ -218,7 +218,7 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     for digits, unit in ((8, "days"), (14, "seconds")):
         day = known // 10.0 ** (digits - 8)
         possible = day.is_between(19_900_101, 21_000_100) & (day % 100).is_between(1, 31) & (day // 100 % 100).is_between(1, 12)
-        if whole and possible.all():
+        if are_whole and possible.all():
             return 2, f"{unit} written as year, month and day in one number"
     return None
 
@@ -267,8 +267,8 @@ def first_time_column(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -
     best = max(times, key=lambda name: times[name].rank)
     seconds: dict[str, pl.Series] = {}
     for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
-        found = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
-        seconds |= {name: found.values.cast(pl.Float64) / found.unit} if found.unit > 1 else {}
+        parsed = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
+        seconds |= {name: parsed.values.cast(pl.Float64) / parsed.unit} if parsed.unit > 1 else {}
     timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
     equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
     first = min(equal, key=lambda name: equal[name], default=best)
@@ -303,10 +303,10 @@ def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
         times: the time column, [n]; False is returned for times of an unknown unit.
     """
     try:
-        found = Times.of(times.drop_nulls(), "")
+        parsed = Times.of(times.drop_nulls(), "")
     except DataError:
         return False
-    numbers = found.values.cast(pl.Float64) / found.unit
+    numbers = parsed.values.cast(pl.Float64) / parsed.unit
     codes = encode_distinct(values.filter(times.is_not_null()))
     for factor in UNITS.values():
         seconds = numbers / factor

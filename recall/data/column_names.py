@@ -66,7 +66,7 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME_WORDS) -> str:
     """Return the word of a name that denotes an outcome, if any.
 
     Args:
-        name: of a column.
+        name: name of a column.
         among: words that denote an outcome; default all.
 
     Returns:
@@ -92,7 +92,7 @@ class EventRule:
     """A proposal for what each event counts.
 
     Attributes:
-        weights: by name.
+        weights: weight of each counted event, by name.
         left_out: names of events that undo a previous event.
         not_taken: names of events where an item was shown and not taken.
         unknown: names among the weights that the vocabulary lacks; they count 1.
@@ -132,7 +132,7 @@ def flag_rule(names: Sequence[str]) -> EventRule:
     anyway, such as a like or a skip.
 
     Args:
-        names: of the columns.
+        names: names of the columns.
     """
     refused = {name: "not taken" for name in names if outcome_word(name, NEGATIVE)}
     rule = _rule_of_meanings({name: _event_meaning(name) or refused.get(name) for name in names})
@@ -268,7 +268,7 @@ def table_of_file(name: str) -> str | None:
     """Return which table a file holds by the words of its name; the last word decides.
 
     Args:
-        name: of the file, without its folder.
+        name: name of the file, without its folder.
     """
     found = (table for word in reversed(words(name)) for table, known in _SETS["tables"].items() if word in known)
     bought = {"order", "orders", "basket", "cart", "invoice", "receipt", "purchase", "transaction"} & set(words(name))

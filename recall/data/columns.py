@@ -65,7 +65,7 @@ def find_columns(schema: Schema, data: DataConfig, tables: Tables) -> RunColumns
     """
     if schema.user_id == schema.item_id:
         raise ConfigError(f"users and items have one id column, {schema.user_id!r}", where="data.item_id")
-    found: dict[str, dict[str, None]] = {"users": {}, "interactions": {}, "items": {}}
+    columns_by_table: dict[str, dict[str, None]] = {"users": {}, "interactions": {}, "items": {}}
     for name, field in schema.column_fields.items():
         columns = field.columns(name)
         if columns[0] == (schema.user_id if field.side == "user" else schema.item_id):
@@ -73,20 +73,20 @@ def find_columns(schema: Schema, data: DataConfig, tables: Tables) -> RunColumns
         table = _find_table(name, field, columns[0], schema, tables)
         for column in columns:
             _require_column(name, column, table, tables)
-        found[table] |= dict.fromkeys(columns)
-    for column in found["interactions"]:
+        columns_by_table[table] |= dict.fromkeys(columns)
+    for column in columns_by_table["interactions"]:
         if column in RESERVED:
             raise ConfigError(
                 f"a context column cannot be called {column!r}", where="fields", hint="Rename it in the interactions"
             )
-        if column in found["users"]:
+        if column in columns_by_table["users"]:
             raise ConfigError(
                 f"column {column!r} is read from the users table by one field and from the interactions by another",
                 where="fields",
                 why="a request names each column once",
                 hint="Give both fields the same source, or rename the column in one of the tables",
             )
-    users, context, items = (tuple(found[table]) for table in ("users", "interactions", "items"))
+    users, context, items = (tuple(columns_by_table[table]) for table in ("users", "interactions", "items"))
     return RunColumns(
         users,
         context,
@@ -105,7 +105,7 @@ def _find_attributes(
         side: user or item.
         named: attributes in the configuration.
         table: table of that side.
-        read: its columns that are read anyway.
+        read: columns of the table that are read anyway.
         context: columns of the interactions, whose names users' attributes cannot have.
     """
     where = "data.attributes" if side == "item" else "data.user_attributes"
@@ -209,7 +209,7 @@ def find_types(
     An id column has one type over all tables that hold it.
 
     Args:
-        schema: names the id columns; its bag fields say how text is cut.
+        schema: names the id columns; its bag fields have the separators of values in text.
         frames: the tables.
         context: columns of the interactions that user fields read.
         numeric: columns that numeric fields read, by side.
@@ -220,7 +220,7 @@ def find_types(
         DataError: A column of `text` is stored as something else than text or whole numbers.
     """
     interactions, users, items = frames
-    found: dict[str, dict[str, str]] = {}
+    types_by_side: dict[str, dict[str, str]] = {}
     assumptions: list[Finding] = []
     for side, id_column, table in (("user", schema.user_id, users), ("item", schema.item_id, items)):
         separators, tables = schema.separators(side), [] if table is None else [(f"{side}s", column) for column in table]
@@ -230,7 +230,7 @@ def find_types(
         ]
         columns = [(name, column) for name, column in tables if column.name != id_column]
         columns += [("interactions", interactions(name)) for name in context] if side == "user" else []
-        types = found[side] = {id_column: TEXT if id_column in text else id_type([column for _, column in ids])}
+        types = types_by_side[side] = {id_column: TEXT if id_column in text else id_type([column for _, column in ids])}
         for name, column in (*ids, *columns):
             is_number, separator = column.name in numeric[side], separators.get(column.name)
             if column.name != id_column:
@@ -239,7 +239,7 @@ def find_types(
                 _check_text(name, column, is_number)
             if not is_number:
                 assumptions += _find_assumptions(name, column, types[column.name], separator)
-    read = {*found["user"], *found["item"]}
+    read = {*types_by_side["user"], *types_by_side["item"]}
     for name in text:
         if name not in read:
             raise ConfigError(
@@ -247,7 +247,7 @@ def find_types(
                 where="data.text",
                 hint=did_you_mean(name, read),
             )
-    return CanonicalTypes(found["user"], found["item"]), tuple(assumptions)
+    return CanonicalTypes(types_by_side["user"], types_by_side["item"]), tuple(assumptions)
 
 
 def column_type(values: pl.Series, separator: str | None, text: Collection[str]) -> str:
@@ -255,7 +255,7 @@ def column_type(values: pl.Series, separator: str | None, text: Collection[str])
 
     Args:
         values: [n], the column.
-        separator: that cuts text into bags; None for single values.
+        separator: separator of the values of a bag in text; None for single values.
         text: names of columns whose values stay as they are written.
     """
     if values.name not in text:
@@ -264,7 +264,7 @@ def column_type(values: pl.Series, separator: str | None, text: Collection[str])
 
 
 def _check_text(table: str, column: pl.Series, is_number: bool) -> None:
-    """Check that a column can keep its values as they are written."""
+    """Check that `data.text` can name a column: its original text is known."""
     if is_number:
         raise ConfigError(
             f"data.text names {column.name!r}, which a numeric field reads",
@@ -286,10 +286,10 @@ def _find_assumptions(table: str, values: pl.Series, type_: str, separator: str 
     inner = type_.removeprefix(LIST)
     if type_ == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):
         return
-    written = canonical_column(values, type_, "", separator)
-    row = (written != values).fill_null(value=False).index_of(True)
+    canonical = canonical_column(values, type_, "", separator)
+    row = (canonical != values).fill_null(value=False).index_of(True)
     if row is not None:
-        example = f"{values[row]!r} is {written[row]!r}" if values.dtype == pl.String else "inside its lists"
+        example = f"{values[row]!r} is {canonical[row]!r}" if values.dtype == pl.String else "inside its lists"
         yield Finding("note", f"{_ASSUMED[inner]}: {example}", 1, table, values.name)
 
 
@@ -305,11 +305,11 @@ _ASSUMED = {
 
 
 def column_forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
-    """Return how the columns of each side are brought to canonical form.
+    """Return the canonical forms of the columns of both sides.
 
     Args:
-        schema: its bag fields say how text is cut.
-        types: of the columns.
+        schema: its bag fields have the separators of values in text.
+        types: canonical types of the columns.
 
     Returns:
         The columns of users and contexts, and those of items.
@@ -328,7 +328,7 @@ def cast_to_trained(values: pl.Series, dtype: DataType, type_: str) -> pl.Series
 
     Args:
         values: [n], text in canonical form.
-        dtype: of the column in the bundle.
+        dtype: type of the column in the bundle.
         type_: canonical type of the column.
 
     Returns:

@@ -230,8 +230,8 @@ def _rows_of_part(rows: pl.DataFrame, keys: list[str], part: int, parts: int) ->
 def _assign_parts(counts: Int64, parts: int) -> Int64:
     """Return the part of each owner of `counts` [n] rows, rising: int64 [n]."""
     middle = np.cumsum(counts) - counts / 2
-    found: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
-    return found
+    part: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
+    return part
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> SparseRows:

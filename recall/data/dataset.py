@@ -140,7 +140,7 @@ def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = N
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
-        types: of the columns, as a bundle records them; default: found from the values.
+        types: canonical types that a bundle records; None to find them from the values.
 
     Raises:
         DataError: A table, column or value does not match the configuration.

@@ -87,16 +87,16 @@ def spelling_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
     parsed = texts.cast(pl.Float64, strict=False)
     close = texts.filter(parsed.is_not_null() & parsed.is_duplicated()).sort()
     times = Counter(map(Decimal, close))  # exact decimals, because long ids that differ may be equal in float64
-    twice = pl.Series([text for text in close if times[Decimal(text)] > 1])
-    if len(twice):
-        message = f"one number is written in several ways, such as {examples(twice)}: each way is a value of its own"
-        yield report("warning", message, len(twice))
+    repeated = pl.Series([text for text in close if times[Decimal(text)] > 1])
+    if len(repeated):
+        message = f"one number is written in several ways, such as {examples(repeated)}: each way is a value of its own"
+        yield report("warning", message, len(repeated))
     words, numerals = texts.filter(parsed.is_null()), texts.filter(parsed.is_not_null())
-    fewer = min(words, numerals, key=len)
-    if 0 < len(fewer) <= _MAX_RARE * len(texts):
-        kinds = ("words", "numbers") if fewer is words else ("numbers", "words")
-        message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(fewer.sort())}: are they meant?"
-        yield report("warning", message, len(fewer))
+    minority = min(words, numerals, key=len)
+    if 0 < len(minority) <= _MAX_RARE * len(texts):
+        kinds = ("words", "numbers") if minority is words else ("numbers", "words")
+        message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(minority.sort())}: are they meant?"
+        yield report("warning", message, len(minority))
 
 
 def variety_findings(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
@@ -106,7 +106,7 @@ def variety_findings(values: pl.Series, field: FieldConfig, report: Report, sepa
         values: [n].
         field: the field that reads it.
         report: makes the findings.
-        separator: that cuts text into values; None for single values.
+        separator: separator of the values of a bag in text; None for single values.
     """
     if separator is not None and values.dtype == pl.String:
         values = values.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
@@ -132,13 +132,13 @@ def spread_findings(values: pl.Series, field: FieldConfig, report: Report) -> It
     known = values.drop_nulls().to_numpy()
     if not field.standardized or len(known) < 2 or not known.std():
         return
-    far = int((np.abs(known - known.mean()) > _MAX_DEVIATIONS * known.std()).sum())
-    if far:
+    outliers = int((np.abs(known - known.mean()) > _MAX_DEVIATIONS * known.std()).sum())
+    if outliers:
         message = (
-            f"in {far:,} of {len(values):,} rows the value lies more than {_MAX_DEVIATIONS:g} standard deviations out: "
+            f"in {outliers:,} of {len(values):,} rows the value lies more than {_MAX_DEVIATIONS:g} standard deviations out: "
             'scale = "log" or "buckets" tames them'
         )
-        yield report("warning", message, far)
+        yield report("warning", message, outliers)
     if known.std() > _MAX_DEVIATION:
         message = f"the standard deviation is {known.std():.3g}: is this a quantity rather than an id or time?"
         yield report("note", message, len(known))
@@ -217,9 +217,10 @@ def guess_separator(texts: pl.Series) -> str:
         texts: String [n], none missing.
     """
     for mark in _SEPARATORS:
-        holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > _MIN_HOLDING * len(texts) and (
-            mark == "|" or (_parts_recur(holding, mark) and _parts_combine(texts, mark) and not _positions_matter(texts, mark))
+        separated = texts.filter(texts.str.contains(mark, literal=True))
+        if len(separated) > _MIN_HOLDING * len(texts) and (
+            mark == "|"
+            or (_parts_recur(separated, mark) and _parts_combine(texts, mark) and not _positions_matter(texts, mark))
         ):
             return mark
     return ""
@@ -257,7 +258,7 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
 
     Args:
         values: [n], the column: lists, or text with a separator.
-        separator: that cuts text into values.
+        separator: separator of the values in text.
         report: makes the findings.
     """
     if isinstance(values.dtype, pl.List | pl.Array):
@@ -276,10 +277,10 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
     if len(empty):
         yield report("note", f"{len(empty):,} bags have an empty value between separators; it does not count", len(empty))
     counted = lists.list.eval(pl.element().filter(pl.element() != ""))
-    twice = counted.filter((counted.list.len() > counted.list.n_unique()).fill_null(value=False))
-    if len(twice):
-        message = f"{len(twice):,} bags hold a value twice, such as {examples(twice.list.join('|'))}: it counts twice"
-        yield report("note", message, len(twice))
+    repeated = counted.filter((counted.list.len() > counted.list.n_unique()).fill_null(value=False))
+    if len(repeated):
+        message = f"{len(repeated):,} bags hold a value twice, such as {examples(repeated.list.join('|'))}: it counts twice"
+        yield report("note", message, len(repeated))
 
 
 def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
@@ -296,9 +297,9 @@ def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Ite
     if cut > _MIN_HOLDING * len(texts):
         return
     for mark in (other for other in (*_SEPARATORS, *_BLANKS) if other != separator):
-        holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _parts_recur(holding, mark)):
+        separated = texts.filter(texts.str.contains(mark, literal=True))
+        if len(separated) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _parts_recur(separated, mark)):
             few = f"{f'only {cut:,} cells hold' if cut else 'no cell holds'} the separator {separator!r}"
-            message = f"{few}, while {len(holding):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
-            yield report("warning", message, len(holding))
+            message = f"{few}, while {len(separated):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
+            yield report("warning", message, len(separated))
             return

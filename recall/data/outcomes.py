@@ -151,8 +151,8 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
             where=where,
             hint='Set data.events.missing to "taken", "left out" or "not taken"',
         )
-    found = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
-    unknown = texts.filter(found.is_null() & texts.is_not_null())
+    weights = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
+    unknown = texts.filter(weights.is_null() & texts.is_not_null())
     if len(unknown):
         distinct = unknown.unique().sort()
         raise DataError(
@@ -161,7 +161,7 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
             why="data.events says what each event counts as",
             hint=f"Add them to data.events.weights, .left_out or .not_taken. {did_you_mean(distinct[0], known)}",
         )
-    return found.fill_null(_MISSING[rule.missing]).to_numpy()
+    return weights.fill_null(_MISSING[rule.missing]).to_numpy()
 
 
 _MISSING = {"error": float("nan"), "taken": 1.0, "left out": float("nan"), "not taken": 0.0}
@@ -179,7 +179,7 @@ class WeightRange:
         where: the file and the column.
         smallest: smallest weight of a training row, before any decay.
         largest: largest weight of a training row, before any decay.
-        mean: of the training rows.
+        mean: mean weight of the training rows, before any decay.
         smallest_row: row of `smallest` in the file, from 1.
         largest_row: row of `largest` in the file, from 1.
         rows: number of training rows.

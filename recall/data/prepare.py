@@ -45,7 +45,6 @@ from recall.features.values import canonical_series, number_column
 
 _BATCH_ROWS = 1 << 19  # rows that are read at once
 _SHARD_ROWS = 1 << 21  # rows of a shard, by default
-_MAX_ROW = int(np.iinfo(np.int32).max)
 _ROW, _FACTOR = "recall_row", "recall_factor"
 _RESERVED = (USER, ITEM, TIME, WEIGHT, TAKEN, _ROW, _FACTOR)
 
@@ -158,25 +157,6 @@ def _source_changed_error(where: str) -> DataError:
     )
 
 
-def require_rows(count: int, what: str, where: str) -> None:
-    """Check that rows of users or items fit in 32 bits.
-
-    Args:
-        count: number of users or items.
-        what: users or items.
-        where: location of the id column, for the error.
-
-    Raises:
-        DataError: There are more than 2,147,483,647.
-    """
-    if count > _MAX_ROW:
-        raise DataError(
-            f"{count:,} {what} are more than a row of 32 bits can number ({_MAX_ROW:,})",
-            where=where,
-            hint="Leave ids out that occur in few interactions, in the source files",
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Entities:
     """Users or items, numbered by row.
@@ -207,16 +187,16 @@ class _Entities:
         where = interactions.where(key)
         first_rows = interactions.select([key]).with_row_index(_ROW).group_by(key).agg(pl.col(_ROW).min(), count=pl.len())
         try:
-            found = first_rows.sort(_ROW).collect(engine="streaming")
+            distinct_ids = first_rows.sort(_ROW).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(interactions.path, error) from None
-        if found.is_empty():
+        if distinct_ids.is_empty():
             raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
-        spelled = normalize(found.select(key))[key]
-        texts = canonical_series(spelled)
+        ids = normalize(distinct_ids.select(key))[key]
+        texts = canonical_series(ids)
         if texts.to_frame().select(id_missing([key])).to_series().any():
             refuse_missing_ids(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
-        columns = {where: spelled} if table is None else {where: spelled, table.where(key): table.collect([key])[key]}
+        columns = {where: ids} if table is None else {where: ids, table.where(key): table.collect([key])[key]}
         for place, column in columns.items():
             if column.dtype.is_float() and infer_type(canonical_series(column)) == "float64":
                 raise DataError(
@@ -226,10 +206,9 @@ class _Entities:
                 )
         forms = ColumnForms({key: TEXT if key in data.text else id_type(columns.values())})
         known = read_entities(table, key, (), (), forms)
-        require_rows(len(known) + len(spelled), "users" if row_column == USER else "items", where)
         all_ids, rows = add_missing_ids(known, forms.canonical(texts, where), where)
-        counts = np.bincount(rows, weights=found["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)
-        return _Entities(all_ids.to_series(0), len(known), counts, found.select(key, pl.Series(row_column, rows)))
+        counts = np.bincount(rows, weights=distinct_ids["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)
+        return _Entities(all_ids.to_series(0), len(known), counts, distinct_ids.select(key, pl.Series(row_column, rows)))
 
     def renumbered(self, rows: Int32) -> "_Entities":
         """Renumber the ids after a selection, as if there were no other interactions.
@@ -397,9 +376,9 @@ def _types_of_all_rows(
     users = None if tables.users is None else tables.users.collect([data.user_id])
     items = None if tables.items is None else tables.items.collect([data.item_id])
     frames: Frames = (lambda name: tables.interactions.collect([name])[name], users, items)
-    found, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
+    all_types, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
     types = {
-        side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in found.state().items()
+        side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in all_types.state().items()
     }
     number_types = {name: str(number_column(frames[0](name), where(name)).dtype) for name in columns.context if name in numbers}
     return types, {
@@ -410,5 +389,5 @@ def _types_of_all_rows(
 
 def _file_states(data: DataConfig, root: Path) -> dict[str, tuple[int, int]]:
     """Return the size and modification time of each source file."""
-    found = {os.path.relpath(path, root): path.stat() for name in data.files.values() for path in files_of(root / name)}
-    return {name: (state.st_size, state.st_mtime_ns) for name, state in found.items()}
+    states = {os.path.relpath(path, root): path.stat() for name in data.files.values() for path in files_of(root / name)}
+    return {name: (state.st_size, state.st_mtime_ns) for name, state in states.items()}

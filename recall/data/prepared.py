@@ -100,7 +100,7 @@ class PreparedTables(Tables):
 
     Attributes:
         folder: the folder.
-        manifest: its manifest.
+        manifest: manifest of the folder.
         sides: side by id column.
     """
 
@@ -162,8 +162,8 @@ class PreparedTables(Tables):
             return
         numbers, cuts = schema.number_columns("user"), schema.separators("user")
         for name in context:
-            then = self.manifest.read_as.get(name)
-            if then is None or (then.number is not None, then.separator) != (name in numbers, cuts.get(name)):
+            recorded = self.manifest.read_as.get(name)
+            if recorded is None or (recorded.number is not None, recorded.separator) != (name in numbers, cuts.get(name)):
                 raise DataError(
                     f"fields read the column {name!r} in another way than when the data was prepared",
                     where=str(self.folder),
@@ -184,12 +184,12 @@ class PreparedTables(Tables):
             DataError: A file is missing or damaged.
         """
         for name, file in self.manifest.files.items():
-            found = sha256(_require_file(self.folder / name))
-            if found != file.sha256:
+            digest = sha256(_require_file(self.folder / name))
+            if digest != file.sha256:
                 raise DataError(
                     "the file is damaged",
                     where=str(self.folder / name),
-                    why=f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}",
+                    why=f"its SHA-256 is {digest}, and {self.folder / MANIFEST} says {file.sha256}",
                     hint=_PREPARE_AGAIN,
                 )
 
@@ -201,8 +201,8 @@ class PreparedTables(Tables):
         """Return all users or items, and the row of each interaction.
 
         Args:
-            side: which of the two.
-            frame: from `recall.data.entities.read_entities`; its first column is the id.
+            side: user or item.
+            frame: result of `recall.data.entities.read_entities`; its first column is the id.
             forms: canonical types by column.
 
         Returns:
@@ -281,13 +281,13 @@ class PreparedTables(Tables):
         Raises:
             DataError: A shard lacks the column or holds another type.
         """
-        found = np.empty(self.manifest.interactions, dtype=pl.Series(dtype=dtype).to_physical().to_numpy().dtype)
+        values = np.empty(self.manifest.interactions, dtype=pl.Series(dtype=dtype).to_physical().to_numpy().dtype)
         end = 0
         for path in self._shard_paths():
             part = self._read(path, column, dtype).to_physical().to_numpy()
-            found[end : end + len(part)] = part
+            values[end : end + len(part)] = part
             end += len(part)
-        return found
+        return values
 
     def _shard_paths(self) -> list[Path]:
         return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/")]
@@ -329,11 +329,11 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         DataError: The folder is incomplete, of a newer format, or was prepared with other settings.
     """
     manifest = read_manifest(folder)
-    now, then = data.model_dump(mode="json"), manifest.settings
+    settings, recorded = data.model_dump(mode="json"), manifest.settings
     changed = [
-        f"data.{name} was {orjson.dumps(then.get(name)).decode()} and is {orjson.dumps(now.get(name)).decode()}"
-        for name in sorted({*then, *now} - _APPLIED_WHEN_READ)
-        if now.get(name) != then.get(name)
+        f"data.{name} was {orjson.dumps(recorded.get(name)).decode()} and is {orjson.dumps(settings.get(name)).decode()}"
+        for name in sorted({*recorded, *settings} - _APPLIED_WHEN_READ)
+        if settings.get(name) != recorded.get(name)
     ]
     if changed:
         raise DataError(
@@ -376,7 +376,7 @@ def read_manifest(folder: Path) -> PreparedManifest:
     """Read the manifest of a prepared folder.
 
     Args:
-        folder: that `is_prepared`.
+        folder: a folder of prepared data, complete or not.
 
     Raises:
         DataError: There is none yet, it is damaged, or it is of a newer format.

@@ -125,11 +125,11 @@ def k_core(user: Integers, item: Integers, min_user: int, min_item: int) -> Bool
     """
     pairs = pl.DataFrame({"user": user, "item": item})
     enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
-    left = pairs.unique()
-    while len(fewer := left.filter(enough)) < len(left):
-        left = fewer
+    remaining = pairs.unique()
+    while len(fewer := remaining.filter(enough)) < len(remaining):
+        remaining = fewer
     rows = np.zeros(len(user), dtype=np.bool_)
-    rows[pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"]] = True
+    rows[pairs.with_row_index("row").join(remaining, on=["user", "item"], how="semi")["row"]] = True
     return rows
 
 

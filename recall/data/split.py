@@ -39,7 +39,7 @@ def order_by_user_and_time(user: Int32, times: Times | None) -> Int64:
 
     Args:
         user: int32 [n].
-        times: of the n interactions; None without any.
+        times: times of the n interactions; None without a time column.
 
     Returns:
         int64 [n].
@@ -77,7 +77,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
 
     Args:
         values: [n], the column.
-        rule: which values mean which part.
+        rule: names the values that mean each part.
         where: names the column in an error.
 
     Raises:
@@ -85,8 +85,8 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
     """
     parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
     texts, names = named_values(values, parts)
-    found = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
-    unknown = texts.filter(found.is_null())
+    result = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
+    unknown = texts.filter(result.is_null())
     if len(unknown):
         raise DataError(
             f"{len(unknown):,} rows name no part of the split: {examples(unknown.unique().sort(nulls_last=True))}",
@@ -94,7 +94,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
             why=f"the configuration names {', '.join(map(repr, parts))}",
             hint="Add the values to data.split.train, .valid or .test, or leave the rows out",
         )
-    return found.to_numpy()
+    return result.to_numpy()
 
 
 def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Parts:
@@ -235,7 +235,7 @@ def sorted_parts(starts: Int64, times: Times | None, rule: Split) -> Parts:
 
     Args:
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
-        times: of the n interactions in that order; required by a split by last interactions or by time.
+        times: times of the n interactions in that order; required by a split by last interactions or by time.
         rule: a split by last interactions or by time; see `column_parts` and `hashed_parts` for others.
 
     Raises:
@@ -269,8 +269,8 @@ def parts_of_next(user: Int32, before: Int64, starts: Int64, parts: Parts) -> Pa
         parts: result of `sorted_parts`, int8 [n].
     """
     first, end = starts[user], starts[user + 1]
-    near = np.clip(np.minimum(before, end - 1), 0, None)
-    return np.where(first < end, parts[near], np.int8(TRAIN))
+    nearest = np.clip(np.minimum(before, end - 1), 0, None)
+    return np.where(first < end, parts[nearest], np.int8(TRAIN))
 
 
 def carve(parts: Parts, share: float, seed: int, carvable: Bool | Literal[True] = True) -> Parts:
@@ -318,8 +318,8 @@ def time_parts(times: Times, interactions: Times, rule: TimeSplit) -> Parts:
     """Return the part of each row by its time.
 
     Args:
-        times: of m interactions or negatives.
-        interactions: times of all interactions, of whose number the shares of the rule are.
+        times: times of m interactions or negatives.
+        interactions: times of all interactions, of which a bound in (0, 1) is a quantile.
         rule: the bounds of the parts.
 
     Raises:

@@ -52,7 +52,7 @@ class SyntheticConfig:
         interactions: number of choices.
         considered: each choice is among this many items drawn by popularity, or among all if there are fewer; a large
             catalogue takes time and memory proportional to interactions * considered.
-        seed: of the random generator.
+        seed: seed of the random generator.
     """
 
     users: int = 2_000

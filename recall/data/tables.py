@@ -100,8 +100,8 @@ class Table:
         """Rename a column; nothing changes when `old` is None or equals `new`.
 
         Args:
-            old: its name in the file.
-            new: its name from here on.
+            old: name of the column in the file.
+            new: name from here on.
 
         Raises:
             DataError: There is no column `old`, or a column `new` exists besides it.
@@ -263,7 +263,7 @@ def frame_of(source: Any, name: str) -> pl.DataFrame:
 
     Args:
         source: a frame of pandas or polars, or an object with `__arrow_c_stream__` or `__dataframe__`.
-        name: of the table, for errors.
+        name: name of the table, for errors.
 
     Raises:
         DataError: It is not a table, or a column has a type that polars lacks.
@@ -293,7 +293,7 @@ def series_of(values: Any, name: str) -> pl.Series:
 
     Args:
         values: such as a list of ids, an array or a series.
-        name: of the column.
+        name: name of the column.
     """
     if isinstance(values, pl.Series):
         return values.alias(name)
@@ -304,8 +304,8 @@ def as_library(frame: pl.DataFrame, library: Library) -> Any:
     """Convert a frame without lists to a library's.
 
     Args:
-        frame: of numbers and texts.
-        library: of the result.
+        frame: columns of numbers and text.
+        library: library of the result.
     """
     if library == "polars":
         return frame

@@ -116,11 +116,11 @@ class BagEncoder(ColumnEncoder):
         raise refusal(column, "the value must be a list or text", f"Give a list, or text cut at {self.field.separator!r}")
 
     def _weights_of(self, column: str, values: Mapping[str, object], bag: list[object]) -> list[float]:
-        given = self._parts(values, column)
-        if given is None or len(given) != len(bag):
+        parts = self._parts(values, column)
+        if parts is None or len(parts) != len(bag):
             raise refusal(column, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
         try:
-            weights = [float(weight) for weight in given]  # type: ignore[arg-type]
+            weights = [float(weight) for weight in parts]  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
         if not all(abs(weight) <= LARGEST for weight in weights):
@@ -163,10 +163,10 @@ class Bags:
             weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
-            given = flatten_lists(weight_lists.filter(lists.is_not_null()))
-            parsed = to_float(given, where)
-            raise_if_any(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
-            raise_if_any(given, parsed.abs() > LARGEST, where, "too large")
+            weight_values = flatten_lists(weight_lists.filter(lists.is_not_null()))
+            parsed = to_float(weight_values, where)
+            raise_if_any(weight_values, parsed.is_null(), where, "missing", "Write 1 for a plain value")
+            raise_if_any(weight_values, parsed.abs() > LARGEST, where, "too large")
             weights = parsed.to_numpy()
         if values.dtype.is_float():
             values = values.fill_nan(None)

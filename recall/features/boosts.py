@@ -65,12 +65,13 @@ class Boosts:
             where = f"index.boosts, {name!r}"
             if column not in columns:
                 raise DataError(f"items have no column {column!r}", where=where, hint=did_you_mean(column, columns))
-            found = read(column)
-            if value is not None:
+            if value is None:
+                values[row] = _numbers(read(column), where)
+            else:
                 type_ = (types or {}).get(column, TEXT)
-                bare = value.strip(BLANKS) if type_.startswith(LIST) else value
-                value = canonical_text(bare, type_.removeprefix(LIST))
-            values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
+                stripped = value.strip(BLANKS) if type_.startswith(LIST) else value
+                value = canonical_text(stripped, type_.removeprefix(LIST))
+                values[row] = _holds(read(column), value, schema.separator(column), where)
         return cls(tuple(names), values)
 
     def weights(self, given: Mapping[str, float]) -> Float32:
@@ -139,7 +140,7 @@ def numeric_text_columns(names: Sequence[str], attributes: Sequence[str], types:
     """Return the text columns that boosts read as numbers and that no field reads.
 
     Args:
-        names: as in `Boosts.of`.
+        names: names of boosts, as in `Boosts.of`.
         attributes: columns of items that no field reads.
         types: type of each column in the file.
     """
@@ -150,10 +151,10 @@ def _numbers(values: pl.Series, where: str) -> Float32:
     if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
         hint = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
         raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, hint=hint)
-    found = to_float(values, where).fill_null(0.0).to_numpy()
-    if np.abs(found).max(initial=0.0) > _LARGEST:
+    numbers = to_float(values, where).fill_null(0.0).to_numpy()
+    if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise DataError(f"a number is larger than {_LARGEST:g}", where=where, hint="Scale the column")
-    return found.astype(np.float32)
+    return numbers.astype(np.float32)
 
 
 def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> Float32:
@@ -161,9 +162,9 @@ def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> 
     try:
         if isinstance(values.dtype, pl.List):
             lengths = values.list.len().fill_null(0).to_numpy()
-            held = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
+            members = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
             rows: Int64 = np.repeat(np.arange(len(values)), lengths)
-            mask[rows[(held == value).fill_null(False).to_numpy()]] = 1
+            mask[rows[(members == value).fill_null(False).to_numpy()]] = 1
         else:
             mask[(canonical_series(values) == value).fill_null(False).to_numpy()] = 1
     except DataError as error:

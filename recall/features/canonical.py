@@ -92,7 +92,7 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
 
     Args:
         values: [n] of any dtype that a field can read.
-        separator: cuts text into the values of a bag.
+        separator: separator of the values of a bag in text; None for single values.
 
     Returns:
         The type's name, such as "integer" or "list of text".
@@ -153,7 +153,7 @@ def canonical_text(text: str, type_: str) -> str:
 
     Args:
         text: any.
-        type_: of the column.
+        type_: canonical type of the column.
     """
     if type_ == TEXT:
         return text
@@ -172,8 +172,8 @@ def canonical_as(value: object, type_: str) -> str | None:
     """Return the canonical form of one value; None if missing or empty text.
 
     Args:
-        value: of a request.
-        type_: of the column.
+        value: value in a request.
+        type_: canonical type of the column.
 
     Raises:
         TypeError: The value is not a single value.
@@ -193,9 +193,9 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
 
     Args:
         values: [n] of any dtype that a field can read.
-        type_: of the column.
+        type_: canonical type of the column.
         where: names the column in errors.
-        separator: cuts text into the values of a bag.
+        separator: separator of the values of a bag in text; None for single values.
 
     Raises:
         DataError: A column of dates or times holds other text.
@@ -257,7 +257,7 @@ def require_time_text(text: str, type_: str) -> None:
 
     Args:
         text: any.
-        type_: of the column.
+        type_: canonical type of the column.
 
     Raises:
         ValueError: It cannot; the message says what is expected.
@@ -291,8 +291,8 @@ class ColumnForms:
     """Canonical forms of the columns of one side.
 
     Attributes:
-        types: by column.
-        separators: what cuts the text of a column into values, by column.
+        types: canonical type by column.
+        separators: separator of the values of a bag in text, by column.
     """
 
     types: Mapping[str, str] = field(default_factory=dict)
@@ -324,7 +324,7 @@ def named_values(values: pl.Series, names: Iterable[str]) -> tuple[pl.Series, di
 
     Args:
         values: [n] of any single-valued dtype.
-        names: as the configuration writes them.
+        names: values of the column, as the configuration writes them.
 
     Returns:
         String [n], null where a value is missing, and each name in the same form, by name.
@@ -350,7 +350,7 @@ def as_lists(values: pl.Series, separator: str | None = None) -> pl.Series:
 
     Args:
         values: [n].
-        separator: cuts text into lists.
+        separator: separator of the values in text; None if text is a single value.
     """
     if values.dtype == pl.String and separator is not None:
         return values.str.split(separator)

@@ -108,7 +108,7 @@ class EncoderKind(Protocol):
 
         Args:
             field: the field.
-            source: its column, type and parts.
+            source: column, type and parts of the field.
             frame: rows of the table, [n].
             counts: integer [n], how often each row counts.
 
@@ -121,7 +121,7 @@ class EncoderKind(Protocol):
 
         Args:
             field: the field.
-            source: its column, type and parts.
+            source: column, type and parts of the field.
             state: result of `ColumnEncoder.state`.
             vocabulary: the learnt values; empty for a kind without a vocabulary.
         """
@@ -181,7 +181,7 @@ def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
 
     Args:
         frame: the table.
-        column: its name.
+        column: name of the column.
 
     Raises:
         DataError: The table lacks it; suggests the nearest name.

@@ -57,11 +57,11 @@ def take_lists(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
     """Return offsets and entries of some lists in compressed sparse row form.
 
     Args:
-        indptr: int64 [n + 1], of all lists.
-        rows: integer [m], positions of lists, in any order and with repeats.
+        indptr: int64 [n + 1], offsets of all lists.
+        rows: integer [m], positions of the lists to take, in any order and with repeats.
 
     Returns:
-        int64 [m + 1], the offsets of these lists, and int64 [entries], the places of their entries among all.
+        int64 [m + 1], the offsets of these lists, and int64 [entries], the positions of their entries among all.
     """
     lengths = np.diff(indptr)[rows]
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -146,10 +146,10 @@ class SparseRows:
 
     def counts(self) -> Int64:
         """Count the entries of each feature: int64 [n_features]."""
-        found = np.zeros(self.n_features, dtype=np.int64)
+        counts = np.zeros(self.n_features, dtype=np.int64)
         for first in range(0, self.nnz, _ENTRIES):
-            found += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
-        return found
+            counts += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
+        return counts
 
     def column_sums(self, values: Integers) -> Float64:
         """Return sum_r x_rj values[r] for each feature j: float64 [n_features].
@@ -157,12 +157,12 @@ class SparseRows:
         Args:
             values: integer [n].
         """
-        found, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
+        sums, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
         for first in range(0, len(self), step):
             lengths = np.diff(self.indptr[first : first + step + 1])
             part = slice(self.indptr[first], self.indptr[first] + lengths.sum())
-            np.add.at(found, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
-        return found
+            np.add.at(sums, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
+        return sums
 
     def only(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Return the rows with the features of some blocks only."""
@@ -176,7 +176,7 @@ class SparseRows:
         """Replace the features of some blocks by those of another request.
 
         Args:
-            blocks: those to replace; all others stay.
+            blocks: blocks to replace; all others stay.
             other: one row of the same feature space.
         """
         return SparseRows.hstack([self.without(blocks), other.only(blocks).take(np.zeros(len(self), dtype=np.int64))])
@@ -234,8 +234,8 @@ class SparseRows:
         """Return the rows in a larger feature space, where this one starts at `offset`.
 
         Args:
-            offset: of this space.
-            n_features: of the larger space.
+            offset: first feature of this space in the larger one.
+            n_features: size of the larger space.
         """
         _check_size(n_features)  # before the sum, which would wrap
         return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
@@ -306,7 +306,7 @@ class FeatureBlock:
         """Return which features are in some of the blocks, bool [n].
 
         Args:
-            blocks: of one feature space.
+            blocks: blocks of one feature space.
             features: int32 [n].
         """
         inside = np.zeros(len(features), dtype=np.bool_)
@@ -341,7 +341,7 @@ class FeatureLayout:
     """Partition of the feature space of one side.
 
     Attributes:
-        names: of the fields; a history has one for each range of lags.
+        names: names of the fields; a history has one for each range of lags.
         offsets: int64 [fields], the first feature of each, rising from 0.
         n_features: size of the feature space.
     """

@@ -65,9 +65,9 @@ class HistoryEncoder:
         """
         return HistoryEncoder(field, Vocabulary.fit(item_ids, counts, field.min_count))
 
-    def grown(self, other: "HistoryEncoder") -> "HistoryEncoder":
+    def with_values_of(self, other: "HistoryEncoder") -> "HistoryEncoder":
         """Return the field with the items that either of two encoders knows."""
-        return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary), self.tells_empty)
+        return HistoryEncoder(self.field, self.vocabulary.with_values_of(other.vocabulary), self.tells_empty)
 
     @property
     def size(self) -> int:
@@ -112,9 +112,9 @@ class HistoryEncoder:
         indptr = np.searchsorted(keys[first], np.arange(len(lengths) + 1) * self.size).astype(np.int64)
         indices = (keys[first] % self.size).astype(np.int32)
         weights = np.bincount(np.cumsum(first) - 1, weights).astype(np.float32)
-        nothing = (lengths == 0) & self.tells_empty
-        empty = indptr[:-1][nothing]
-        indptr[1:] += np.cumsum(nothing)
+        is_empty = (lengths == 0) & self.tells_empty
+        empty = indptr[:-1][is_empty]
+        indptr[1:] += np.cumsum(is_empty)
         indices = np.insert(indices, empty, np.int32(MISSING))
         return SparseRows(indptr, indices, np.insert(weights, empty, np.float32(1)), self.size)
 

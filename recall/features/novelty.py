@@ -23,8 +23,8 @@ def novelties(
     """Describe values of users or items that are new to the model, apart from ids.
 
     Args:
-        encoder: of the model.
-        side: what the rows are.
+        encoder: encoder of the model.
+        side: user or item.
         rows: values by column that the encoder can read; the first 10,000 are checked.
         shown: give examples. Values that come with a request may be secret.
 

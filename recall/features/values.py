@@ -58,8 +58,8 @@ def _decimal(value: Decimal) -> str:
     """Format a finite decimal like an equal integer or float, or else exactly."""
     if value == value.to_integral_value():
         return str(int(value))
-    kept = value.normalize()
-    return canonical(float(kept)) if len(kept.as_tuple().digits) <= _DIGITS else format(kept, "f")
+    normalized = value.normalize()
+    return canonical(float(normalized)) if len(normalized.as_tuple().digits) <= _DIGITS else format(normalized, "f")
 
 
 def canonical_series(values: pl.Series) -> pl.Series:
@@ -90,19 +90,19 @@ def canonical_series(values: pl.Series) -> pl.Series:
             hint="Give text, numbers, truth values, dates or times; a list belongs to a field of kind 'bag'",
         )
     distinct = Distinct.of(values)
-    different = values.gather(distinct.first)
+    distinct_values = values.gather(distinct.first)
     if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
-        instants = different.to_physical().to_list()  # datetimes would lose the last digits
+        instants = distinct_values.to_physical().to_list()  # datetimes would lose the last digits
         texts = [None if value is None else moment_text(*divmod(value, 1_000_000_000)) for value in instants]
     else:
-        texts = [None if value is None else canonical(value) for value in different.to_list()]
+        texts = [None if value is None else canonical(value) for value in distinct_values.to_list()]
     return pl.Series(values.name, texts, dtype=pl.String).gather(distinct.codes)
 
 
 def known_texts(values: pl.Series) -> pl.Series:
     """Return `canonical_series` with empty text as null, a missing value."""
-    written = canonical_series(values)
-    return written.set(written == "", None) if values.dtype == pl.String else written
+    texts = canonical_series(values)
+    return texts.set(texts == "", None) if values.dtype == pl.String else texts
 
 
 def to_request_values(frame: pl.DataFrame) -> pl.DataFrame:
@@ -147,8 +147,8 @@ def to_enum(values: pl.Series) -> pl.Series:
     """Return text of few different values as an Enum; other columns as they are."""
     if values.dtype != pl.String or values.head(2 * MAX_ENUM_VALUES).n_unique() > MAX_ENUM_VALUES:
         return values
-    different = values.unique().drop_nulls().sort()
-    return values if len(different) > MAX_ENUM_VALUES else values.cast(pl.Enum(different))
+    categories = values.unique().drop_nulls().sort()
+    return values if len(categories) > MAX_ENUM_VALUES else values.cast(pl.Enum(categories))
 
 
 def number_column(values: pl.Series, where: str) -> pl.Series:
@@ -205,8 +205,8 @@ def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hin
 
 def examples(values: pl.Series) -> str:
     """At most five different values, as they would be typed."""
-    shown = list(dict.fromkeys(repr(value) for value in values.head(1000).to_list()))
-    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+    distinct = list(dict.fromkeys(repr(value) for value in values.head(1000).to_list()))
+    return ", ".join(distinct[:5]) + (", ..." if len(distinct) > 5 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class Vocabulary:
 
     Attributes:
         learnt: the distinct values, String [v] or a table that is mapped from a file; most frequent first, ties in
-            alphabetical order, and values that `grown` added after all others.
+            alphabetical order, and values that `with_values_of` added after all others.
     """
 
     learnt: pl.Series | TextTable
@@ -51,7 +51,7 @@ class Vocabulary:
         )
         return Vocabulary(learnt["value"])
 
-    def grown(self, other: "Vocabulary") -> "Vocabulary":
+    def with_values_of(self, other: "Vocabulary") -> "Vocabulary":
         """Append the values that only the other vocabulary has; known rows stay."""
         values = self.values
         return Vocabulary(pl.concat([values, other.values.filter(~other.values.is_in(values.implode()))]))
@@ -87,10 +87,10 @@ class Vocabulary:
         distinct = Distinct.of(values)
         texts = known_texts(values.gather(distinct.first))
         if isinstance(self.learnt, TextTable):
-            found = np.full(len(texts), MISSING, dtype=np.int32)
+            rows = np.full(len(texts), MISSING, dtype=np.int32)
             known = self.learnt.rows(texts.drop_nulls().to_list())
-            found[texts.is_not_null().to_numpy()] = np.where(known >= 0, known + FIRST, UNKNOWN)
-            return found[distinct.codes]
+            rows[texts.is_not_null().to_numpy()] = np.where(known >= 0, known + FIRST, UNKNOWN)
+            return rows[distinct.codes]
         learnt = pl.DataFrame({"value": self.learnt, "row": np.arange(FIRST, self.size, dtype=np.int32)})
         joined = (
             texts.alias("value")
@@ -106,8 +106,8 @@ class Vocabulary:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
         if len(self.learnt) <= FEW:
             return self._few.get(value, UNKNOWN)
-        found = self.table.row(value)
-        return found + FIRST if found >= 0 else UNKNOWN
+        position = self.table.row(value)
+        return position + FIRST if position >= 0 else UNKNOWN
 
     def rows_of(self, values: Iterable[str]) -> list[int]:
         """`row` of each of a few values."""

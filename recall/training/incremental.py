@@ -178,7 +178,7 @@ def prepare_warm_start(
             tables, overlap = additions.tables, additions.note
             dataset = additions.dataset(config, bundle.encoder.types)
         refuse_foreign(dataset, bundle, len(store), store.get, all_new=old is None)
-    encoder = bundle.encoder.grown(dataset)
+    encoder = bundle.encoder.with_values_of(dataset)
     rows: dict[Side, Int64] = {
         "user": source_rows(bundle.encoder.user_blocks, encoder.user_blocks),
         "item": source_rows(bundle.encoder.item_blocks, encoder.item_blocks),

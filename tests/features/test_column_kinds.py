@@ -181,7 +181,7 @@ def test_fitted_state_round_trips_through_json_and_text(dataset: Dataset, encode
 def test_known_values_keep_their_row_when_the_vocabulary_grows(
     config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, tiny_folder: Path, tiny_additions: Path
 ) -> None:
-    grown = encoder.grown(load_additions(config, tiny_additions, tiny_folder))
+    grown = encoder.with_values_of(load_additions(config, tiny_additions, tiny_folder))
     for blocks, before, after in zip(
         ("user_blocks", "item_blocks"), everything(dataset, encoder), everything(dataset, grown), strict=True
     ):

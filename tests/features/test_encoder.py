@@ -108,7 +108,7 @@ def test_a_context_frame_joins_user_columns(tiny_dataset: Dataset) -> None:
 
 @pytest.fixture
 def grown(tiny_folder: Path, tiny_additions: Path, tiny_encoder: FeatureEncoder, tiny_config: RunConfig) -> FeatureEncoder:
-    return tiny_encoder.grown(load_additions(tiny_config, tiny_additions, tiny_folder))
+    return tiny_encoder.with_values_of(load_additions(tiny_config, tiny_additions, tiny_folder))
 
 
 def test_growing_keeps_the_meaning_of_rows(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
@@ -144,9 +144,9 @@ def test_scales_and_buckets_do_not_grow(tiny_encoder: FeatureEncoder, grown: Fea
 def test_an_encoder_with_other_fields_cannot_grow(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     other = tiny_dataset.schema.model_copy(update={"fields": dict(list(tiny_dataset.schema.fields.items())[1:])})
     with pytest.raises(DataError, match="other fields"):
-        tiny_encoder.grown(replace(tiny_dataset, schema=other))
+        tiny_encoder.with_values_of(replace(tiny_dataset, schema=other))
     with pytest.raises(DataError, match="'hour' comes from the users table"):
-        tiny_encoder.grown(replace(tiny_dataset, context_columns=("device",)))
+        tiny_encoder.with_values_of(replace(tiny_dataset, context_columns=("device",)))
 
 
 @pytest.mark.parametrize(("side", "fields"), [("user", ["user_id"]), ("item", ["item_id"])])
