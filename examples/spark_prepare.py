@@ -17,11 +17,12 @@ import polars as pl
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 
+from recall._file_system import file_sha256
 from recall.config import DataConfig, load_config
 from recall.data.columns import find_columns
 from recall.data.dataset import open_tables
 from recall.data.files import files_of
-from recall.data.prepared import ITEM, SHARDS, TIME, USER, WEIGHT, sha256, write_manifest
+from recall.data.prepared import ITEM, SHARDS, TIME, USER, WEIGHT, write_manifest
 from recall.data.tables import UNFINISHED
 
 _REFUSED = ("label", "outcome", "events", "since", "until", "user_columns", "item_columns", "text", "formats")
@@ -68,7 +69,7 @@ def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_
     encoded = encoded.join(items, encoded[data.item_id].cast("string") == items["id"]).drop("id")
     shards(copied(encoded, data, columns.context), -(-rows.count() // rows_in_a_shard), out)
     named = (root / path for path in data.files.values())
-    write_manifest(data, out, {str(path.relative_to(root)): sha256(path) for one in named for path in files_of(one)})
+    write_manifest(data, out, {str(path.relative_to(root)): file_sha256(path) for one in named for path in files_of(one)})
     spark.stop()
 
 

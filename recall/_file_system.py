@@ -1,10 +1,13 @@
-"""Descriptors, fsync and locks of files and folders.
+"""Descriptors, fsync, digests and locks of files and folders.
 
 The kernel frees the locks of a process that dies.
 """
 
 import fcntl
+import hashlib
 import os
+import secrets
+import shutil
 import time
 import weakref
 from collections.abc import Iterator
@@ -45,6 +48,16 @@ def fsync(path: Path) -> None:
         os.fsync(opened)
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its missing parents, fsyncing each new name.
 
@@ -54,6 +67,29 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         fsync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder, which gets its name when the block has filled it.
+
+    Args:
+        path: the folder's path; if it exists, it must be an empty folder.
+
+    Raises:
+        OSError: The file system refused; then there is no folder at the path.
+    """
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    make_folder(path.parent)
+    staged.mkdir()
+    try:
+        yield staged
+        for entry in (*sorted(staged.rglob("*")), staged):
+            fsync(entry)
+        staged.rename(path)
+        fsync(path.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 @contextmanager

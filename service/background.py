@@ -117,9 +117,9 @@ class Follower:
             self._repair_at = None
             return
         now = time.monotonic()
-        if self._repair_at is None or self._missing != (not items.logs):
+        if self._repair_at is None or self._missing != (not items.identity):
             # an existing file has most likely been replaced completely; a missing one may still be restored
-            self._missing = not items.logs
+            self._missing = not items.identity
             self._repair_at = now + (self._patience if self._missing else self._patience / 5)
         elif now >= self._repair_at:
             self._repair_at = now + self._patience

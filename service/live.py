@@ -69,6 +69,7 @@ class Live(Exchange):
             on_wait=self.meters.stages["queue"].observe,
             on_shed=lambda reason: self.meters.shed[reason].inc(),
         )
+        self.queue.threads = self._threads
         self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False

@@ -82,8 +82,8 @@ class RequestContext:
                 status = message["status"]
                 total = time.perf_counter() - start
                 headers = message["headers"]
-                own = dict(headers)
-                headers += [one for one in SECURE if one[0] not in own]
+                own = dict(headers) if scope["method"] == "GET" else {}  # pages have a policy of their own
+                headers += [one for one in SECURE if one[0] not in own] if own else SECURE
                 stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"server-timing", f"{stages}total;dur={total * 1000:.3f}".encode()))

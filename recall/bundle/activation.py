@@ -193,7 +193,7 @@ def follow(root: Path, depot: Depot) -> None:
                     write_lines(root, HISTORY, [*pointer.past, pointer.live])
                     write_lines(root, CURRENT, [pointer.live])
                     for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
-                        remove(root / VERSIONS / name, shared=True)
+                        remove(root / VERSIONS / name, keep_index=True)
 
 
 def candidates(root: Path) -> list[Path]:

@@ -49,10 +49,7 @@ class LastSplit(Section):
 
 
 class TimeSplit(Section):
-    """Test on interactions at or after `test`, validate on those at or after `valid`.
-
-    Each is a share of all rows or a time.
-    """
+    """Test on interactions at or after `test`, validate on those at or after `valid`."""
 
     by: Literal["time"]
     test: float = 0.9
@@ -343,8 +340,8 @@ class DataConfig(Section):
     """Number of last training interactions of each user for validation, if the split has no validation part. Needs `time`."""
 
     contains_changes_through: int = Field(default=0, ge=0)
-    """The items table contains all live changes up to this sequence, as an answer to a change names it. Later ones stay on top
-    of what is trained from it; by default all do."""
+    """Sequence number of the last live change that the items table already contains. Later changes are applied on top of the
+    table; by default all changes."""
 
     @model_validator(mode="after")
     def _columns_play_one_part(self) -> "DataConfig":

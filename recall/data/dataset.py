@@ -35,7 +35,7 @@ from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, numeric_text_columns
-from recall.features.canonical import UNTYPED, CanonicalTypes
+from recall.features.canonical import UNTYPED, CanonicalTypes, flatten_lists
 from recall.features.values import number_column, to_enum
 
 _HASHED_AT_ONCE, _JOINED_AT_ONCE = 1 << 20, 1 << 16
@@ -335,7 +335,7 @@ def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
     digest.update(np.packbits(values.is_null().to_numpy()).tobytes())
     if isinstance(values.dtype, pl.List):
         digest.update(values.list.len().fill_null(0).to_numpy().tobytes())
-        _digest(digest, values.explode(empty_as_null=False, keep_nulls=False))
+        _digest(digest, flatten_lists(values))
     elif values.dtype == pl.String:
         digest.update(values.str.len_bytes().fill_null(0).to_numpy().tobytes())
         for part in values.to_frame().iter_slices(_JOINED_AT_ONCE):  # Python's texts take several times the memory

@@ -11,7 +11,7 @@ import polars as pl
 
 from recall.config.schema import FieldConfig
 from recall.data.conversions import LIST_NOTATION
-from recall.features.canonical import BLANKS, EXACT, strip_values
+from recall.features.canonical import BLANKS, EXACT, flatten_lists, strip_values
 from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
@@ -110,7 +110,7 @@ def variety_findings(values: pl.Series, field: FieldConfig, report: Report, sepa
     """
     if separator is not None and values.dtype == pl.String:
         values = values.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
-    known = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
+    known = flatten_lists(values) if isinstance(values.dtype, pl.List) else values
     known = known.drop_nulls()
     distinct = known.n_unique()
     if distinct <= 1:
@@ -269,7 +269,7 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
         lists = strip_values(values.str.split(separator))
     else:
         return
-    parts = lists.explode(empty_as_null=False, keep_nulls=False)
+    parts = flatten_lists(lists)
     if parts.dtype != pl.String:
         return
     yield from spelling_findings(parts, report)

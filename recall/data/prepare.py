@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
-from recall._file_system import descriptor
+from recall._file_system import descriptor, file_sha256, flock
 from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
@@ -33,7 +33,6 @@ from recall.data.prepared import (
     PreparedManifest,
     PreparedTables,
     ReadAs,
-    sha256,
     write_manifest,
 )
 from recall.data.selection import Selection, select
@@ -111,7 +110,7 @@ def _write_folder(
     for name, ids in (("user", source.users), ("item", source.items)):
         pl.DataFrame({"id": ids.texts}).write_parquet(folder / f"{name}_ids.parquet")
     _write_shards(folder, source, shards)
-    sources = {name: sha256(root / name) for name in states}
+    sources = {name: file_sha256(root / name) for name in states}
     changed = dict(states.items() ^ _file_states(data, root).items())
     if changed:
         raise _source_changed_error(str(root / min(changed)))
@@ -124,17 +123,14 @@ def _lock_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / UNFINISHED
     with descriptor(folder) as folder_fd:  # the kernel frees the lock when the process dies
-        try:
-            fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                "another process prepares data here",
-                where=str(folder),
-                why=f"process {marker.read_text()}" if marker.exists() else "",
-                hint="Wait for it, or name another folder",
-            ) from None
-        except OSError:
-            pass  # the file system has no locks
+        with suppress(OSError):  # the file system has no locks
+            if not flock(folder_fd, fcntl.LOCK_EX):
+                raise DataError(
+                    "another process prepares data here",
+                    where=str(folder),
+                    why=f"process {marker.read_text()}" if marker.exists() else "",
+                    hint="Wait for it, or name another folder",
+                )
         if (folder / MANIFEST).exists():
             raise DataError("the folder holds prepared data", where=str(folder), hint="Remove it, or name another folder")
         if not marker.exists() and any(folder.iterdir()):

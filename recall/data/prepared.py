@@ -3,7 +3,6 @@
 docs/reference/prepared-data.md specifies the format, for other programs that write such a folder.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from polars.datatypes import DataType
 from pydantic import Field, JsonValue, ValidationError
 
 from recall._arrays import Bool, Float64, Int32
-from recall._file_system import fsync
+from recall._file_system import file_sha256, fsync
 from recall.config import ColumnSplit, DataConfig
 from recall.config.schema import Record, Schema, Side
 from recall.data.entities import refuse_missing_ids
@@ -184,7 +183,7 @@ class PreparedTables(Tables):
             DataError: A file is missing or damaged.
         """
         for name, file in self.manifest.files.items():
-            digest = sha256(_require_file(self.folder / name))
+            digest = file_sha256(_require_file(self.folder / name))
             if digest != file.sha256:
                 raise DataError(
                     "the file is damaged",
@@ -425,7 +424,7 @@ def write_manifest(
     paths = [*sorted((folder / SHARDS).glob("*.parquet")), *(folder / name for name in (*_IDS.values(), *_TABLES.values()))]
     files = {
         str(path.relative_to(folder)): PreparedFile(
-            rows=pl.scan_parquet(path).select(pl.len()).collect().item(), sha256=sha256(path)
+            rows=pl.scan_parquet(path).select(pl.len()).collect().item(), sha256=file_sha256(path)
         )
         for path in paths
         if path.exists()
@@ -453,12 +452,6 @@ def write_manifest(
     fsync(folder)
     fsync(folder.parent)
     return manifest
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_file(path: Path) -> Path:

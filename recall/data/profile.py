@@ -14,6 +14,7 @@ from recall.data.prepared import PreparedTables
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError, RecallError
+from recall.features.canonical import flatten_lists
 from recall.features.values import canonical_series
 
 _EXAMPLES = 3  # values of a column that are shown
@@ -162,7 +163,7 @@ def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], Non
 
 
 def _profile_column(table: str, values: pl.Series, use: str) -> ColumnProfile:
-    parts = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
+    parts = flatten_lists(values) if isinstance(values.dtype, pl.List) else values
     counted = parts.drop_nulls()
     if counted.dtype.is_nested() or counted.dtype == pl.Binary:
         counted = pl.Series(dtype=pl.String)  # these values cannot be counted

@@ -43,7 +43,7 @@ from recall.data.column_names import (
     words,
 )
 from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct
-from recall.features.values import canonical_series
+from recall.features.values import canonical_series, cast_all
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
@@ -224,8 +224,8 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
         return values.cast(pl.Float64).fill_nan(None)
     if values.dtype != pl.String:
         return None
-    parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
-    if parsed.null_count() > values.null_count() or values.str.contains(r"^\s*0\d").any():
+    parsed = cast_all(values.str.strip_chars(), pl.Float64)
+    if parsed is None or values.str.contains(r"^\s*0\d").any():
         return None
     return parsed.fill_nan(None)
 

@@ -20,7 +20,7 @@ from recall.data.conversions import convert_columns
 from recall.data.files import files_of, scan_table, unreadable_file
 from recall.data.findings import Finding
 from recall.errors import DataError, did_you_mean
-from recall.features.values import canonical_series
+from recall.features.values import canonical_series, cast_all, empty_to_null
 
 TABLE_NAMES: Final = ("interactions", "users", "items")
 """Names of the three tables."""
@@ -239,12 +239,9 @@ def normalize(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _normalize(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
-        return values.set(values == "", None) if (values == "").any() else values
-    for dtype in (pl.Int64, pl.UInt64):
-        integers = values.cast(dtype, strict=False)
-        if integers.null_count() == values.null_count():
-            return integers
-    return canonical_series(values)
+        return empty_to_null(values)
+    integers = cast_all(values, pl.Int64, pl.UInt64)
+    return canonical_series(values) if integers is None else integers
 
 
 # Frames of other libraries.

@@ -10,7 +10,7 @@ import polars as pl
 
 from recall._arrays import Bool, Float64, Int64
 from recall.errors import DataError
-from recall.features.values import Distinct, raise_if_any
+from recall.features.values import Distinct, cast_all, raise_if_any
 
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 """Units of unix time: how many make a second."""
@@ -83,10 +83,9 @@ def _parse_text(values: pl.Series, where: str) -> tuple[pl.Series, int]:
 
     The count is 0 where no text has an offset.
     """
-    for dtype in (pl.Int64, pl.Float64):
-        parsed = values.str.strip_chars().cast(dtype, strict=False)
-        if parsed.null_count() == values.null_count():
-            return parsed, 0
+    numbers = cast_all(values.str.strip_chars(), pl.Int64, pl.Float64)
+    if numbers is not None:
+        return numbers, 0
     iso8601 = _parse_iso8601(values)
     parsed = iso8601["moment"]
     unread = parsed.is_null() & values.is_not_null()

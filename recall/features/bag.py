@@ -15,7 +15,7 @@ from recall.errors import DataError
 from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flatten_lists
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
 from recall.features.csr import SparseRows
-from recall.features.values import raise_if_any, to_float
+from recall.features.values import empty_to_null, raise_if_any, to_float
 from recall.features.vocabulary import MISSING, Vocabulary
 
 
@@ -67,7 +67,7 @@ class BagEncoder(ColumnEncoder):
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         bags = Bags.of(self.field, self.column, frame)
-        missing = np.flatnonzero(_known(column_of(frame, self.column)).is_null().to_numpy())
+        missing = np.flatnonzero(empty_to_null(column_of(frame, self.column)).is_null().to_numpy())
         divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
         return SparseRows.from_coo(
             np.concatenate([bags.row, missing]),
@@ -154,13 +154,13 @@ class Bags:
         Raises:
             DataError: Weights do not match their values.
         """
-        lists = _lists(_known(column_of(frame, column)), field.separator)
+        lists = _lists(empty_to_null(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
         values = flatten_lists(lists)
         weights = np.ones(len(values))
         if field.weights is not None:
             where = f"column {field.weights!r}"
-            weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
+            weight_lists = _lists(empty_to_null(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
             weight_values = flatten_lists(weight_lists.filter(lists.is_not_null()))
@@ -168,17 +168,9 @@ class Bags:
             raise_if_any(weight_values, parsed.is_null(), where, "missing", "Write 1 for a plain value")
             raise_if_any(weight_values, parsed.abs() > LARGEST, where, "too large")
             weights = parsed.to_numpy()
-        if values.dtype.is_float():
-            values = values.fill_nan(None)
-        elif values.dtype == pl.String:
-            values = values.set(values == "", None)
+        values = values.fill_nan(None) if values.dtype.is_float() else empty_to_null(values)
         known = values.is_not_null().to_numpy()
         return Bags(row[known], values.filter(known), weights[known])
-
-
-def _known(values: pl.Series) -> pl.Series:
-    """Turn empty text into null, a missing bag; an empty list stays an empty bag."""
-    return values.set(values == "", None) if values.dtype == pl.String else values
 
 
 def _lists(values: pl.Series, separator: str) -> pl.Series:

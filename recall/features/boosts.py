@@ -16,7 +16,7 @@ from polars.datatypes import DataType
 from recall._arrays import Float32, Int64
 from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.canonical import BLANKS, LIST, TEXT, as_lists, canonical_text
+from recall.features.canonical import BLANKS, LIST, TEXT, as_lists, canonical_text, flatten_lists
 from recall.features.values import canonical_series, to_float
 
 LARGEST_WEIGHT = 1e6
@@ -162,7 +162,7 @@ def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> 
     try:
         if isinstance(values.dtype, pl.List):
             lengths = values.list.len().fill_null(0).to_numpy()
-            members = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
+            members = canonical_series(flatten_lists(values))
             rows: Int64 = np.repeat(np.arange(len(values)), lengths)
             mask[rows[(members == value).fill_null(False).to_numpy()]] = 1
         else:

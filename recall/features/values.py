@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import polars as pl
 from polars import selectors
+from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
 from recall.errors import DataError
@@ -101,8 +102,12 @@ def canonical_series(values: pl.Series) -> pl.Series:
 
 def known_texts(values: pl.Series) -> pl.Series:
     """Return `canonical_series` with empty text as null, a missing value."""
-    texts = canonical_series(values)
-    return texts.set(texts == "", None) if values.dtype == pl.String else texts
+    return empty_to_null(canonical_series(values))
+
+
+def empty_to_null(values: pl.Series) -> pl.Series:
+    """Turn empty text into null; a column of another type is unchanged."""
+    return values.set(values == "", None) if values.dtype == pl.String and (values == "").any() else values
 
 
 def to_request_values(frame: pl.DataFrame) -> pl.DataFrame:
@@ -132,7 +137,7 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
         raise DataError(f"a column of type {dtype} holds no numbers", where=where, hint="Give integers or floats")
     if dtype == pl.String:
-        values = values.set(values == "", None)
+        values = empty_to_null(values)
         parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
     elif dtype == pl.Float32:  # 0.1 is the number that a request gives, and not its 32-bit neighbor
         parsed = values.cast(pl.String).cast(pl.Float64)
@@ -169,17 +174,24 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     if not (parsed.abs() >= _NEIGHBORS).any():
         return parsed
     if values.dtype == pl.String:
-        values = values.str.strip_chars()
-        values = values.set(values == "", None)
+        values = empty_to_null(values.str.strip_chars())
         if not values.str.contains(_INTEGER).all():
             return parsed
     elif not values.dtype.is_integer():
         return parsed
-    for dtype in (pl.Int64, pl.UInt64):
-        exact = values.cast(dtype, strict=False)
-        if exact.null_count() == values.null_count():
-            return exact
-    return parsed
+    exact = cast_all(values, pl.Int64, pl.UInt64)
+    return parsed if exact is None else exact
+
+
+def cast_all(values: pl.Series, *dtypes: type[DataType]) -> pl.Series | None:
+    """Cast a column to the first type that can hold all values; None if there is none.
+
+    Args:
+        values: [n].
+        dtypes: types of polars.
+    """
+    casts = (values.cast(dtype, strict=False) for dtype in dtypes)
+    return next((cast for cast in casts if cast.null_count() == values.null_count()), None)
 
 
 def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:

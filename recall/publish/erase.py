@@ -240,7 +240,7 @@ def _remove_version(folder: Path) -> bool:
     try:
         return remove(folder)
     except (IndexFileError, ConfigError):
-        return remove(folder, shared=True)
+        return remove(folder, keep_index=True)
 
 
 def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from polars.datatypes import DataType
 from recall._arrays import Bool, Int32, Int64
 from recall.errors import DataError
 from recall.features.canonical import LIST, TEXT, as_lists, flatten_lists
-from recall.features.values import canonical_series, moment, number_column, to_request_values
+from recall.features.values import canonical_series, empty_to_null, moment, number_column, to_request_values
 from recall.index.bitmap import RowBitmap
 from recall.index.query import Kind, Ranges
 
@@ -282,9 +282,7 @@ class Column:
         nested = isinstance(values.dtype, pl.List | pl.Array)
         lists = as_lists(values if nested else values.cast(pl.String), form.separator)
         lengths = lists.list.len().fill_null(0).to_numpy()
-        entries = flatten_lists(lists)
-        if entries.dtype == pl.String:
-            entries = entries.set(entries == "", None)  # encoders pass empty text over, too
+        entries = empty_to_null(flatten_lists(lists))  # encoders pass empty text over, too
         found, codes = coded(entries, kind)
         narrow = _narrow(codes, len(found))
         known, missing = np.flatnonzero(narrow), np.flatnonzero(lists.is_null().to_numpy())

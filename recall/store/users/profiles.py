@@ -300,9 +300,6 @@ class UserProfiles:
         """Check a change of a user; return the features in their stored form."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):
-            if isinstance(items, str):
-                what = f"{name} must be a list of strings, got a single string"
-                raise RequestError(what, where=f"{where}/{name}", hint="Give a list of ids")
             check_ids(items or (), f"{where}/{name}")
         for name in user.features:
             if name not in self.columns:

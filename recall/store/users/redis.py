@@ -1,4 +1,4 @@
-"""Store of user changes in Redis or a Redis Cluster, shared by several machines.
+"""Store of user changes in a Redis or a Redis Cluster, shared by several machines.
 
     recall:user:ID          hash of one user: `user`, a `LiveUser` as JSON; `changes`, the number of changes so far; later
                             interactions, each in a field named by its number; `folded`, the number of the last change that
@@ -75,13 +75,13 @@ _REPEATED, _CONFLICT, _STRING = 0, -1, -2
 _WRITE = f"""
 local user, key, appends = KEYS[1], ARGV[1], ARGV[4] == ''
 if redis.call('TYPE', user).ok == 'string' then return {{{_STRING}, 0, ''}} end
-local held = redis.call('HMGET', user, 'changes', 'folded', 'gone', key)
-local changes, count = tonumber(held[1] or 0), tonumber(ARGV[5])
-local known = held[3] and 0 or redis.call('EXISTS', user) == 1 and 1 or -1
-if held[4] then return {{{_REPEATED}, known, held[4]}} end
+local stored = redis.call('HMGET', user, 'changes', 'folded', 'gone', key)
+local changes, count = tonumber(stored[1] or 0), tonumber(ARGV[5])
+local known = stored[3] and 0 or redis.call('EXISTS', user) == 1 and 1 or -1
+if stored[4] then return {{{_REPEATED}, known, stored[4]}} end
 if appends then
-  if changes - tonumber(held[2] or 0) + count > {_MAX_PENDING} then return {{{_CONFLICT}, known, ''}} end
-  if held[3] then redis.call('HDEL', user, 'gone') end
+  if changes - tonumber(stored[2] or 0) + count > {_MAX_PENDING} then return {{{_CONFLICT}, known, ''}} end
+  if stored[3] then redis.call('HDEL', user, 'gone') end
 else
   if changes ~= tonumber(ARGV[4]) then return {{{_CONFLICT}, known, ''}} end
   local kept = {{}}
@@ -143,7 +143,7 @@ class RedisLiveUsers(LiveUsers):
             mark: high-water mark, a file on this machine; without one, only a process that has read later changes detects a
                 loss.
             catalog: returns the name of the catalogue; empty while it is unknown.
-            exported: whether the users of bundles are read from here, too, where `exports.load` has put them.
+            exported: whether the users of bundles are read from this Redis, too, after `exports.load` has loaded them.
 
         Raises:
             ConfigError: The address is malformed.
@@ -181,26 +181,25 @@ class RedisLiveUsers(LiveUsers):
     @override
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> WriteResult:
         batch, digest = tuple(changes), batch_digest(tuple(changes))
-        waiting, done = group_by_user(batch), dict[str, tuple[int, bool, bool | None]]()
+        pending, done = group_by_user(batch), dict[str, tuple[int, bool, bool | None]]()
         rewritten = {change.user_id for change in batch if not isinstance(change, InteractionEvent)}
         deadline = time.monotonic() + self._write_seconds
         field = b"" if key is None else _key_field(key)
         self._check_owner(claim=True)
         if not self._identity:  # a loss right after the first write must be detected, too
             self._identity, self._counts = self._state()
-        if field and len(waiting) > 1:  # a conflict must be detected before any user is written
-            self._check_key(waiting, field, digest)
+        if field and len(pending) > 1:  # a conflict must be detected before any user is written
+            self._check_key(pending, field, digest)
         for _ in range(_TRIES):
-            for node, ids in self._writer.group_by_node(waiting, self._user_key):
-                own = {user_id: waiting[user_id] for user_id in ids}
-                done |= self._write(node, own, rewritten, field, digest)
-            rewritten |= waiting.keys() - done.keys()
-            waiting = {user_id: own for user_id, own in waiting.items() if user_id not in done}
-            if not waiting:
+            for node, ids in self._writer.group_by_node(pending, self._user_key):
+                done |= self._write(node, {user_id: pending[user_id] for user_id in ids}, rewritten, field, digest)
+            rewritten |= pending.keys() - done.keys()
+            pending = {user_id: changes for user_id, changes in pending.items() if user_id not in done}
+            if not pending:
                 if self._mark is not None:
                     self._mark.advance(self._identity, sum(self._counts.values()))
-                known = {user_id: was for user_id, (_, _, was) in done.items()}
-                return WriteResult(done[batch[-1].user_id][0], all(again for _, again, _ in done.values()), known)
+                known = {user_id: existed for user_id, (_, _, existed) in done.items()}
+                return WriteResult(done[batch[-1].user_id][0], all(repeated for _, repeated, _ in done.values()), known)
             if time.monotonic() > deadline:
                 break
         raise StoreBusyError("other processes are changing the same users", hint="Try again in a moment")
@@ -321,7 +320,7 @@ class RedisLiveUsers(LiveUsers):
                 raise key_conflict()
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
-        """Return the identity, created if missing, and the counters of changes."""
+        """Return the identity, which is created if missing, and the counters of changes."""
         name = self._prefix + b"identity"
         counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in hash_tags())]
         identity, *counts = self._reader.call_all("read", [("GET", key) for key in (name, *counters)])
@@ -339,46 +338,57 @@ class RedisLiveUsers(LiveUsers):
         strings = [one for one, answer in zip(ids, answers, strict=True) if isinstance(answer, exceptions.ResponseError)]
         if strings:  # written by an earlier version, or changed by another process meanwhile
             raws = nodes.call(node, "read", [("GET", self._user_key(one)) for one in strings], allow_wrong_type=True)
-            own = zip(strings, raws, strict=True)
-            found |= {one: _parse_user({b"user": raw}) for one, raw in own if isinstance(raw, bytes)}
+            found |= {
+                user_id: _parse_user({b"user": raw})
+                for user_id, raw in zip(strings, raws, strict=True)
+                if isinstance(raw, bytes)
+            }
             for error in raws:
                 if isinstance(error, exceptions.ResponseError):
                     raise StoreBusyError("another process changes the same user", why=str(error), hint="Try again in a moment")
         return found
 
     def _write(
-        self, node: Node, own: Mapping[str, list[UserChange]], rewritten: set[str], key: bytes, digest: bytes
+        self, node: Node, changes: Mapping[str, list[UserChange]], rewritten: set[str], key: bytes, digest: bytes
     ) -> dict[str, tuple[int, bool, bool | None]]:
         """Write changes of users on one node.
 
+        Args:
+            node: node of the users.
+            changes: changes by user.
+            rewritten: users whose JSON is read and written again; interactions of other users are appended.
+            key: field of the idempotency key; empty without one.
+            digest: digest of the batch.
+
         Returns:
-            For each user written: number of the change, whether the batch was repeated, and whether the user was known
-            before. The others had conflicts.
+            For each user written: number of the last change, whether the batch was repeated, and whether the user was known
+            before. The other users were changed by another process meanwhile.
         """
         now, range_key = time.time(), self._range_key
-        stored = self._read_users(self._writer, node, [*(own.keys() & rewritten)]) if own.keys() & rewritten else {}
+        read = [*(changes.keys() & rewritten)]
+        stored = self._read_users(self._writer, node, read) if read else {}
         scripts: list[Command] = []
         deleted: list[str] = []
-        for user_id, some in own.items():
+        for user_id, own in changes.items():
             command: list[bytes | str | int] = ["EVAL", _WRITE, 1, self._user_key(user_id), key, digest, int(now)]
             if user_id in rewritten:
                 before = stored.get(user_id, _StoredUser(None, 0, {}))
-                user = apply_changes({user_id: before.user}, tuple(some), now)[user_id]
-                command += [before.changes, len(some), b"user", user.to_json(), *_live_keys(before.keys, now)]
+                user = apply_changes({user_id: before.user}, tuple(own), now)[user_id]
+                command += [before.changes, len(own), b"user", user.to_json(), *_live_keys(before.keys, now)]
                 if not user.known:
                     deleted.append(user_id)
                     command += [b"gone", 1]
             else:
-                command += [b"", len(some), *(_event_field(one, now) for one in some if isinstance(one, InteractionEvent))]
+                command += [b"", len(own), *(_event_field(event, now) for event in own if isinstance(event, InteractionEvent))]
             scripts.append(tuple(command))
-        listings: list[Command] = [("ZADD", range_key(b"users", one), 0, one) for one in own if one not in deleted]
-        counters = [range_key(b"sequence", user_id) for user_id in own]
-        counts: list[Command] = [("INCRBY", name, len(some)) for name, some in zip(counters, own.values(), strict=True)]
-        answers = self._writer.call(node, "written", [*scripts, *listings, *counts], transaction=len(own) > 1)
-        for name, count in zip(counters, answers[-len(own) :], strict=True):
+        listings: list[Command] = [("ZADD", range_key(b"users", one), 0, one) for one in changes if one not in deleted]
+        counters = [range_key(b"sequence", user_id) for user_id in changes]
+        counts: list[Command] = [("INCRBY", name, len(own)) for name, own in zip(counters, changes.values(), strict=True)]
+        answers = self._writer.call(node, "written", [*scripts, *listings, *counts], transaction=len(changes) > 1)
+        for name, count in zip(counters, answers[-len(changes) :], strict=True):
             self._counts[name] = max(self._counts.get(name, 0), int(count))
         done = dict[str, tuple[int, bool, bool | None]]()
-        for user_id, (outcome, known, answer) in zip(own, answers, strict=False):
+        for user_id, (outcome, known, answer) in zip(changes, answers, strict=False):
             if outcome == _REPEATED and answer[:_DIGEST] != digest:
                 raise key_conflict()
             if outcome == _STRING:
