@@ -30,7 +30,7 @@ from service.pages import add_pages
 from service.recommend import RecommendEndpoint
 from service.routers import ROUTERS
 from service.routers.system import health
-from service.workers import lame_duck, settle, wait_for_bundle
+from service.workers import lame_duck, tune_interpreter, wait_for_bundle
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -97,7 +97,7 @@ def create_app(
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_keys)
             loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, partial(asyncio.to_thread, reload_keys))]
             loops.append(_repeat(live.follow, settings.follow))
-            live.tasks += map(asyncio.create_task, (*loops, settle(live)))
+            live.tasks += map(asyncio.create_task, (*loops, tune_interpreter(live)))
             try:
                 await wait_for_bundle(live)
                 yield
