@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recall import Recommendations, Request
-from recall.serving.query import check_request
+from recall.serving.query import MOST_EXPLAINED, check_request
 from recall.serving.rerank.pipeline import check_pins
 from recall.serving.rerank.rules import read_rules
 from service.auth import Guard
@@ -25,7 +25,7 @@ from service.concurrency import Caller
 from service.errors import MEDIA_TYPE, FaultDocument, Kind, invalid, parsed, problem_response
 from service.keys import Role
 from service.live import Live
-from service.schemas import LONGEST_TOKEN, MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
+from service.schemas import LONGEST_TOKEN, MOST_RESULTS, RecommendRequest
 from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 PATH = "/v1/recommend"
