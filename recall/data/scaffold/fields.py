@@ -125,12 +125,10 @@ def guess_field(values: pl.Series) -> FieldGuess:
     known = values.drop_nulls()
     if known.is_empty():
         return FieldGuess("", "no value")
-    if len(known) == len(values) > 1 and not values.dtype.is_nested() and known.n_unique() == 1:
-        return FieldGuess("", f"one value only, {known[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and known.dtype.inner.is_nested():
         return FieldGuess("", "lists of lists, which no field reads")
-    if isinstance(known.dtype, pl.List) and len(known) == len(values) > 1 and known.n_unique() == 1:
-        return FieldGuess("", f"one value only, {known[0].to_list()}: nothing to learn from")
+    if not isinstance(known.dtype, pl.Array) and len(known) == len(values) > 1 and known.n_unique() == 1:
+        return FieldGuess("", f"one value only, {known.head(1).to_list()[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := draft_bag(known)) is not None:
         return FieldGuess(*bag)
     if known.dtype.is_temporal():
@@ -190,8 +188,6 @@ def _guess_text_field(known: pl.Series) -> FieldGuess:
     bag = draft_bag(known)
     if bag is not None:
         return FieldGuess(*bag)
-    if set(known.str.strip_chars().str.to_lowercase().unique()) == {"true", "false"}:
-        return FieldGuess('kind = "categorical"', "true or false")
     if different > max(_MIN_UNIQUE, _MAX_RECURRING * len(known)):
         return FieldGuess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unique_texts=True)
     return FieldGuess(f'kind = "categorical"{min_count_key(known)}', f"{different:,} different texts")
