@@ -191,8 +191,8 @@ class _Entities:
         ids = normalize(distinct_ids.select(key))[key]
         texts = canonical_series(ids)
         if texts.to_frame().select(id_missing([key])).to_series().any():
-            refuse_missing_ids(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
-        columns = {where: ids} if table is None else {where: ids, table.where(key): table.collect([key])[key]}
+            refuse_missing_ids(canonical_series(interactions.column(key)), where)  # all rows, which the error counts
+        columns = {where: ids} if table is None else {where: ids, table.where(key): table.column(key)}
         for place, column in columns.items():
             if column.dtype.is_float() and infer_type(canonical_series(column)) == "float64":
                 raise DataError(
@@ -371,7 +371,7 @@ def _types_of_all_rows(
     numbers, separators = schema.number_columns("user"), schema.separators("user")
     users = None if tables.users is None else tables.users.collect([data.user_id])
     items = None if tables.items is None else tables.items.collect([data.item_id])
-    frames: Frames = (lambda name: tables.interactions.collect([name])[name], users, items)
+    frames: Frames = (tables.interactions.column, users, items)
     all_types, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
     types = {
         side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in all_types.state().items()
