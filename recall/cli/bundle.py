@@ -49,7 +49,7 @@ def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
         "model": _model(manifest),
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),
         "index": described(index),
-        "proof": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
+        "export check": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
         **{part: _figures(value) for part, value in manifest.metrics.items()},
         "size": f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
     }
@@ -75,7 +75,7 @@ def verify_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
             output.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size, "golden": asked})
         else:
             counted = f"{files} files, {size:,} bytes, {manifest.sizes.items:,} items, {asked} golden requests"
-            typer.echo(f"{manifest.version} is sound: {counted}")
+            typer.echo(f"{manifest.version} is valid: {counted}")
 
 
 def export_bundle(
@@ -119,7 +119,7 @@ def _model(manifest: "Manifest") -> str:
     shown = f"{model.kind}, {sizes.k} factors, vectors of {sizes.dim:,} numbers{cosine}"
     if model.fold is None or model.fold.lost < ROUNDING:
         return shown
-    return f"{shown}; folding lost {model.fold.lost:.1e} of the field weights, {model.fold.score_error:.1e} of a score at most"
+    return f"{shown}; folding error {model.fold.lost:.1e} of the field weights, at most {model.fold.score_error:.1e} of a score"
 
 
 def _figures(value: object) -> str:

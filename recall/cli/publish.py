@@ -65,7 +65,7 @@ def _lines(report: "ImportReport") -> dict[str, object]:
         "model": f"{report.manifest.model.kind}, {sizes.k} factors, vectors of {sizes.dim} numbers",
         "catalogue": f"{sizes.items:,} items ({sizes.n_item_features:,} features), "
         f"{sizes.users:,} users ({sizes.n_user_features:,} features)",
-        "proof": f"served scores differ from the definition's by {parity.largest_error:.1e} at most "
+        "check": f"served scores differ from the definition by at most {parity.largest_error:.1e} "
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e})",
     }
     if report.unknown:

@@ -228,7 +228,7 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     search = "exact search" if answer.exact else "approximate search"
     output.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
-        output.note(f"values that the model does not know: {', '.join(answer.unknown)}")
+        output.note(f"columns with values that were not seen in training: {', '.join(answer.unknown)}")
     output.note(*(f"degraded, {one.part}: {one.reason}" for one in answer.degraded))
     output.note(*(f"note: {warning}" for warning in answer.warnings))
 
@@ -238,19 +238,21 @@ def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
         output.show_json(explanation)
         return
     rows = [[one.user_field or "", " x ".join(one.item_fields), one.value] for one in explanation.contributions]
-    output.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
-    output.note(f"item {explanation.item_id}, bundle {explanation.bundle}; parts without a user field are the same for all")
+    output.show_table(["user field", "item field", "contribution"], [*rows, ["", "score", explanation.score]])
+    output.note(
+        f"item {explanation.item_id}, bundle {explanation.bundle}; those without a user field are the same for all users"
+    )
 
 
 def _show_absence(absence: "Absence", as_json: bool) -> None:
     if as_json:
         output.show_json(absence)
         return
-    output.show_table(["kept out by", "where", "because"], [list(one) for one in absence.reasons])
-    place = "is not listed" if absence.listed is None else f"is listed in place {absence.listed}"
-    output.note(f"item {absence.item_id} {place}: {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
+    output.show_table(["reason", "location", "explanation"], [list(one) for one in absence.reasons])
+    place = "is not listed" if absence.listed is None else f"is listed at position {absence.listed}"
+    output.note(f"item {absence.item_id} {place}: rank {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
     if absence.last is not None and absence.missing is not None and absence.missing > 0:
-        output.note(f"it lacks {absence.missing:.4f} to overtake {absence.last.item_id}")
+        output.note(f"its score is {absence.missing:.4f} below that of {absence.last.item_id}, the last listed item")
 
 
 def _cell(value: object) -> str:
@@ -340,9 +342,7 @@ def recommend(
         "written": out,
         "users": f"{written.users:,}" + (f", {written.resumed:,} of them before" if written.resumed else ""),
         "rows": f"{written.rows:,}",
-        **(
-            {"unknown": f"{written.strangers:,} users, who get what the model gives to a new user"} if written.strangers else {}
-        ),
+        **({"unknown": f"{written.strangers:,} users, who are answered as new users"} if written.strangers else {}),
         "speed": f"{written.rate:,.0f} users a second, {written.seconds:.1f} s",
     }
     output.result(as_json, figures, shown)

@@ -246,14 +246,14 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
         shares = ", ".join(f"{share:.1%} of the {side} features" for side, share in trained.zeros.items())
         yield "zero weights", f"{shares}; {len(kept)} arrays were stored without their zero rows"
     yield (
-        "proof",
-        f"served scores differ from the model's by {parity.largest_error:.1e} at most "
+        "export check",
+        f"served scores differ from the model by at most {parity.largest_error:.1e} "
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
-        f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
+        f"the top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
     )
     fold = manifest.model.fold
     if fold is not None and fold.lost >= ROUNDING:
-        yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
+        yield "fold", f"rank {fold.rank}: error {fold.lost:.1e} of the field weights, at most {fold.score_error:.1e} of a score"
     yield "index", described(index)
     if finished.gate is not None:
         yield from finished.gate.lines().items()
@@ -266,7 +266,7 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
     growth = manifest.metrics.get("growth")
     if not isinstance(growth, dict):
         return
-    yield "went on from", f"{growth['from']}, with {growth['learnt from']}"
+    yield "continued from", f"{growth['from']}, with {growth['learnt from']}"
     for name, label, seconds in (
         ("before", "before", None),
         ("after", "after", growth["seconds"]),
@@ -278,7 +278,7 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
             yield label, ", ".join(shown) + (f", {seconds:.1f} s" if isinstance(seconds, float) else "")
     if gap := _part(growth, "gap"):
         yield (
-            "gap",
+            "difference",
             ", ".join(
                 f"{key} {Estimate.model_validate(gap[key]).interval('+')}" for key in gap if key.startswith(("ndcg", "recall"))
             ),

@@ -49,10 +49,7 @@ class LastSplit(Section):
 
 
 class TimeSplit(Section):
-    """Test on interactions at or after `test`, validate on those at or after `valid`.
-
-    Each is a share of all rows or a time.
-    """
+    """Test on interactions at or after `test`, validate on those at or after `valid`."""
 
     by: Literal["time"]
     test: float = 0.9
@@ -187,6 +184,9 @@ class FileFormat(Section):
     """Whether members of nested objects become columns, such as `user.id`."""
     missing: dict[str, tuple[str, ...]] = Field(default={})
     """Values that mean a missing value, by column, such as the user id "0" of all users without a login."""
+    spelling: dict[str, Literal["upper", "lower"] | int] = Field(default={})
+    """How ids become those of the other tables, without blanks around: in capitals, in small letters, or with zeros in front
+    up to this many characters."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
     """Decimal mark of columns with numbers such as "1.234,50 €". Grouping marks, blanks and currencies are ignored."""
     times: dict[str, str] = Field(default={})
@@ -343,8 +343,8 @@ class DataConfig(Section):
     """Number of last training interactions of each user for validation, if the split has no validation part. Needs `time`."""
 
     contains_changes_through: int = Field(default=0, ge=0)
-    """The items table contains all live changes up to this sequence, as an answer to a change names it. Later ones stay on top
-    of what is trained from it; by default all do."""
+    """Sequence number of the last live change that the items table already contains. Later changes are applied on top of the
+    table; by default all changes."""
 
     @model_validator(mode="after")
     def _columns_play_one_part(self) -> "DataConfig":

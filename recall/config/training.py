@@ -120,8 +120,8 @@ class StoppingConfig(Section):
     at: int = Field(default=10, ge=1)
     """Length of the list that the metric is computed on."""
     requests: int = Field(default=10_000, ge=1)
-    """Maximum number of validation requests to evaluate. Default: during training at least 1,000, limited to about a tenth of
-    the time of a sweep; after training all."""
+    """Maximum number of validation requests to evaluate during training. If it is not set and an evaluation would take more
+    than a tenth of a sweep, fewer requests are used, but at least 1,000. After training, all requests are evaluated."""
 
 
 class OpeningConfig(Section):
@@ -183,7 +183,7 @@ class FTRLConfig(Section):
     l2: float = Field(default=0.0, ge=0)
     """Weight of the L2 regularisation."""
     learning_rate: float = Field(default=0.1, gt=0)
-    """Alpha of McMahan et al. 2013; beta is 1."""
+    """Learning rate (alpha of McMahan et al. 2013; beta is 1)."""
 
 
 class GradientConfig(Section):
@@ -207,7 +207,7 @@ class GradientConfig(Section):
     """Share of the items of a batch whose id, and further values, are masked as unknown or missing. They train the embeddings
     of unknown values, which new items use."""
     scale: float = Field(default=1.0, gt=0)
-    """Standard deviation of a starting vector's length."""
+    """Standard deviation of the initial length of vectors."""
     new_items: float = Field(default=1.0, ge=0, le=1)
     """How often items without training interactions should appear in lists, relative to trained items: 1 means equally often, 0
     disables the adjustment (new items then hardly ever appear). Needs an item field besides the id."""

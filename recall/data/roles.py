@@ -260,7 +260,7 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
     rule = role.events
     if role.kind == "label":
         texts = canonical_series(values.fill_nan(None) if values.dtype.is_float() else values).drop_nulls().unique().sort()
-        no = tuple(text for text in texts if text.lower() in ("0", "false"))
+        no = tuple(text for text in texts if text.lower() not in TRUE_MARKS)
         rule = EventRule({text: 1.0 for text in texts if text not in no}, (), no, (), "left out" if no else "not taken")
     elif rule is not None:
         rule = replace(rule, missing="left out" if role.flag and not outcome_word(values.name, NEGATIVE) else "taken")
@@ -294,10 +294,15 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
 
 def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
-    """Return whether a column holds amounts that may be known only afterwards."""
+    """Return whether a column holds amounts that may be known only afterwards.
+
+    They are many, have fractions, or count from 0; other whole numbers may be codes.
+    """
     if known_before(name) or names_id(name) or PRICE & set(words(name)):
         return False
-    return numbers.drop_nulls().n_unique() > MOST_LEVELS
+    known, different = numbers.drop_nulls(), numbers.drop_nulls().n_unique()
+    counts = different > 2 and bool((known == 0).any() or (known != known.round()).any())
+    return counts or different > MOST_LEVELS
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -382,10 +387,10 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
         left_out, not_taken = (no, ()) if outcome_word(name, DELETED) else ((), no)
         return Role("event", reason, events=EventRule(yes, left_out, not_taken, ()), flag=True)
-    if lower == {"true", "false"}:
-        reason = "true and false, and the name says what the user did"
-        return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
-    if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
+    if lower in BOOLEAN_WORDS and outcome_word(name, LABEL):
+        yes, no = sorted(lower, key=lambda text: text not in TRUE_WORDS)
+        return Role("label", f"{yes} and {no}, and the name says what the user did", flag=True)
+    if lower in BOOLEAN_WORDS and not outcome_word(name, EVENT):  # a column of yes and no may answer any question
         return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
     recognised = [] if COLUMN_WORDS["source"] & named else known_events(texts)

@@ -1,6 +1,6 @@
 """Held-out interactions as requests, with their relevant and masked items."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from recall.serving.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class TestRequests:
+class HeldOutRequests:
     """Requests by number.
 
     Attributes:
@@ -39,9 +39,9 @@ class TestRequests:
     def __len__(self) -> int:
         return len(self.event)
 
-    def take(self, rows: Integers) -> "TestRequests":
+    def take(self, rows: Integers) -> "HeldOutRequests":
         """Return the requests at positions `rows`, integer [m], in that order."""
-        return TestRequests(
+        return HeldOutRequests(
             self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows]
         )
 
@@ -54,7 +54,7 @@ class TestRequests:
         """
         return _drawn(len(self), most, seed)
 
-    def sample(self, most: int, seed: int) -> "TestRequests":
+    def sample(self, most: int, seed: int) -> "HeldOutRequests":
         """Return the requests that `drawn` picks.
 
         Args:
@@ -68,15 +68,14 @@ class TestRequests:
         """Whether each of `relevant.items` is masked and cannot be found; bool [nnz]."""
         return self.relevant.shared(self.masked)
 
-    def between(self, first: int, last: int) -> "TestRequests":
-        """Return requests first, ..., last - 1.
+    def batches(self, size: int = 512) -> "Iterator[tuple[int, HeldOutRequests]]":
+        """Yield the requests in batches, each with the position of its first.
 
         Args:
-            first: position of the first request.
-            last: position after the last request.
+            size: requests of a batch.
         """
-        relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
-        return TestRequests(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
+        for first in range(0, len(self), size):
+            yield first, self.take(np.arange(first, min(first + size, len(self))))
 
 
 def _drawn(count: int, most: int, seed: int) -> Int64:
@@ -96,7 +95,7 @@ def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
 
 def held_out(
     dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64, most: int | None = None, seed: int = 0
-) -> TestRequests:
+) -> HeldOutRequests:
     """Turn interactions into requests.
 
     With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
@@ -114,7 +113,7 @@ def held_out(
         config: how to ask and what to mask.
         judged: int64 [m], positions in `dataset.events` to be found again, rising.
         known: int64 [n], positions whose items are masked.
-        most: as of `TestRequests.sample`, which then takes less memory; None for all.
+        most: as of `HeldOutRequests.sample`, which then takes less memory; None for all.
         seed: of the draw.
     """
     item = dataset.events["item"].to_numpy()
@@ -142,7 +141,7 @@ def held_out(
     event = judged[first]
     of_judged = user[judged]
     before = judged[np.searchsorted(of_judged, user[event])] if dataset.hold_out == "users" else event
-    return TestRequests(event, user[event].astype(np.int64), relevant, masked, before)
+    return HeldOutRequests(event, user[event].astype(np.int64), relevant, masked, before)
 
 
 # Held-out interactions as the requests that a client would send.
@@ -150,7 +149,7 @@ def held_out(
 _MEND = "Evaluate with the fields that the model was trained with"
 
 
-def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
+def requests(dataset: Dataset, held: HeldOutRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
     """Return the requests as a client would send them.
 
     History and exclusions are always given, so that nothing depends on the user store, which may know what is to be found.

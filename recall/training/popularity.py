@@ -22,7 +22,7 @@ from recall.evaluation.baselines import Popularity
 from recall.evaluation.cold_start import unknown_user, upper_end
 from recall.evaluation.exact_topk import ItemLists, top_of_scores
 from recall.evaluation.metrics import ndcg
-from recall.evaluation.protocol import TestRequests, held_out
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
@@ -76,7 +76,7 @@ class PopularityFit:
     levels: Float32
     carriers: tuple[Int64, Int64]
     ways: tuple[_RequestKind, ...]
-    held: TestRequests
+    held: HeldOutRequests
     popular: Float64
 
     @staticmethod
@@ -100,7 +100,6 @@ class PopularityFit:
         if weights is None or config.train.objective == "logistic" or not any(map(len, carriers)):
             return None
         held = _requests(dataset, config, len(rows))
-        ranked = Popularity.fit(counts)
         return PopularityFit(
             encoder,
             rows,
@@ -110,7 +109,7 @@ class PopularityFit:
             carriers,
             _ways(dataset, encoder, held, config.seed),
             held,
-            _ndcg_of(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
+            _ndcg_of(Popularity.ranked(counts).top(held.masked, _LIST), held.relevant),
         )
 
     def sampled(self, most: int, seed: int) -> "PopularityFit":
@@ -186,13 +185,11 @@ class PopularityFit:
         if len(rows) == 1:
             for place, length in enumerate(_LENGTHS):
                 order = Popularity.ranked(psi @ phi[0] + (base[0] + np.float32(unit * length)) * popularity)
-                lists = order.top(self.held.masked.indptr, self.held.masked.items, _LIST)
-                found[place] = _ndcg_of(lists, self.held.relevant)
+                found[place] = _ndcg_of(order.top(self.held.masked, _LIST), self.held.relevant)
         else:
             step = max(1, _BLOCK // max(len(psi), 1))
-            for first in range(0, len(phi), step):
+            for first, some in self.held.batches(step):
                 part = slice(first, first + step)
-                some = self.held.between(first, min(first + step, len(phi)))
                 scores = phi[part] @ psi.T
                 for place, length in enumerate(_LENGTHS):
                     moved = scores + (base[part] + np.float32(unit * length)) * popularity
@@ -263,7 +260,7 @@ def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
     )
 
 
-def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
+def _requests(dataset: Dataset, config: RunConfig, items: int) -> HeldOutRequests:
     """Return requests for the second half of the interactions of some training users."""
     training = dataset.training
     user = dataset.events["user"].to_numpy()[training]
@@ -284,7 +281,7 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
     return held.take(np.sort(np.unique(held.user, return_index=True)[1])[:most])
 
 
-def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_RequestKind, ...]:
+def _ways(dataset: Dataset, encoder: FeatureEncoder, held: HeldOutRequests, seed: int) -> tuple[_RequestKind, ...]:
     """Encode the requests with fewer and with more known features."""
     histories = encoder.history_blocks
     nothing = unknown_user(encoder)

@@ -94,7 +94,7 @@ class GradientLearner(Generic[BatchT]):
         self._pairs = pairs
         self._objective = objective
         self._config = config
-        self._roles = pairs.item_roles or Roles.of(pairs.item_fields, pairs.items)
+        self._roles = pairs.untrained.roles or Roles.of(pairs.item_fields, pairs.items)
         self._seed = seed
         self._size, self._segments, before = 0, list[tuple[int, int, int]](), 0
         for own in objective.segments:
@@ -184,8 +184,8 @@ class GradientLearner(Generic[BatchT]):
         contexts = dropout(contexts, config.dropout, drops) if config.dropout else contexts
         users, user_rows = SparseBatch.local(contexts, fields=pairs.user_fields)
         numbers: Tensor | None = None
-        if pairs.ties is not None:
-            users, user_rows, numbers = pairs.ties.local(users, user_rows)
+        if pairs.untrained.ties is not None:
+            users, user_rows, numbers = pairs.untrained.ties.local(users, user_rows)
         items, item_rows = self._items(batch.items, drops)
         rows = {"user": user_rows, "item": item_rows, None: None}
         used = {name: _rows_of(table.data, rows[side_of(name)]) for name, table in self.model.named_parameters()}

@@ -243,8 +243,8 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
         square = config.method if isinstance(config.method, SquareConfig) else config.method.opening
         if square is not None and square.start == "singular":
             start_from_singular_vectors(model, of_ids(pairs, encoder), config.seed)
-        if pairs.ties is not None:
-            pairs.ties.begin(model)
+        if pairs.untrained.ties is not None:
+            pairs.untrained.ties.begin(model)
     else:
         start.give(model)
     learner = new_learner(config.method, model, pairs, config.seed, warm=start is not None)
@@ -267,8 +267,8 @@ def _zero_absent_features(model: Model, pairs: ObservedPairs) -> None:
     """Set features that no row has to zero, because training would never change them."""
     counts = {"user": pairs.contexts.counts(), "item": pairs.items.counts()}
     pairs.ranks.add_up(counts["user"])  # every rank has all items
-    if pairs.ties is not None:
-        counts["user"] = pairs.ties.summed(counts["user"])
+    if pairs.untrained.ties is not None:
+        counts["user"] = pairs.untrained.ties.summed(counts["user"])
     absent = {side: count == 0 for side, count in counts.items()}
     for name, table in model.named_parameters():
         side = side_of(name)

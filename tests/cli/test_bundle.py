@@ -36,7 +36,7 @@ def test_show_reports_the_loss_of_dropped_singular_values(run) -> None:
 def test_verify_accepts_a_good_bundle_and_refuses_a_changed_one(run, published: Path, tmp_path: Path) -> None:
     ended = run("bundle", "verify", published)
     assert ended.code == 0
-    assert ended.out.startswith(f"{resolve(published).name} is sound: ")
+    assert ended.out.startswith(f"{resolve(published).name} is valid: ")
     verified = run("bundle", "verify", published, "--json").json
     assert verified["sound"] is True
     assert verified["golden"] >= 10

@@ -19,7 +19,7 @@ def test_the_demo_runs_every_step_on_given_tables(run, tmp_path: Path) -> None:
     assert len(answered["items"]) == 5
     assert answered["user"] == "known"
     assert answered["bundle"] == resolve(tmp_path / "out" / "bundles").name
-    assert "proved" in ended.err
+    assert "verified" in ended.err
     assert ended.err.rstrip().endswith("its page: http://127.0.0.1:8000/")
 
 

@@ -10,12 +10,12 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import optuna
 import tomlkit
@@ -24,15 +24,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
-from tomlkit import TOMLDocument
-from tomlkit.items import Table
 
 from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.run import apply_override
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import ConfigError, DataError, RecallError, TrainingError
-from recall.training.race.entrant import merged, with_validation
+from recall.training.race.entrant import merged, override, with_validation
 from recall.training.race.recipes import Values
 from recall.training.tune.trials import (
     CURVE,
@@ -293,13 +291,10 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
         ConfigError: The file cannot be written.
     """
     document = tomlkit.parse(source.read_text(encoding="utf-8"))
-    for override in overrides:
-        apply_override(document, override)
-    for section, values in found.values.items():
-        if section in ("model", "train"):
-            document[section] = _table(cast(Mapping[str, JsonValue], values))
-        else:
-            _update(document, section, cast(Mapping[str, JsonValue], values))
+    for setting in overrides:
+        apply_override(document, setting)
+    written = {section: {key: _toml(one) for key, one in cast(Values, keys).items()} for section, keys in found.values.items()}
+    override(document, written)
     staged = out.with_name(out.name + ".part")
     try:
         staged.write_text(_provenance(found, source, minutes, overrides) + tomlkit.dumps(document), encoding="utf-8")
@@ -309,33 +304,15 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
         raise ConfigError("the configuration cannot be written", where=str(out), why=str(error)) from None
 
 
-def _update(document: TOMLDocument, section: str, values: Mapping[str, JsonValue]) -> None:
-    """Update keys of a section and of its tables; None removes a key."""
-    target = cast(Table, document.setdefault(section, tomlkit.table()))
-    for key, value in values.items():
-        if isinstance(value, dict):
-            for inner, one in value.items():
-                target[key][inner] = one
-        elif value is not None:
-            target[key] = value
-        elif key in target:
-            del target[key]
+def _toml(value: JsonValue) -> Any:
+    """Round floats to four digits, and write tables inline.
 
-
-def _table(values: Mapping[str, JsonValue]) -> Table:
-    table = tomlkit.table()
-    for key, value in values.items():
-        if isinstance(value, dict):
-            inline = tomlkit.inline_table()
-            inline.update({name: _rounded(one) for name, one in value.items() if one is not None})
-            table[key] = inline
-        elif value is not None:
-            table[key] = _rounded(value)
-    return table
-
-
-def _rounded(value: JsonValue) -> JsonValue:
-    """Four digits are more than any figure can tell apart."""
+    More digits are more than any figure can tell apart.
+    """
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        table.update({key: _toml(one) for key, one in value.items() if one is not None})
+        return table
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
