@@ -171,14 +171,7 @@ class _Entities:
 
     @staticmethod
     def of(row_column: str, key: str, data: DataConfig, tables: Tables) -> "_Entities":
-        """Collect the ids of one side, new ones in order of appearance.
-
-        Args:
-            row_column: column of the rows in prepared data, `USER` or `ITEM`.
-            key: id column.
-            data: names the columns.
-            tables: the source tables.
-        """
+        """Collect the ids of one side (`USER` or `ITEM`), new ones in order of appearance."""
         table, interactions = tables.users if row_column == USER else tables.items, tables.interactions
         where = interactions.where(key)
         first_rows = interactions.select([key]).with_row_index(_ROW).group_by(key).agg(pl.col(_ROW).min(), count=pl.len())
@@ -328,11 +321,6 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
     """Write the interactions, sorted by user, time and row of the source.
 
     Batches are first spooled to one folder for each shard, which is a range of users; then each shard is sorted in memory.
-
-    Args:
-        folder: folder of the prepared data.
-        source: the interactions.
-        shards: maximum number of shards.
     """
     ends = np.cumsum(source.users.counts)
     total = int(ends[-1])
