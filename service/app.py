@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -84,13 +86,16 @@ def create_app(
     live = Live(settings)
     guard = Guard(known, settings, lambda slug: live.meters.refused[slug].inc())
 
+    def reload_keys() -> None:
+        known.reload()
+        live.meters.set(keys=len(known), keys_degraded=bool(known.error))
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            keys_too = partial(
-                known.follow, settings.poll, lambda: live.meters.set(keys=len(known), keys_degraded=bool(known.error))
-            )
-            loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, keys_too)]
+            if known.file is not None and threading.current_thread() is threading.main_thread():
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_keys)
+            loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, partial(asyncio.to_thread, reload_keys))]
             loops.append(_repeat(live.follow, settings.follow))
             live.tasks += map(asyncio.create_task, (*loops, settle(live)))
             try:

@@ -36,6 +36,7 @@ class Snapshot:
         recommender: answers requests from the bundle.
         folder: the bundle's folder.
         search_seconds: median CPU time of a warm-up request.
+        inline: whether searches are short enough for the event loop.
         subject: what charts show of the bundle; None until they are asked for.
         charting: held while charts are made, by one request at a time.
         retired: whether another bundle is served.
@@ -45,6 +46,7 @@ class Snapshot:
         self.recommender = recommender
         self.folder = folder
         self.search_seconds = search_seconds
+        self.inline = search_seconds <= INLINE_SECONDS and not recommender.index.remote
         self.subject: Subject | None = None
         self.charting = asyncio.Lock()
         self._holders = 0
@@ -71,11 +73,6 @@ class Snapshot:
         except BaseException:
             recommender.close()
             raise
-
-    @property
-    def inline(self) -> bool:
-        """Whether searches are short enough for the event loop."""
-        return self.search_seconds <= INLINE_SECONDS and not self.recommender.index.remote
 
     def __enter__(self) -> Self:
         """Keep the bundle open until the `with` block ends."""
@@ -149,15 +146,19 @@ class Exchange:
         self._unfit: dict[Path, Refusal] = {}
         without = frozenset({USERS}) if settings.exported_users == "redis" else frozenset()
         self._depot, self._depot_error = open_depot(settings.depot, without), ""
+        self._users_error = ""
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """Degradations of every answer while another bundle than the live one is served."""
-        behind = (Degraded("bundle", self._depot_error),) if self._depot_error else ()
-        if self.snapshot is None or self.refusal is None:
-            return behind
-        refused = "CURRENT" if self.refusal.folder == self.settings.bundle else self.refusal.folder.name
-        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"), *behind)
+        """Parts that every answer lacks, or has only in part."""
+        if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
+            return ()
+        refused = ""
+        if self.snapshot is not None and self.refusal is not None:
+            name = "CURRENT" if self.refusal.folder == self.settings.bundle else self.refusal.folder.name
+            refused = f"{name} was refused; {self.snapshot.folder.name} is served in its place"
+        reasons = (("bundle", refused), ("bundle", self._depot_error), ("users", self._users_error))
+        return tuple(Degraded(part, reason) for part, reason in reasons if reason)
 
     def serving(self) -> Snapshot:
         """Return what is served now.

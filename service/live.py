@@ -61,27 +61,23 @@ class Live(Exchange):
             users.on_commit(self.meters.commits["users"].observe)
         self._remote_users = users is not None and users.remote
         self._threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
-        self.queue = SearchQueue(self._threads * _REMOTE_FACTOR, settings.waiting, settings.standing, settings.age)
-        self.queue.on_wait = self.meters.stages["queue"].observe
-        self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
+        self.queue = SearchQueue(
+            self._threads * _REMOTE_FACTOR,
+            settings.waiting,
+            settings.standing,
+            settings.age,
+            on_wait=self.meters.stages["queue"].observe,
+            on_shed=lambda reason: self.meters.shed[reason].inc(),
+        )
+        self.queue.threads = self._threads
         self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
-        self._users_error = ""
         self._asked, self._silent = set[str](), set[str]()  # stores that have said what they guarantee, and that did not answer
         self._users_unread = ""
         self._sequences: dict[str, int] = {}  # of the stores, at the last look
         self._checkpointed: dict[str, int] = {}
         self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
-
-    @property
-    @override
-    def degraded(self) -> tuple[Degraded, ...]:
-        """Parts that every answer lacks, or has only in part."""
-        if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
-            return ()
-        users = (Degraded("users", self._users_error),) if self._users_error else ()
-        return super().degraded + users
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY, *, large: bool = False) -> Recommendations:
         """Answer one request, when it is its turn.

@@ -92,7 +92,6 @@ class Metrics:
         """Create the metrics with all known label values."""
         self.registry = CollectorRegistry()
         self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
-        self._shares = self._samples = 0.0
         self._durations = self._histogram(
             "recall_http_request_duration_seconds",
             "Time from the headers of a request to the end of its answer.",

@@ -12,7 +12,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int32
 from recall.features.csr import SparseRows
-from recall.training.als.shards import Workers, shared_out
+from recall.training.als.shards import Workers, split_by_entries
 from recall.training.als.sparse_kernels import F32, I32, I64, TABLE, Entries, kernel, row_gradient
 
 _RANGES = 64  # of features that may be solved for at the same time
@@ -77,7 +77,7 @@ class OneHotSide:
             loss: float = solve_rows(*self.pairs.rows(first, last), *some, *others, steps)
             return loss
 
-        losses: Iterable[float] = workers.map(solved, shared_out(self.pairs.indptr, _RANGES))
+        losses: Iterable[float] = workers.map(solved, split_by_entries(self.pairs.indptr, _RANGES))
         return sum(losses)
 
 

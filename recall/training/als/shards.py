@@ -125,7 +125,7 @@ class FeatureMatrix:
         groups: int,
         work: npt.NDArray[np.integer],
         workers: Workers,
-        abridged: bool = False,
+        delta_encoded: bool = False,
     ) -> None:
         """Cut rows into shards of about equal work.
 
@@ -134,12 +134,12 @@ class FeatureMatrix:
             groups: of each row.
             work: integer [n], entries that pass through each row.
             workers: share them.
-            abridged: rows may be delta-encoded; powers and transposes are then unavailable.
+            delta_encoded: rows may be delta-encoded; powers and transposes are then unavailable.
         """
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
         self._workers = workers
-        cuts = _cuts(work)
-        self.shards = tuple(self._cut(rows, cuts, abridged and groups == 1))
+        cuts = _shard_bounds(work)
+        self.shards = tuple(self._cut(rows, cuts, delta_encoded and groups == 1))
 
     def vstack(self, other: "FeatureMatrix") -> "FeatureMatrix":
         """Append the rows of another matrix of the same features, without a copy."""
@@ -211,25 +211,25 @@ class FeatureMatrix:
         """function(shard) for every shard, in their order."""
         return self._workers.map(function, self.shards)
 
-    def _cut(self, rows: SparseRows, cuts: list[int], abridged: bool) -> Iterator[Shard]:
+    def _cut(self, rows: SparseRows, cuts: list[int], delta_encoded: bool) -> Iterator[Shard]:
         for first, last in pairwise(cuts):
             indptr = rows.indptr[first * self.groups : last * self.groups + 1]
             indices, weights = rows.indices[indptr[0] : indptr[-1]], rows.weights[indptr[0] : indptr[-1]]
-            met = np.bincount(indices, minlength=rows.n_features) > 0
-            local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
-            features = np.flatnonzero(met).astype(np.int32)
+            present = np.bincount(indices, minlength=rows.n_features) > 0
+            local = (np.cumsum(present, dtype=np.int32) - np.int32(1))[indices]
+            features = np.flatnonzero(present).astype(np.int32)
             x, is_delta = Entries(indptr - indptr[0], local, weights), np.zeros(len(indptr) - 1, dtype=np.uint8)
-            if abridged:
+            if delta_encoded:
                 x, is_delta = sparse_kernels.delta_encode(x, len(features))
             yield Shard(first, last, x, is_delta, features, self.groups)
 
 
-def _cuts(work: npt.NDArray[np.integer]) -> list[int]:
+def _shard_bounds(work: npt.NDArray[np.integer]) -> list[int]:
     """Return where to cut rows into shards of about equal work, rising from 0."""
-    upto = np.cumsum(work)
-    total = int(upto[-1]) if len(upto) else 0
+    cumulative = np.cumsum(work)
+    total = int(cumulative[-1]) if len(cumulative) else 0
     count = max(1, min(_SHARDS, total // _LEAST_WORK), total // _SHARD_WORK)
-    inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
+    inner = np.searchsorted(cumulative, np.arange(1, count) * (total / count))
     return [int(cut) for cut in np.unique(np.concatenate([[0], inner, [len(work)]]))]
 
 
@@ -336,7 +336,8 @@ def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
     indptr = np.append(by_column.indptr[items], by_column.indptr[-1])
     count = max(1, min(_RANGES, int(indptr[-1]) // _LEAST_WORK))
     ranges = tuple(
-        ItemRange(items[low:high], by_column._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, count)
+        ItemRange(items[low:high], by_column._replace(indptr=indptr[low : high + 1]))
+        for low, high in split_by_entries(indptr, count)
     )
     return Chunk(shards, ranges)
 
@@ -355,7 +356,7 @@ def transposed(pairs: Entries, columns: int) -> Entries:
     return Entries(np.concatenate([[0], np.cumsum(counts)]), rows[order], pairs.weights[start:stop][order])
 
 
-def shared_out(indptr: Int64, parts: int) -> list[tuple[int, int]]:
+def split_by_entries(indptr: Int64, parts: int) -> list[tuple[int, int]]:
     """Return at most `parts` ranges of rows with about equally many entries.
 
     Args:

@@ -25,10 +25,10 @@ from recall.training.ranks import Ranks, RowShares
 
 # Share and number of the rows drawn were chosen on held-out items of ml-100k and toys: with fewer, the figures of one seed
 # differ from those of another; more cost time.
-_SHARE = 0.2
-_AT_LEAST = 500  # rows drawn, where there are so many
-_BLOCK = 1 << 16  # rows masked at a time: their entries are copied several times over
-_FEW_PAIRS = 0.25  # of all pairs: masked items with no more of them are there in every sweep
+_DRAWN_SHARE = 0.2
+_FEWEST_DRAWN = 500  # rows drawn, where there are so many
+_BLOCK_ROWS = 1 << 16  # rows masked at a time: their entries are copied several times over
+_CONSTANT_PAIRS = 0.25  # of all pairs: masked items with no more of them are in every sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class MaskedItems:
         """
         self._rows, self._roles, self._seed = rows, roles, seed
         self._ways = {way: drop * share for way, share in roles.ways.items()}
-        self._share = max(_SHARE, min(1.0, _AT_LEAST / max(len(rows), 1)))
+        self._share = max(_DRAWN_SHARE, min(1.0, _FEWEST_DRAWN / max(len(rows), 1)))
 
     def take_constant(self, few: Callable[[MaskedRows], bool]) -> list[MaskedRows]:
         """Return the rows with unknown ids where they merge into few; draw them no more.
@@ -127,8 +127,8 @@ class MaskedItems:
         parts: list[SparseRows] = []
         codes: list[Int64] = []
         n = 0
-        for first in range(0, max(len(sources), 1), _BLOCK):
-            block = slice(first, first + _BLOCK)
+        for first in range(0, max(len(sources), 1), _BLOCK_ROWS):
+            block = slice(first, first + _BLOCK_ROWS)
             tossed = np.stack([uniform(sources[block], self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
             rows, code = merged(self._roles.masked(self._rows.take(sources[block]), patterns[block], tossed))
             parts.append(rows)
@@ -222,7 +222,11 @@ class SweepRows:
         alone = alone and not ranks.any(not OneHotSide.fits(rows))
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
         matrix = FeatureMatrix(
-            form.split_users(rows), form.user_groups, np.diff(rows.indptr) + np.diff(observed.indptr), workers, abridged=True
+            form.split_users(rows),
+            form.user_groups,
+            np.diff(rows.indptr) + np.diff(observed.indptr),
+            workers,
+            delta_encoded=True,
         )
         self.contexts = ContextRows(matrix, observed, weights.a)
 
@@ -241,7 +245,7 @@ class SweepRows:
         frequencies = Frequencies(plain, np.zeros_like(plain))
         alone = self.users_one_hot is not None and (self._items is None or self._items.one_field) and OneHotSide.fits(items)
         total = self._ranks.total
-        few = _FEW_PAIRS * total(len(pairs.indices))
+        few = _CONSTANT_PAIRS * total(len(pairs.indices))
         masked = []
         if self._items is not None:
             masked = self._items.take_constant(
