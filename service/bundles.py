@@ -120,7 +120,7 @@ class Refusal:
     pause: float
 
 
-class Exchange:
+class BundleSwitch:
     """Serves the live bundle, or the last good one.
 
     Attributes:
@@ -142,7 +142,7 @@ class Exchange:
         self.meters = Metrics()
         self.settings = settings
         self._users = users
-        self._taking = asyncio.Lock()  # one bundle is loaded at a time
+        self._loading = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
         without = frozenset({USERS}) if settings.exported_users == "redis" else frozenset()
         self._depot, self._depot_error = open_depot(settings.depot, without), ""
@@ -189,7 +189,7 @@ class Exchange:
 
         Where nothing is served and that bundle is refused, the last good one is served instead.
         """
-        async with self._taking:
+        async with self._loading:
             now = asyncio.get_running_loop().time()
             root = self.settings.bundle
             try:
@@ -220,7 +220,7 @@ class Exchange:
             RecallError: It cannot be served, or the root cannot be written. Nothing has changed.
         """
         root = self.settings.bundle
-        async with self._taking:
+        async with self._loading:
             await asyncio.to_thread(activation.fetch_version, root, name, self._depot)
             folder = await asyncio.to_thread(activation.find, root, name)
             live = await asyncio.to_thread(live_name, root)
@@ -247,7 +247,7 @@ class Exchange:
         if self._users is not None:
             self._users.close()
 
-    def _exchanged(self, snapshot: Snapshot) -> None:
+    def _on_switch(self, snapshot: Snapshot) -> None:
         """React to another bundle being served."""
 
     async def _try(self, folder: Path, now: float, instead_of: Refusal | None = None) -> bool:
@@ -279,7 +279,7 @@ class Exchange:
             items.refresh()  # changes that were acknowledged while it was being loaded
         for item_id, why in items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
-        self._exchanged(snapshot)
+        self._on_switch(snapshot)
         self.meters.swaps["fell_back" if instead_of is not None else "served"].inc()
         log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
         if previous is not None:
