@@ -276,11 +276,8 @@ def replaced_data(dataset: Dataset, root: Path) -> str:
         return ""
     try:
         bundle = load_bundle(root, verify=False, index=False)
-        if bundle.manifest.users_elsewhere is not None:
-            match = match_data(dataset, bundle, 0, lambda _: None)
-        else:
-            with closing(SqliteUsers(bundle.users_file)) as store:
-                match = match_data(dataset, bundle, len(store), store.get)
+        with closing(SqliteUsers(bundle.users_file)) as store:
+            match = match_data(dataset, bundle, len(store), store.get)
     except BundleError:  # publishing replaces the damaged version
         return ""
     if not match.foreign:

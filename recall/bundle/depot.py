@@ -106,13 +106,13 @@ class Depot:
             PublishError: The depot cannot be written.
         """
 
-    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:  # noqa: ARG002
+    def fetch(self, name: str, to: Path, local: Mapping[tuple[str, str], Path]) -> int:  # noqa: ARG002
         """Download the files of a version; return the bytes transferred.
 
         Args:
             name: name of the version.
             to: an empty folder.
-            held: files on this machine by name and digest, which are linked instead of downloaded.
+            local: files on this machine by name and digest, which are linked instead of downloaded.
 
         Raises:
             BundleError: There is no such version, or its files do not match the manifest.

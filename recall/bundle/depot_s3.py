@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
@@ -91,7 +90,7 @@ class ObjectDepot(Depot):
         self._write_pointer(Pointer(name, tuple(past[-_MAX_PAST:]), expected.last), expected.state)
 
     @override
-    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
+    def fetch(self, name: str, to: Path, local: Mapping[tuple[str, str], Path]) -> int:
         found = self._get(f"versions/{name}.json")
         if found is None:
             raise BundleError(f"there is no version {name}", where=self.url)
@@ -103,9 +102,8 @@ class ObjectDepot(Depot):
         for file, entry in manifest.files.items():
             if file in self.without:
                 continue
-            local = held.get((file, entry.sha256))
-            if local is not None:
-                link_or_copy(local, to / file)
+            if (file, entry.sha256) in local:
+                link_or_copy(local[file, entry.sha256], to / file)
             else:
                 transferred += self._download(entry.sha256, to / file)
         return transferred
@@ -194,9 +192,7 @@ class ObjectDepot(Depot):
         """Remove a version's index from its server; raise IndexFileError or ConfigError."""
         found = self._get(path)
         if found is not None:
-            with TemporaryDirectory() as folder:
-                (Path(folder) / MANIFEST).write_bytes(found[0])
-                Manifest.read(Path(folder)).drop_index()
+            Manifest.parse(found[0], f"{self.url}/{path}").drop_index()
 
     @override
     def digests(self, name: str) -> dict[str, str]:

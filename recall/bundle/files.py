@@ -31,7 +31,7 @@ NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, IN
 """Files of a usual bundle; `expected_names` returns those of a manifest."""
 FIELD, ITEM_TABLE = "field:", "items"
 """Names of tables in `LOOKUP`: a prefix before the name of a field, whose vocabulary it has; or the item ids."""
-_ALWAYS = NAMES - {USERS, INDEX, CHECKS, COUNTS}
+_ALWAYS = NAMES - {INDEX, CHECKS, COUNTS}
 _SINCE_3 = frozenset({CHECKS, COUNTS})
 
 _PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -47,8 +47,6 @@ def expected_names(manifest: Manifest) -> tuple[frozenset[str], frozenset[str]]:
     required = _ALWAYS if manifest.format_version < 3 else _ALWAYS | _SINCE_3
     if manifest.index.file is not None:
         required |= {manifest.index.file}
-    if manifest.users_elsewhere is None:
-        required |= {USERS}
     return required, frozenset() if manifest.format_version < 4 else frozenset({DELETIONS, LOOKUP})
 
 
@@ -90,7 +88,7 @@ def check_listed(folder: Path, manifest: Manifest) -> None:
             why=f"lists {_shown(names)}; expected {_shown(required)}"
             + (f" and perhaps {_shown(optional)}" if optional else ""),
         )
-    if manifest.index.file in _ALWAYS | _SINCE_3 | {USERS, DELETIONS, LOOKUP, MANIFEST}:
+    if manifest.index.file in _ALWAYS | _SINCE_3 | {DELETIONS, LOOKUP, MANIFEST}:
         raise BundleError(
             f"the manifest names {manifest.index.file!r} as the index, which is another file", where=str(folder / MANIFEST)
         )

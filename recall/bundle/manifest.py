@@ -122,15 +122,6 @@ class GoldenRecord(Record):
         return self
 
 
-class UsersElsewhere(Record):
-    """Location of the users of a bundle that holds no users file."""
-
-    location: str = Field(min_length=1)
-    """Address or description for error messages; must hold no credentials."""
-    identity: str | None = None
-    """Identity of the store, so that a reader notices a different one at the same address; None if it has none."""
-
-
 class Provenance(Record):
     """Origin of a bundle."""
 
@@ -164,8 +155,8 @@ class Manifest(Provenance):
     sizes: Sizes
     model: ModelRecord
     files: dict[str, FileEntry]
-    users_elsewhere: UsersElsewhere | None = None
-    """Location of the users if the bundle has no file of users, else None."""
+    users_elsewhere: None = None
+    """Reserved; checksums cover the key."""
     parity: Parity
     index: IndexRecord
     golden: tuple[GoldenRecord, ...] | None = None
@@ -275,18 +266,41 @@ class Manifest(Provenance):
             BundleError: It is missing, unreadable, of a newer format, or does not match its own checksum.
         """
         path = folder / MANIFEST
-        values = _read_json(path)
-        _check_version(values, path)
+        try:
+            return cls.parse(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            raise BundleError("there is no manifest", where=str(path), hint="Give the folder of a bundle") from None
+        except OSError as error:
+            raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str) -> "Manifest":
+        """Parse and check the content of a `manifest.json`.
+
+        Args:
+            raw: the content.
+            where: its path or address, for errors.
+
+        Raises:
+            BundleError: As for `read`.
+        """
+        try:
+            values = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise BundleError("the manifest cannot be read", where=where, why=str(error)) from None
+        if not isinstance(values, dict):
+            raise BundleError("the manifest must be a JSON object", where=where)
+        _check_version(values, where)
         recorded = values.pop("checksum", None)
         actual = hashlib.sha256(_canonical(values)).hexdigest()
         if recorded != actual:
             raise BundleError(
-                "the manifest was changed after it was written", where=str(path), why=f"checksum {recorded}, expected {actual}"
+                "the manifest was changed after it was written", where=where, why=f"checksum {recorded}, expected {actual}"
             )
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
+            raise BundleError("the manifest is not valid", where=where, why="; ".join(_faults(error))) from None
 
     def drop_index(self) -> None:
         """Remove the index from its server, if the bundle has no index file.
@@ -322,30 +336,18 @@ def _canonical(values: dict[str, Any]) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS | _READABLE)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BundleError("there is no manifest", where=str(path), hint="Give the folder of a bundle") from None
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
-    if not isinstance(values, dict):
-        raise BundleError("the manifest must be a JSON object", where=str(path))
-    return values
-
-
-def _check_version(values: dict[str, Any], path: Path) -> None:
+def _check_version(values: dict[str, Any], where: str) -> None:
     version = values.get("format_version")
     if isinstance(version, bool) or not isinstance(version, int):
-        raise BundleError(f"format_version must be an integer, got {version!r}", where=str(path))
+        raise BundleError(f"format_version must be an integer, got {version!r}", where=where)
     if version > FORMAT_VERSION:
         raise BundleError(
             f"the bundle is of format {version}, newer than the format {FORMAT_VERSION} that this version reads",
-            where=str(path),
+            where=where,
             hint="Upgrade fm-recall, or export the model again with this version",
         )
     if version < 1:
-        raise BundleError(f"the bundle is of format {version}, and formats start at 1", where=str(path))
+        raise BundleError(f"the bundle is of format {version}, and formats start at 1", where=where)
 
 
 def _faults(error: ValidationError) -> Iterable[str]:

@@ -150,19 +150,7 @@ class Bundle:
 
     @property
     def users_file(self) -> Path:
-        """The SQLite file of the users.
-
-        Raises:
-            BundleError: The users of this bundle are stored elsewhere.
-        """
-        elsewhere = self.manifest.users_elsewhere
-        if elsewhere is not None:
-            raise BundleError(
-                "the bundle holds no users: they are stored outside of it",
-                where=str(self.folder),
-                why=f"according to the manifest, they are at {elsewhere.location}",
-                hint="Use a version of fm-recall that reads users from there, or export the model again with its users",
-            )
+        """Path of the SQLite file of the users."""
         return self.folder / files.USERS
 
     @property
@@ -231,7 +219,7 @@ def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Se
     tables = layout.tables(arrays, users, items)
     if tables.dim != sizes.dim:
         raise BundleError(
-            f"the manifest says that vectors have {sizes.dim} numbers, the model's have {tables.dim}",
+            f"the manifest has vectors of {sizes.dim} numbers, the model's have {tables.dim}",
             where=str(folder / MANIFEST),
         )
     return tables

@@ -37,14 +37,13 @@ def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
 
     folder = resolve(bundle)
     manifest = Manifest.read(folder)
-    sizes, parity, index, away = manifest.sizes, manifest.parity, manifest.index, manifest.users_elsewhere
+    sizes, parity, index = manifest.sizes, manifest.parity, manifest.index
     lines: dict[str, object] = {
         "name": manifest.name,
         "version": manifest.version,
         "folder": folder,
         "created": manifest.created,
-        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)"
-        + (f", at {away.location}" if away is not None else ""),
+        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)",
         "items": f"{sizes.items:,} ({sizes.n_item_features:,} features)",
         "model": _model(manifest),
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),

@@ -259,14 +259,11 @@ def delete_items(
     as_json: output.Json = False,
 ) -> None:
     """Delete items from the live catalogue."""
-    from recall.features.canonical import TEXT, canonical_text
     from recall.serving.recommender import Recommender
 
     with Recommender.load(root, verify=False) as recommender:
         receipt = recommender.items.delete(ids, key)
-        encoder = recommender.bundle.encoder
-        type_ = encoder.types.items.get(encoder.schema.item_id, TEXT)
-        unknown = len({canonical_text(one, type_) for one in ids}) - receipt.known
+        unknown = len(set(recommender.bundle.encoder.item_ids(ids))) - receipt.known
         _show(receipt, {"deleted": receipt.known, "not there": unknown}, as_json)
 
 

@@ -136,9 +136,9 @@ class TimeCandidate:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: order of preference among columns: by content (2 for dates and unix times, 1 for ascending numbers, 0 for dates in
-            an unreadable format; half less if some are missing), then by name, then by number of distinct values.
-        reason: reason, which the draft shows as a comment.
+        rank: preference among columns, the first part first: content (2 for dates and unix times, 1 for ascending numbers,
+            0 for dates in a format that needs a conversion; half less if some are missing), name, number of distinct values.
+        reason: why the column may be the time; a comment in the draft.
     """
 
     rank: tuple[float, int, int]
@@ -185,6 +185,7 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
 
 
 def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
+    """Rank dates, or text with dates; return the rank by content and the reason."""
     if known.dtype in (pl.Date, pl.Datetime):
         return 2, "dates or times"
     if known.dtype != pl.String:
@@ -201,6 +202,7 @@ def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
 
 
 def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
+    """Rank numbers that are unix times, days of spreadsheets, or dates in digits."""
     known = numbers.drop_nulls()
     if COLUMN_WORDS["other_number"] & set(words(name)) or not len(known):
         return None
@@ -232,7 +234,7 @@ def _rank_rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str]
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
     pairs = pl.DataFrame({"user": users[known], "number": numbers.gather(known)})
-    if len(pairs) < _MIN_ROWS or _order_rows(pairs):
+    if len(pairs) < _MIN_ROWS or _number_rows(pairs):
         return 1, "numbers that order the rows of a user, under the name of a time"
     plain = named <= set(_TIME_WORDS)
     part = bool(COLUMN_WORDS["date_part"] & named) and pairs["number"].max() <= _MAX_DATE_PART  # type: ignore[operator]
@@ -242,8 +244,8 @@ def _rank_rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str]
     return None
 
 
-def _order_rows(pairs: pl.DataFrame) -> bool:
-    """Return whether numbers rise within each user, or count the rows of each user."""
+def _number_rows(pairs: pl.DataFrame) -> bool:
+    """Return whether numbers rise within each user, or number the rows of each user."""
     if pairs["number"].n_unique() <= _MAX_POSITIONS:
         return False
     step = pairs.select((pl.col("number") - pl.col("number").shift(1)).over("user")).to_series().drop_nulls()

@@ -134,6 +134,7 @@ def _find_attributes(
 
 
 def _find_table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:
+    """Return the name of the table that has the column of a field."""
     where = f"fields.{name}"
     if field.side == "user" and column == schema.item_id:
         raise ConfigError(
@@ -172,6 +173,7 @@ def _find_table(name: str, field: ColumnField, column: str, schema: Schema, tabl
 
 
 def _require_column(name: str, column: str, table: str, tables: Tables) -> None:
+    """Check that a table has a column that the field `name` reads."""
     if table not in tables.named:
         raise ConfigError(
             f"the field reads the {table} table, which is not set",

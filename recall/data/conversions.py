@@ -95,7 +95,8 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         pl.col(name).forward_fill().over(pl.col(group).rle_id()) if group else pl.col(name).forward_fill()
         for name, group in form.carry.items()
     )
-    columns = frame.collect_schema().names() if form.missing else []
+    columns = frame.collect_schema().names() if form.missing or form.spelling else []
+    frame = frame.with_columns(respell(pl.col(name), how) for name, how in form.spelling.items() if name in columns)
     frame = frame.with_columns(
         pl.when(~pl.col(name).cast(pl.String).str.strip_chars().is_in(texts)).then(pl.col(name)).alias(name)
         for name, texts in form.missing.items()
@@ -150,6 +151,19 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         if set(parts) <= set(types)
     ]
     return frame.with_columns(converted).with_columns(joined).drop(*form.clocks.values(), *form.joined, strict=False)
+
+
+def respell(ids: pl.Expr, spelling: str | int) -> pl.Expr:
+    """Write ids as another program does, without blanks around them.
+
+    Args:
+        ids: text or integers.
+        spelling: "upper", "lower", or the number of characters that zeros in front fill.
+    """
+    text = ids.cast(pl.String).str.strip_chars()
+    if isinstance(spelling, int):
+        return text.str.zfill(spelling)
+    return text.str.to_uppercase() if spelling == "upper" else text.str.to_lowercase()
 
 
 def date_part(part: pl.Expr) -> pl.Expr:

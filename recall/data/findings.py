@@ -242,15 +242,18 @@ def _parts_combine(texts: pl.Series, mark: str) -> bool:
 
 
 def _positions_matter(texts: pl.Series, mark: str) -> bool:
-    """Return whether the position of a part has a meaning, as in "Smith, John".
+    """Return whether a part means something by its position, as in "Smith, John".
 
-    It has if each text has two parts, and no value occurs in both positions.
+    It has if all texts with the mark have equally many parts, and no value occurs in two positions or as a text.
     """
-    parts = texts.str.split(mark)
-    if (parts.list.len() != 2).any():
+    texts = texts.unique()
+    held = texts.str.contains(mark, literal=True)
+    parts = texts.filter(held).str.split(mark)
+    if parts.list.len().n_unique() > 1:
         return False
-    first, second = (set(parts.list.get(place).str.strip_chars(BLANKS)) for place in (0, 1))
-    return not first & second
+    columns = [texts.filter(~held), *(parts.list.get(place) for place in range(parts.list.len()[0]))]
+    values = pl.concat([column.str.strip_chars(BLANKS).unique() for column in columns])
+    return values.is_unique().all()
 
 
 def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from recall._arrays import Bool, Float64, Integers
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
+from recall.data.column_names import BOOLEAN_WORDS, TRUE_WORDS
 from recall.data.findings import Finding
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
@@ -98,7 +99,7 @@ def drop_left_out(data: DataConfig, table: Table) -> Table:
 
 
 def parse_labels(values: pl.Series, where: str) -> Bool:
-    """Parse a column of 1 and 0, or true and false; bool [n].
+    """Parse a column of 1 and 0, or of words such as true and false; bool [n].
 
     Args:
         values: [n], the column.
@@ -108,7 +109,7 @@ def parse_labels(values: pl.Series, where: str) -> Bool:
         DataError: A label is missing or something else, or no row has label 1.
     """
     if values.dtype == pl.String:
-        words = {"true": "1", "false": "0"}
+        words = {word: str(int(word in TRUE_WORDS)) for pair in BOOLEAN_WORDS for word in pair}
         values = values.str.strip_chars().str.to_lowercase().replace_strict(words, default=values)
     parsed = to_float(values, where)
     if parsed.null_count():

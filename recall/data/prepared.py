@@ -57,7 +57,7 @@ class PreparedFile(Record):
 
 
 class ReadAs(Record):
-    """Reading of an interactions column by fields, which decides its type."""
+    """Reading of a column of the interactions by fields, on which its type depends."""
 
     number: Literal["Float64", "Int64", "UInt64"] | None = None
     """Type of the numbers over all rows; None if no field reads numbers."""
@@ -100,7 +100,7 @@ class PreparedTables(Tables):
     Attributes:
         folder: the folder.
         manifest: manifest of the folder.
-        sides: side by id column.
+        sides: user or item, by id column.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ class PreparedTables(Tables):
     sides: Mapping[str, Side]
 
     def column(self, name: str) -> pl.Series:
-        """Read a copied column of all shards, or the ids of one side.
+        """Read a copied column, or the ids of one side by row.
 
         Raises:
             DataError: As `Table.collect`.

@@ -45,7 +45,7 @@ from recall.data.column_names import (
 from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct
 from recall.features.values import canonical_series, cast_all
 
-_TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
+_SCALE_TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
 
 
@@ -68,7 +68,7 @@ def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
     if set(levels) == {0.0, 1.0}:
         return "switch"
     low, high = float(levels.min() or 0), float(levels.max() or 0)  # type: ignore[arg-type]
-    if not _FEWEST_LEVELS <= len(levels) <= MOST_LEVELS or low not in (0.0, 0.5, 1.0) or high not in _TOPS:
+    if not _FEWEST_LEVELS <= len(levels) <= MOST_LEVELS or low not in (0.0, 0.5, 1.0) or high not in _SCALE_TOPS:
         return ""
     half_steps = bool((levels * 2 == (levels * 2).round()).all())
     return "scale" if half_steps and len(levels) >= 0.4 * min(high, 20) else ""
@@ -91,9 +91,9 @@ class Role:
         kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session,
             "consequence" depends on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its
             values only.
-        reason: reason, which the draft shows as a comment.
-        time: rank of a time column; else None.
-        events: proposed weights of an event column; else None.
+        reason: why the column has this role; a comment in the draft.
+        time: rank of the time column; None for other columns.
+        events: proposed weights of an event column; None for other columns.
         low: smallest value of a rating or an amount.
         high: largest value of a rating or an amount.
         levels: distinct values of a rating, ascending; empty for booleans.
@@ -231,6 +231,14 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
 
 
 def _detect_role(values: pl.Series, users: Codes, items: Codes, all_values: pl.Series) -> Role:
+    """Return the role of a column that is not the time.
+
+    Args:
+        values: the column, [n].
+        users: integer [n] >= 0, user of each row.
+        items: integer [n] >= 0, item of each row.
+        all_values: the same column, or its distinct values over all rows of the table.
+    """
     if values.dtype.is_nested():
         return _describing_role(values, users, items)
     distinct = all_values.drop_nulls().unique()
@@ -252,7 +260,7 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
     rule = role.events
     if role.kind == "label":
         texts = canonical_series(values.fill_nan(None) if values.dtype.is_float() else values).drop_nulls().unique().sort()
-        no = tuple(text for text in texts if text.lower() in ("0", "false"))
+        no = tuple(text for text in texts if text.lower() not in TRUE_MARKS)
         rule = EventRule({text: 1.0 for text in texts if text not in no}, (), no, (), "left out" if no else "not taken")
     elif rule is not None:
         rule = replace(rule, missing="left out" if role.flag and not outcome_word(values.name, NEGATIVE) else "taken")
@@ -286,10 +294,15 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
 
 def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
-    """Return whether a column holds amounts that may be known only afterwards."""
+    """Return whether a column holds amounts that may be known only afterwards.
+
+    They are many, have fractions, or count from 0; other whole numbers may be codes.
+    """
     if known_before(name) or names_id(name) or PRICE & set(words(name)):
         return False
-    return numbers.drop_nulls().n_unique() > MOST_LEVELS
+    known, different = numbers.drop_nulls(), numbers.drop_nulls().n_unique()
+    counts = different > 2 and bool((known == 0).any() or (known != known.round()).any())
+    return counts or different > MOST_LEVELS
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -362,6 +375,7 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, distinct: pl.
 
 
 def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
+    """Return the role of a column of text or booleans that is an outcome, or None."""
     name, texts = values.name, canonical_series(distinct).unique().sort()
     lower, named = {text.strip().lower() for text in texts}, set(words(name))
     if len(lower) == 1 and lower <= TRUE_MARKS and values.null_count() and outcome_word(name, LABEL):
@@ -373,10 +387,10 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
         left_out, not_taken = (no, ()) if outcome_word(name, DELETED) else ((), no)
         return Role("event", reason, events=EventRule(yes, left_out, not_taken, ()), flag=True)
-    if lower == {"true", "false"}:
-        reason = "true and false, and the name says what the user did"
-        return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
-    if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
+    if lower in BOOLEAN_WORDS and outcome_word(name, LABEL):
+        yes, no = sorted(lower, key=lambda text: text not in TRUE_WORDS)
+        return Role("label", f"{yes} and {no}, and the name says what the user did", flag=True)
+    if lower in BOOLEAN_WORDS and not outcome_word(name, EVENT):  # a column of yes and no may answer any question
         return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
     recognised = [] if COLUMN_WORDS["source"] & named else known_events(texts)

@@ -259,8 +259,6 @@ def _shared_interactions(bundle: Bundle, served: Bundle) -> float | None:
 
     It is of the bundle with fewer of them; None if these are too few to compare.
     """
-    if bundle.manifest.users_elsewhere is not None or served.manifest.users_elsewhere is not None:
-        return None
     with closing(SqliteUsers(bundle.users_file)) as mine, closing(SqliteUsers(served.users_file)) as theirs:
         common = own = other = 0
         for user_id in theirs.sample(_SAMPLE, 0):

@@ -9,7 +9,6 @@ import datetime
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 
 import numpy as np
 import polars as pl
@@ -247,15 +246,16 @@ class Distinct:
         return Distinct(first, codes)
 
 
+_HOURS, _MINUTES = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
+_ZONE = f"[Zz]|[+-]{_HOURS}(?::?{_MINUTES})?"
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
-TIME = rf"{DATE}(?:[Tt ]{CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?"
+CLOCK = rf"{_HOURS}:{_MINUTES}(?::[0-5][0-9](?:[.,][0-9]{{1,9}})?)?"
+TIME = rf"{DATE}(?:[Tt ]{CLOCK}(?: ?(?:{_ZONE}))?)?"
 """Patterns of a date, a time of day, and a date or time with or without a zone."""
 
-_time = re.compile(rf"({DATE})(?:[Tt ]({CLOCK})(?: ?([Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?")
-_clock = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?")
-
-_EPOCH = datetime.date(1970, 1, 1)
+_clock = re.compile(CLOCK)
+_time = re.compile(f"({DATE})(?:[Tt ]({CLOCK})(?: ?({_ZONE}))?)?")
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def moment(text: str) -> tuple[int, int]:
@@ -271,11 +271,9 @@ def moment(text: str) -> tuple[int, int]:
     if found is None:
         raise ValueError("not an ISO 8601 date or time")
     day, clock, zone = found.groups()
-    seconds = (datetime.date.fromisoformat(day) - _EPOCH).days * 86_400
-    if clock is None:
-        return seconds, 0
-    of_day, nanoseconds = time_of_day(clock)
-    return seconds + of_day - _offset(zone), nanoseconds
+    of_day, nanoseconds = time_of_day(clock or "00:00")
+    midnight = datetime.datetime.fromisoformat(f"{day}T00:00{(zone or 'Z').upper()}")  # which would cut nanoseconds
+    return (midnight - _EPOCH) // datetime.timedelta(seconds=1) + of_day, nanoseconds
 
 
 def time_of_day(text: str) -> tuple[int, int]:
@@ -287,25 +285,11 @@ def time_of_day(text: str) -> tuple[int, int]:
     Raises:
         ValueError: The text is not a time of day.
     """
-    found = _clock.fullmatch(text)
-    if found is None:
+    if _clock.fullmatch(text) is None:
         raise ValueError("not a time of day")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
-    if hours > 23 or minutes > 59 or seconds > 59:
-        raise ValueError("no such time of day")
-    return (hours * 60 + minutes) * 60 + seconds, int((found[4] or "").ljust(9, "0"))
-
-
-@cache
-def _offset(zone: str | None) -> int:
-    """Return the seconds that a zone is ahead of UTC; ValueError if impossible."""
-    if zone is None or zone in "Zz":
-        return 0
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    hours, minutes = int(digits[:2]), int(digits[2:])
-    if hours > 23 or minutes > 59:
-        raise ValueError("no such offset")
-    return (hours * 60 + minutes) * 60 * (-1 if zone[0] == "-" else 1)
+    whole, _, fraction = text.replace(",", ".").partition(".")
+    time = datetime.time.fromisoformat(whole)
+    return (time.hour * 60 + time.minute) * 60 + time.second, int(fraction.ljust(9, "0"))
 
 
 def moment_text(seconds: int, nanoseconds: int) -> str:
@@ -319,7 +303,7 @@ def moment_text(seconds: int, nanoseconds: int) -> str:
         OverflowError: The year is not from 1 to 9999.
     """
     days, of_day = divmod(seconds, 86_400)
-    return f"{(_EPOCH + datetime.timedelta(days=days)).isoformat()}T{clock_text(of_day, nanoseconds)}"
+    return f"{(_EPOCH + datetime.timedelta(days=days)).date().isoformat()}T{clock_text(of_day, nanoseconds)}"
 
 
 def clock_text(seconds: int, nanoseconds: int) -> str:

@@ -66,8 +66,8 @@ def compact(root: Path) -> RebuildReport | None:
     with locked(root / _LOCK, 0.0, "another process is compacting"), depot.lease("compacting"):
         follow(root, depot)
         folder = resolve(root)
-        with Recommender.load(folder, root=root, pause=None, users=None) as now:  # the catalogue at one moment
-            report = _publish_current_items(now, root)
+        with Recommender.load(folder, root=root, pause=None, users=None) as current:  # without a pause, it does not change
+            report = _publish_current_items(current, root)
         prune(root)
         return report
 
@@ -95,18 +95,18 @@ def prune(root: Path) -> int:
         return journal.prune(lowest) if lowest > state.pruned else 0
 
 
-def _publish_current_items(now: Recommender, root: Path) -> RebuildReport | None:
-    catalogue, manifest = now.items.current(), now.bundle.manifest
+def _publish_current_items(current: Recommender, root: Path) -> RebuildReport | None:
+    catalogue, manifest = current.items.current(), current.bundle.manifest
     if catalogue.sequence == manifest.folded:
         return None
-    if now.items.missing_through:
+    if current.items.missing_through:
         raise JournalError(
-            f"version {manifest.version} lacks changes up to {now.items.missing_through} of an earlier journal",
+            f"version {manifest.version} lacks changes up to {current.items.missing_through} of an earlier journal",
             where=str(root / JOURNAL),
             why="the journal was lost, and the one that replaced it does not hold them; a version made now would hide that",
             hint="Activate a version that holds them, or publish one from tables that do, with --as-of",
         )
-    for item_id, why in now.items.refused.items():
+    for item_id, why in current.items.refused.items():
         raise JournalError(
             f"the last change of item {item_id!r} does not fit version {manifest.version}",
             where=str(root / JOURNAL),
@@ -118,8 +118,8 @@ def _publish_current_items(now: Recommender, root: Path) -> RebuildReport | None
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
     with closing(open_log(root)) as journal:
         deletions = deletions_through(journal, catalogue.sequence)
-    log_overlap = LogOverlap(Base(now.items.identity or None, catalogue.sequence))
-    return publish_items(now, items, root, manifest.sequence, log_overlap, deletions)
+    log_overlap = LogOverlap(Base(current.items.identity or None, catalogue.sequence))
+    return publish_items(current, items, root, manifest.sequence, log_overlap, deletions)
 
 
 @dataclass(frozen=True, slots=True)

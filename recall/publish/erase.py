@@ -225,10 +225,10 @@ def _remove_versions(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple
     removed: list[str] = []
     while True:
         with locked(root / LOCK, 10.0, PUBLISHING):
-            gone = [folder for folder in remaining if _remove_version(folder)]
+            removed_now = [folder for folder in remaining if _remove_version(folder)]
             staged = clear_leftovers(root)
-        removed += [folder.name for folder in gone]
-        remaining = [folder for folder in remaining if folder not in gone]
+        removed += [folder.name for folder in removed_now]
+        remaining = [folder for folder in remaining if folder not in removed_now]
         if not (remaining or staged) or time.monotonic() > deadline:
             break
         time.sleep(_POLL)

@@ -37,7 +37,7 @@ def test_versions_are_listed_newest_first(tmp_path: Path, five: list[str]) -> No
         one.manifest is not None and one.size == sum(file.bytes for file in one.manifest.files.values()) for one in listed
     )
     (tmp_path / "versions" / five[0] / "manifest.json").write_text("{}")
-    assert "no format version" in activation.list_versions(tmp_path)[-1].fault
+    assert "format_version must be an integer" in activation.list_versions(tmp_path)[-1].fault
 
 
 def test_repeated_rollbacks_go_further_back(tmp_path: Path, template: Manifest) -> None:

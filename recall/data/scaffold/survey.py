@@ -26,6 +26,7 @@ from recall.data.scaffold.table_format import (
     MIN_NAMED,
     detect_carried_columns,
     detect_conversions,
+    detect_id_spelling,
     detect_item_lists,
     detect_nesting_and_blanks,
     detect_placeholder_users,
@@ -145,17 +146,16 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
             where=str(tables["interactions"].path),
             hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
         )
-    formats["interactions"] = detect_carried_columns(
-        formats["interactions"], _collect_heads(tables)["interactions"], *ids.values()
-    )
+    heads = _collect_heads(tables)
+    formats["interactions"] = detect_carried_columns(formats["interactions"], heads["interactions"], *ids.values())
+    id_columns = {name: ids[side] for name, side in (("users", "user"), ("items", "item")) if name in tables}
+    for name, own_id in id_columns.items():
+        formats[name] = detect_id_spelling(formats[name], heads[name], heads["interactions"][own_id])
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
     formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"])
-    id_columns = {"users": ids["user"], "items": ids["item"]}
     table_ids = {
-        name: find_table_id(tables[name], heads["interactions"][column], column)
-        for name, column in id_columns.items()
-        if name in tables
+        name: find_table_id(tables[name], heads["interactions"][own_id], own_id) for name, own_id in id_columns.items()
     }
     for name, frame in heads.items():
         known = {*ids.values(), table_ids.get(name, "")}

@@ -260,8 +260,8 @@ class Catalog:
         """
         ids = ids if isinstance(ids, str) else tuple(ids)
         check_ids(ids, "/ids")
-        canonical_ids = dict.fromkeys(map(self._reader.columns.id, ids))
-        return self._change([Change(item_id, None) for item_id in canonical_ids], key)
+        canonical_ids = self._catalogue.bundle.encoder.item_ids(ids)
+        return self._change([Change(item_id, None) for item_id in dict.fromkeys(canonical_ids)], key)
 
     def merge(self) -> None:
         """Merge sealed segments until none should be; a background thread runs this."""

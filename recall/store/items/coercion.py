@@ -48,11 +48,6 @@ class CatalogColumns:
             for name, dtype in types.items()
             if name != schema.item_id
         }
-        self._id_type = texts.get(schema.item_id, TEXT)
-
-    def id(self, item_id: str) -> str:
-        """Return an item's id in the canonical form of the id column."""
-        return canonical_text(item_id, self._id_type)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ class ItemReader:
         for position, (item_id, features) in enumerate(items.items()):
             where = f"/items/{position}/item_id"
             check_id(item_id, where)
-            canonical_id = self.columns.id(item_id)
+            (canonical_id,) = self._bundle.encoder.item_ids([item_id])
             if canonical_id in coerced:
                 what = f"item {canonical_id!r} is there twice"
                 raise RequestError(what, where=where, why=f"{item_id!r} is the same id", hint="Give each item once")

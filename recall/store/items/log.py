@@ -79,8 +79,8 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     def version(self) -> tuple[int, int]:
-        asked = "PRAGMA data_version"
-        return self._read(lambda one: (self._reader.opened, int(one.execute(asked).fetchone()[0])), (0, 0))
+        statement = "PRAGMA data_version"
+        return self._read(lambda reader: (self._reader.opened, int(reader.execute(statement).fetchone()[0])), (0, 0))
 
     @override
     def prune(self, upto: int) -> int:
@@ -201,9 +201,9 @@ class SqliteTables(LogTables):
             _add(sums, number, 1, checksum)
             rows.append(LogRow(number, item_id, features, at))
         if sums != expected:
-            wrong = min(block for block in sums.keys() | expected.keys() if sums.get(block) != expected.get(block))
+            block = min(block for block in sums.keys() | expected.keys() if sums.get(block) != expected.get(block))
             raise self._damaged(
-                f"changes among those from {wrong << _BLOCK} to {((wrong + 1) << _BLOCK) - 1} are missing from the journal"
+                f"changes among those from {block << _BLOCK} to {((block + 1) << _BLOCK) - 1} are missing from the journal"
             )
         if whole:
             totals = self.connection.execute("SELECT coalesce(sum(count), 0), coalesce(sum(digest), 0) FROM blocks").fetchone()
@@ -213,8 +213,8 @@ class SqliteTables(LogTables):
 
     @override
     def time_of(self, item_id: str) -> int:
-        found = self.connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
-        return int(found[0][0]) if found else -1
+        times = self.connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
+        return int(times[0][0]) if times else -1
 
     @override
     def write(self, state: State, rows: Sequence[LogRow]) -> State:
@@ -288,7 +288,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     Raises:
         JournalDamagedError: A change is missing or damaged.
     """
-    old, new = (SqliteTables(connection, one, JOURNAL) for one in (True, False))
+    old, new = SqliteTables(connection, True, JOURNAL), SqliteTables(connection, False, JOURNAL)
     before = old.state()
     rows = old.rows_after(before.pruned, whole=True)
     connection.execute("ALTER TABLE changes RENAME TO old")

@@ -193,7 +193,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
                 contained, start = self._find_start(state, base)
             rows = tables.rows_after(start, whole=not continues)
         mark = self.mark.raise_to(mark, state.identity, state.last)
-        missing = missing_changes_through(state, base.log, base.compacted_through)
+        missing = missing_changes_through(state, base)
         return Reading(state, rows, contained, continues, mark, missing)
 
     def state(self) -> State | None:
@@ -315,7 +315,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
         taken_over = base.log is not None and base.log == state.base and base.compacted_through >= state.base_from
         contained = base.compacted_through if same else state.pruned if taken_over else 0
-        if contained < state.pruned and not missing_changes_through(state, base.log, base.compacted_through):
+        if contained < state.pruned and not missing_changes_through(state, base):
             raise self._gap_error(contained + 1, state.pruned)
         return contained, contained if same else 0
 

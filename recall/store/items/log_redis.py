@@ -129,13 +129,8 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def forget(self, ids: Sequence[str]) -> int:
-        keys, cursor = set[bytes](), b"0"
         with self._server.translate_errors("written"):
-            while True:
-                cursor, found = self._server.ask("SCAN", cursor, "MATCH", KEY + "*", "COUNT", 1000)
-                keys |= {key for key in found if mentions(key.decode().removeprefix(KEY), ids)}
-                if cursor in (b"0", 0):
-                    break
+            keys = {key for key in self._server.scan(KEY + "*") if mentions(key.decode().removeprefix(KEY), ids)}
             if keys:
                 self._server.ask("DEL", *keys)
         return len(keys)

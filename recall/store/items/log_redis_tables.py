@@ -49,8 +49,8 @@ if ARGV[3] ~= '' then
 end
 for key = 5, #KEYS do redis.call('SET', KEYS[key], ARGV[key + 3], 'EX', ARGV[6]) end
 for at = #KEYS + 4, #ARGV, 4 do
-  local held = redis.call('HGET', KEYS[3], ARGV[at + 1])
-  if held then redis.call('XDEL', KEYS[2], held .. '-0') end
+  local earlier = redis.call('HGET', KEYS[3], ARGV[at + 1])
+  if earlier then redis.call('XDEL', KEYS[2], earlier .. '-0') end
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'id', ARGV[at + 1], 'at', ARGV[at + 2], 'features', ARGV[at + 3])
   redis.call('HSET', KEYS[3], ARGV[at + 1], ARGV[at])
 end
@@ -115,6 +115,10 @@ class Server:
         for command in commands:
             pipeline.execute_command(*command)
         return list(pipeline.execute(raise_on_error=not return_errors))
+
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """Yield the keys that match a pattern. Raises RedisError."""
+        return iter(self._client.scan_iter(match=pattern, count=1000))
 
     @contextmanager
     def translate_errors(self, what: str) -> Iterator[None]:

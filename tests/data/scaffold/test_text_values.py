@@ -131,9 +131,13 @@ def test_words_for_true_and_false(texts: list[str | None], words: tuple[str, str
         (["2024-03-05", "never"], ["never"]),
         (["1955", "n.d."], ["n.d."]),
         (["Ever", "Never"], []),
+        (["f", "m", "?"] * 20, ["?"]),  # beside words that recur
+        (["+", "-"] * 30, []),
+        ([f"song {number}" for number in range(60)] + ["?"], []),
+        ([f"{number},50" for number in range(100)] + ["brak"], ["brak"]),  # the only word among many numbers
     ],
 )
-def test_words_among_times_and_numbers_are_missing_values(texts: list[str], nulls: list[str]) -> None:
+def test_words_and_marks_among_other_values_are_missing_values(texts: list[str], nulls: list[str]) -> None:
     assert [spelling for spelling, _ in find_null_spellings(pl.Series("a", texts))] == nulls
 
 
