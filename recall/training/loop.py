@@ -32,17 +32,15 @@ from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 
 class Learner(Protocol):
-    """Improves its model in place, sweep by sweep."""
+    """Improves its model in place, sweep by sweep.
 
-    @property
-    def model(self) -> Model:
-        """The model that is learned."""
-        ...
+    Attributes:
+        model: the model that is learned.
+        note: description of the method, for the report.
+    """
 
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        ...
+    model: Model
+    note: str
 
     def sweep(self) -> float:
         """Train one epoch; return the loss for each unit of observed weight."""
