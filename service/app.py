@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
@@ -28,7 +30,7 @@ from service.pages import add_pages
 from service.recommend import RecommendEndpoint
 from service.routers import ROUTERS
 from service.routers.system import health
-from service.workers import lame_duck, settle, wait_for_bundle
+from service.workers import lame_duck, tune_interpreter, wait_for_bundle
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -84,15 +86,18 @@ def create_app(
     live = Live(settings)
     guard = Guard(known, settings, lambda slug: live.meters.refused[slug].inc())
 
+    def reload_keys() -> None:
+        known.reload()
+        live.meters.set(keys=len(known), keys_degraded=bool(known.error))
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            keys_too = partial(
-                known.follow, settings.poll, lambda: live.meters.set(keys=len(known), keys_degraded=bool(known.error))
-            )
-            loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, keys_too)]
+            if known.file is not None and threading.current_thread() is threading.main_thread():
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_keys)
+            loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, partial(asyncio.to_thread, reload_keys))]
             loops.append(_repeat(live.follow, settings.follow))
-            live.tasks += map(asyncio.create_task, (*loops, settle(live)))
+            live.tasks += map(asyncio.create_task, (*loops, tune_interpreter(live)))
             try:
                 await wait_for_bundle(live)
                 yield
@@ -116,7 +121,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
+        generate_unique_id_function=lambda route: to_camel(route.name),
         telemetry={
             "tracing": traces is not None,
             "tracer_provider": traces,
@@ -169,9 +174,3 @@ async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
         except Exception:
             log.exception("following the folder failed; it starts again")
         await asyncio.sleep(pause)
-
-
-def _operation_id(route: APIRoute) -> str:
-    """Name an operation after its function, in camel case."""
-    first, *others = route.name.split("_")
-    return first + "".join(one.capitalize() for one in others)

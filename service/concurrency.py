@@ -130,7 +130,16 @@ class SearchQueue:
             client.
     """
 
-    def __init__(self, threads: int, waiting: int, standing: int, age: float) -> None:
+    def __init__(
+        self,
+        threads: int,
+        waiting: int,
+        standing: int,
+        age: float,
+        *,
+        on_wait: Callable[[float], object] = lambda _: None,
+        on_shed: Callable[[str], object] = lambda _: None,
+    ) -> None:
         """Create empty queues.
 
         Args:
@@ -138,10 +147,11 @@ class SearchQueue:
             waiting: callers that may wait in each queue for a moment.
             standing: callers that may wait there for longer.
             age: seconds that a caller may wait.
+            on_wait: see above; by default, without effect.
+            on_shed: see above; by default, without effect.
         """
         self.inline = True
-        self.on_wait: Callable[[float], None] = lambda _seconds: None
-        self.on_shed: Callable[[str], None] = lambda _reason: None
+        self.on_wait, self.on_shed = on_wait, on_shed
         self._age = age
         self.threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)

@@ -22,7 +22,7 @@ from recall.store.items.catalog import Catalog
 from recall.store.items.log import VARIABLE as ITEMS
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.background import Follower, Shadow, compact
-from service.bundles import Exchange, Snapshot
+from service.bundles import BundleSwitch, Snapshot
 from service.concurrency import ANYBODY, Caller, SearchQueue
 from service.config import Settings
 from service.errors import Kind, ProblemError
@@ -35,7 +35,7 @@ log = logging.getLogger("service")
 Answer = TypeVar("Answer")
 
 
-class Live(Exchange):
+class Live(BundleSwitch):
     """Answers requests from the served bundle, and changes its items and users.
 
     Attributes:
@@ -61,27 +61,23 @@ class Live(Exchange):
             users.on_commit(self.meters.commits["users"].observe)
         self._remote_users = users is not None and users.remote
         self._threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
-        self.queue = SearchQueue(self._threads * _REMOTE_FACTOR, settings.waiting, settings.standing, settings.age)
-        self.queue.on_wait = self.meters.stages["queue"].observe
-        self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
+        self.queue = SearchQueue(
+            self._threads * _REMOTE_FACTOR,
+            settings.waiting,
+            settings.standing,
+            settings.age,
+            on_wait=self.meters.stages["queue"].observe,
+            on_shed=lambda reason: self.meters.shed[reason].inc(),
+        )
+        self.queue.threads = self._threads
         self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
-        self._looked = False
-        self._users_error = ""
+        self._has_looked = False
         self._asked, self._silent = set[str](), set[str]()  # stores that have said what they guarantee, and that did not answer
         self._users_unread = ""
         self._sequences: dict[str, int] = {}  # of the stores, at the last look
         self._checkpointed: dict[str, int] = {}
         self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
-
-    @property
-    @override
-    def degraded(self) -> tuple[Degraded, ...]:
-        """Parts that every answer lacks, or has only in part."""
-        if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
-            return ()
-        users = (Degraded("users", self._users_error),) if self._users_error else ()
-        return super().degraded + users
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY, *, large: bool = False) -> Recommendations:
         """Answer one request, when it is its turn.
@@ -192,7 +188,7 @@ class Live(Exchange):
                 await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
                 await self._warn("items", items.durability_warning)
                 await self._checkpoint("items", items.current().sequence, items.checkpoint)
-        self._looked = True
+        self._has_looked = True
         await self._look_at_users()
         self.measure()
 
@@ -206,9 +202,9 @@ class Live(Exchange):
         else:
             await self._warn("compaction", lambda: "run `recall compact` where versions are published, with the file of users")
 
-    async def settled(self) -> None:
+    async def wait_for_first_look(self) -> None:
         """Wait until loading the live bundle was tried, or the process shuts down."""
-        while not (self._looked or self.draining):
+        while not (self._has_looked or self.draining):
             await asyncio.sleep(0.02)
 
     async def dismiss(self) -> None:
@@ -313,7 +309,7 @@ class Live(Exchange):
         return quick and snapshot.recommender.eligibility.ready_for(request)
 
     @override
-    def _exchanged(self, snapshot: Snapshot) -> None:
+    def _on_switch(self, snapshot: Snapshot) -> None:
         self.queue.inline = snapshot.inline and not self._remote_users
         waits = self._remote_users or snapshot.recommender.index.remote
         self.queue.threads = self._threads * (_REMOTE_FACTOR if waits else 1)

@@ -27,8 +27,6 @@ STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode",
 """Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
 PARTS = ("items", "users", "index", "bundle", "scenarios", OTHER)
 """Parts of the service that may be degraded."""
-SWAPS = ("served", "refused", "fell_back")
-SHED = ("full", "old", "late", "gone")
 REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
 
 _REQUESTS = (
@@ -92,7 +90,6 @@ class Metrics:
         """Create the metrics with all known label values."""
         self.registry = CollectorRegistry()
         self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
-        self._shares = self._samples = 0.0
         self._durations = self._histogram(
             "recall_http_request_duration_seconds",
             "Time from the headers of a request to the end of its answer.",
@@ -114,7 +111,7 @@ class Metrics:
             "recall_shed",
             "Searches not started: full queue, maximum waiting time, deadline, or disconnected client.",
             "reason",
-            SHED,
+            ("full", "old", "late", "gone"),
         )
         self.recommended = self._counter(
             "recall_attributable_recommendations", "Lists with a recommendation_id.", "scenario", "version"
@@ -125,7 +122,9 @@ class Metrics:
             *("scenario", "version", "listed"),
         )
         self.refused = self._counters("recall_refused", "Requests refused before they were processed.", "reason", REFUSED)
-        self.swaps = self._counters("recall_swap", "Switches to a different version, by outcome.", "result", SWAPS)
+        self.swaps = self._counters(
+            "recall_swap", "Switches to a different version, by outcome.", "result", ("served", "refused", "fell_back")
+        )
         commits = self._histogram(
             "recall_journal_fsync_seconds", "Duration of a write to a change log, including fsync.", _COMMITS, "journal"
         )

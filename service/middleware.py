@@ -82,8 +82,8 @@ class RequestContext:
                 status = message["status"]
                 total = time.perf_counter() - start
                 headers = message["headers"]
-                own = dict(headers)
-                headers += [one for one in SECURE if one[0] not in own]
+                own = dict(headers) if scope["method"] == "GET" else {}  # pages have a policy of their own
+                headers += [one for one in SECURE if one[0] not in own] if own else SECURE
                 stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"server-timing", f"{stages}total;dur={total * 1000:.3f}".encode()))
@@ -138,14 +138,12 @@ def open_tracing() -> "TracerProvider":
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         raise ConfigError("traces need OpenTelemetry", hint="Install it with: pip install 'fm-recall[otel]'")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    given = Resource.create()
-    named = given.attributes.get(SERVICE_NAME, "unknown_service")
-    own = Resource({SERVICE_NAME: "fm-recall"}) if str(named).startswith("unknown_service") else Resource({})
-    provider = TracerProvider(resource=given.merge(own), shutdown_on_exit=False)
+    resource = Resource.create({SERVICE_NAME: "fm-recall"}).merge(OTELResourceDetector().detect())  # the variables win
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 

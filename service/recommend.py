@@ -1,4 +1,4 @@
-"""Answer requests for recommendations, also in front of the application.
+"""Answer requests for recommendations before they are routed.
 
 A framework takes about as long to route a request as a search does, so POST /v1/recommend is a plain ASGI callable that
 answers before routing. The application also declares the route, with its models (`service.routers.recommendations`), and gives
@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recall import Recommendations, Request
-from recall.serving.query import check_request
+from recall.serving.query import MOST_EXPLAINED, check_request
 from recall.serving.rerank.pipeline import check_pins
 from recall.serving.rerank.rules import read_rules
 from service.auth import Guard
@@ -25,7 +25,7 @@ from service.concurrency import Caller
 from service.errors import MEDIA_TYPE, FaultDocument, Kind, invalid, parsed, problem_response
 from service.keys import Role
 from service.live import Live
-from service.schemas import LONGEST_TOKEN, MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
+from service.schemas import LONGEST_TOKEN, MOST_RESULTS, RecommendRequest
 from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 PATH = "/v1/recommend"
@@ -152,7 +152,7 @@ async def answer_with_tokens(
     """
     page = PageToken(body.model_dump(mode="json", exclude_unset=True), scenario, "", ())
     if body.page_token is not None:
-        page = _resumed(live, body, body.page_token, scenario)
+        page = _continued_page(live, body, body.page_token, scenario)
         body = parsed(RecommendRequest, page.request)
     request, shown = body.request(), set(page.shown)
     check_request(request)  # as it was asked, since more items are searched for
@@ -162,7 +162,7 @@ async def answer_with_tokens(
     more = replace(request, n=min(most, request.n + len(shown) + 1), because=0 if shown else request.because)
     answer = await live.recommend(more, caller, large=large)
     fresh = [place for place, item_id in enumerate(answer.ids) if digest(item_id) not in shown]
-    answer = _kept(answer, fresh[: request.n], request.n)
+    answer = _selected(answer, fresh[: request.n], request.n)
     listed = tuple(map(digest, (*answer.ids, *(item.item_id for row in answer.rows for item in row.items))))
     shown_then = (*page.shown, *listed)
     follows = len(fresh) > request.n and len(shown_then) < most
@@ -182,7 +182,7 @@ async def answer_with_tokens(
     return await run_in_threadpool(to_json, content) if answer.contributions else to_json(content)
 
 
-def _resumed(live: Live, body: RecommendRequest, token: str, scenario: str) -> PageToken:
+def _continued_page(live: Live, body: RecommendRequest, token: str, scenario: str) -> PageToken:
     """Return what a page token says, with the number of items that is asked for now."""
     strange = body.model_fields_set - _BESIDE
     if strange:
@@ -197,8 +197,11 @@ def _resumed(live: Live, body: RecommendRequest, token: str, scenario: str) -> P
     return page._replace(request={**page.request, **count})
 
 
-def _kept(answer: Recommendations, places: Sequence[int], n: int) -> Recommendations:
-    """Return an answer with some of its items, and at most n in each further list."""
+def _selected(answer: Recommendations, places: Sequence[int], n: int) -> Recommendations:
+    """Return an answer with the items at some places only.
+
+    Each further list keeps at most n items.
+    """
 
     def some(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values[place] for place in places) if values else ()

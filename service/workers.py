@@ -35,14 +35,14 @@ async def wait_for_bundle(live: Live) -> None:
     folder = os.environ.get(FOLDER)
     if folder is None:
         if multiprocessing.parent_process() is not None:  # one of several, without a shared folder
-            await live.settled()
+            await live.wait_for_first_look()
         return
     loaded = Path(folder, "loaded")
     first = try_lock(Path(folder, "first")) is not None
     if first and not loaded.exists():
         live.tasks.append(asyncio.create_task(_announce(live, loaded)))
         return
-    await live.settled()
+    await live.wait_for_first_look()
     with suppress(TimeoutError):
         async with asyncio.timeout(_LONGEST):
             while not live.draining and (live.snapshot is None or not loaded.exists()):
@@ -51,12 +51,12 @@ async def wait_for_bundle(live: Live) -> None:
                 await asyncio.sleep(_PAUSE)
 
 
-async def settle(live: Live) -> None:
+async def tune_interpreter(live: Live) -> None:
     """Exempt long-lived objects from garbage collection, and let the event loop run.
 
     A full collection takes 0.1 s.
     """
-    await live.settled()
+    await live.wait_for_first_look()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG)
@@ -103,5 +103,5 @@ def lame_duck(live: Live, seconds: float) -> Iterator[None]:
 
 
 async def _announce(live: Live, loaded: Path) -> None:
-    await live.settled()
+    await live.wait_for_first_look()
     loaded.touch()

@@ -288,9 +288,12 @@ class DurableLog(GroupCommit[AnyBatch]):
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._reading, self._reader.translate_errors("read"):
-            connection = self._reader.reader()
-            return default if connection is None else query(connection)
+        with self._reading:
+            try:  # each answer reads here, and a context manager would cost it a microsecond
+                connection = self._reader.reader()
+                return default if connection is None else query(connection)
+            except (sqlite3.Error, OSError) as error:
+                raise self._reader.translated(error, "read") from None
 
     @override
     def _store(self, batches: Sequence[AnyBatch]) -> None:
