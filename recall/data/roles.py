@@ -80,6 +80,7 @@ _MAX_GRADE = 100  # of marks at school or in percent
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _MAX_STATES = 4  # texts of a state up to which it is not a part of a country
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
+_MIN_MULTIPLES = 0.9  # share of the rows that are multiples of the smallest number of their item
 _MIN_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
 
 
@@ -309,6 +310,10 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     """Return the role item, user, visit or context by what determines the column."""
     relations = Dependence.of(users, items, values)
     side = described_side(relations)
+    if side == "item" and values.dtype.is_numeric() and _are_multiples(values, items):
+        levels = tuple(values.drop_nulls().cast(pl.Float64).unique().sort())
+        reason = f"{levels[0]:g} to {levels[-1]:g}: multiples of the smallest number of an item, as price times quantity"
+        return Role("amount", reason, low=levels[0], high=levels[-1], levels=levels)
     if side == "item":
         return Role("item", f"follows from the item in {relations.of_item.rows:,} rows that could be compared")
     if side == "user":
@@ -324,6 +329,14 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     if numbered and different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
         return Role("consequence", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
+
+
+def _are_multiples(numbers: pl.Series, items: Codes) -> bool:
+    """Return whether numbers are multiples of the smallest of their item."""
+    frame = pl.DataFrame({"number": numbers, "item": items}).drop_nulls().filter(pl.col("number") > 0)
+    times = frame.select(pl.col("number") / pl.col("number").min().over("item")).to_series()
+    whole = ((times - times.round()).abs() < 1e-6).mean() or 0.0
+    return bool(whole > _MIN_MULTIPLES and (times > 1).mean() > 1 - _MIN_MULTIPLES)  # type: ignore[operator]
 
 
 def _names_visits(values: pl.Series, users: Codes) -> bool:

@@ -129,6 +129,12 @@ def test_no_in_any_language_is_a_label_of_0() -> None:
         assert parse_labels(pl.Series(values), "gekauft").tolist() == (values == yes).tolist()
 
 
+def test_multiples_of_a_price_of_the_item_are_amounts() -> None:
+    price = 10.0 + ITEM.astype(float) ** 3
+    assert role("valor", price * RNG.integers(1, 5, N)).kind == "amount"
+    assert role("valor", price).kind == "item"
+
+
 @pytest.mark.parametrize(("values", "kind"), [([0, 2.5, 5], "assumed"), ([0, 1, 2], "assumed"), ([1, 2, 3], "context")])
 def test_few_numbers_are_amounts_where_they_count_from_0_or_have_fractions(values: list[float], kind: str) -> None:
     assert role("gebuhr", RNG.choice(values, N)).kind == kind

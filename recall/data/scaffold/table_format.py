@@ -5,6 +5,7 @@ Each `detect_...` function returns the `DetectedFormat` with more settings, or t
 that of a new one.
 """
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from recall.data.column_names import counts_events, flag_rule, id_column, names_
 from recall.data.conversions import date_part, parse_lists, respell
 from recall.data.entities import id_missing
 from recall.data.findings import normalize_ids
-from recall.data.roles import Role
+from recall.data.roles import Role, numbers_of
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
 from recall.data.scaffold.file_format import DetectedFormat
 from recall.data.scaffold.text_values import (
@@ -295,6 +296,26 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
         return detected
     why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"
     return detected.with_settings({"missing": {user_id: (placeholder,)}}, {"missing": why})
+
+
+def detect_missing_numbers(detected: DetectedFormat, frame: pl.DataFrame) -> DetectedFormat:
+    """Detect numbers of nines, such as 9999, far above all others (`missing`).
+
+    Args:
+        detected: format of the users or items so far.
+        frame: sample of its rows, without ids.
+    """
+    found = {}
+    for column in frame:
+        numbers = None if column.dtype.is_nested() else numbers_of(column)
+        high = None if numbers is None else numbers.max()
+        if numbers is None or high is None or not re.fullmatch(r"9{3,}(\.0)?", str(high)):
+            continue
+        others = numbers.filter(numbers < high)
+        if 0 < len(others) < numbers.count() - 1 and float(others.max()) < high / 2:  # type: ignore[arg-type, operator]
+            found[column.name] = (str(column.filter(numbers == high)[0]),)
+    why = f"far above all other numbers of {', '.join(found)}"
+    return detected.with_settings({"missing": found}, {"missing": why}) if found else detected
 
 
 def detect_id_spelling(detected: DetectedFormat, frame: pl.DataFrame, ids: pl.Series) -> DetectedFormat:

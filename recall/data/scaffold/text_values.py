@@ -281,9 +281,9 @@ def clock_pattern(values: pl.Series) -> str:
         return "%H%M" if texts.str.len_chars().max() == 4 else "%H%M%S"
     if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(r"^([01]?\d|2[0-3])\.[0-5]\d$").all():
         return "%H.%M"
-    if not texts.str.contains(r"^\d{1,2}:\d{2}").all():
+    if not texts.str.contains(r"^\d{1,2}[:h]\d{2}").all():
         return ""
-    for pattern in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
+    for pattern in ("%H:%M:%S", "%H:%M", "%Hh%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
         if texts.str.to_time(pattern, strict=False).null_count() == 0:
             return pattern
     return ""

@@ -15,6 +15,7 @@ from recall.data.scaffold.table_format import (
     detect_conversions,
     detect_id_spelling,
     detect_item_lists,
+    detect_missing_numbers,
     detect_nesting_and_blanks,
     detect_placeholder_users,
     name_columns,
@@ -65,6 +66,23 @@ def test_ids_in_another_spelling_are_joined(own: str, listed: str, spelling: str
     assert settings_of(found) == ({} if spelling is None else {"spelling": {"key": spelling}})
     read = convert_columns(users.lazy(), found.settings, "").collect()
     assert ids.is_in(read["key"].implode()).all() == (listed != "x{}")
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ([1980, 2001, 9999, 9999], ("9999",)),
+        (["34", "999", "51", "999"], ("999",)),
+        ([34, 99, 51, 99], None),  # an age
+        ([700, 999, 850, 999], None),  # not far above the others
+    ],
+)
+def test_numbers_of_nines_far_above_all_others_are_missing(values: list[object], missing: tuple[str, ...] | None) -> None:
+    frame = pl.DataFrame({"a": values})
+    found = detect_missing_numbers(DetectedFormat(), frame)
+    assert settings_of(found) == ({} if missing is None else {"missing": {"a": missing}})
+    read = convert_columns(frame.lazy(), found.settings, "").collect()["a"]
+    assert read.null_count() == (0 if missing is None else 2)
 
 
 def test_the_items_of_an_order_are_a_list() -> None:

@@ -76,6 +76,7 @@ def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -
         (["18:30:10", "07:05:00"], "%H:%M:%S"),
         (["6:30 PM"], "%I:%M %p"),
         (["18.30", "7.05"], "%H.%M"),
+        (["10h41", "9h05"], "%Hh%M"),
         (["18.75"], ""),
         (["18:30", "later"], ""),
         (["3:75"], ""),
