@@ -162,7 +162,7 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         possible = ("items",) if field.side == "item" else ("interactions", "users")
         for table in (table for table in possible if column in read[table]):  # none for an id, else one
             report = partial(Finding, table=table, column=column)
-            values = tables.named[table].collect([column])[column]
+            values = tables.named[table].column(column)
             if field.reads_numbers:
                 values = to_float(values, tables.named[table].where(column))
                 yield from spread_findings(values, field, report)
@@ -232,9 +232,7 @@ def _outcome_columns(data: DataConfig) -> set[str]:
 def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """Report spelling of ids, and ids that the users or items table lacks."""
     for name, column in (("users", data.user_id), ("items", data.item_id)):
-        raw = {
-            table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
-        }
+        raw = {table: tables.named[table].column(column) for table in ("interactions", name) if table in tables.named}
         for table, values in raw.items():
             yield from rounded_id_findings(values, partial(Finding, table=table, column=column))
         report = partial(Finding, table="interactions", column=column)
@@ -288,7 +286,7 @@ def _check_rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         yield report("note", message, len(raw))
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
-        parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
+        parts = column_parts(table.column(column), data.split, table.where(column))[taken]
         yield from _check_future(raw[data.user_id], times.values, parts, report)
 
 

@@ -317,7 +317,7 @@ def _named_parts(
     match rule:
         case ColumnSplit(column=name):
             # of prepared data the column as it was copied, also where it is an id
-            values = tables.interactions.collect([name])[name] if isinstance(tables, PreparedTables) else column(name)
+            values = tables.interactions.column(name) if isinstance(tables, PreparedTables) else column(name)
             parts = column_parts(values, rule, where(name))
         case UsersSplit():
             parts = hashed_parts(user_ids, rule, config.seed)[user]

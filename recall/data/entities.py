@@ -211,7 +211,7 @@ def available(table: Table | None, column: str, n: int, times: Times | None) -> 
             where="data.available_from",
             hint="Set data.items and data.time as well",
         )
-    raw = table.collect([column])[column]
+    raw = table.column(column)
     has_date = np.flatnonzero(raw.is_not_null().to_numpy())
     result = np.zeros(n, dtype=np.bool_)
     if len(has_date):

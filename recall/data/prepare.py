@@ -171,14 +171,7 @@ class _Entities:
 
     @staticmethod
     def of(row_column: str, key: str, data: DataConfig, tables: Tables) -> "_Entities":
-        """Collect the ids of one side, new ones in order of appearance.
-
-        Args:
-            row_column: column of the rows in prepared data, `USER` or `ITEM`.
-            key: id column.
-            data: names the columns.
-            tables: the source tables.
-        """
+        """Collect the ids of one side (`USER` or `ITEM`), new ones in order of appearance."""
         table, interactions = tables.users if row_column == USER else tables.items, tables.interactions
         where = interactions.where(key)
         first_rows = interactions.select([key]).with_row_index(_ROW).group_by(key).agg(pl.col(_ROW).min(), count=pl.len())
@@ -191,8 +184,8 @@ class _Entities:
         ids = normalize(distinct_ids.select(key))[key]
         texts = canonical_series(ids)
         if texts.to_frame().select(id_missing([key])).to_series().any():
-            refuse_missing_ids(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
-        columns = {where: ids} if table is None else {where: ids, table.where(key): table.collect([key])[key]}
+            refuse_missing_ids(canonical_series(interactions.column(key)), where)  # all rows, which the error counts
+        columns = {where: ids} if table is None else {where: ids, table.where(key): table.column(key)}
         for place, column in columns.items():
             if column.dtype.is_float() and infer_type(canonical_series(column)) == "float64":
                 raise DataError(
@@ -328,11 +321,6 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
     """Write the interactions, sorted by user, time and row of the source.
 
     Batches are first spooled to one folder for each shard, which is a range of users; then each shard is sorted in memory.
-
-    Args:
-        folder: folder of the prepared data.
-        source: the interactions.
-        shards: maximum number of shards.
     """
     ends = np.cumsum(source.users.counts)
     total = int(ends[-1])
@@ -371,7 +359,7 @@ def _types_of_all_rows(
     numbers, separators = schema.number_columns("user"), schema.separators("user")
     users = None if tables.users is None else tables.users.collect([data.user_id])
     items = None if tables.items is None else tables.items.collect([data.item_id])
-    frames: Frames = (lambda name: tables.interactions.collect([name])[name], users, items)
+    frames: Frames = (tables.interactions.column, users, items)
     all_types, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
     types = {
         side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in all_types.state().items()

@@ -113,7 +113,7 @@ class PreparedTables(Tables):
         Raises:
             DataError: As `Table.collect`.
         """
-        return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.collect([name])[name]
+        return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.column(name)
 
     def distinct(self, name: str) -> pl.Series:
         """Read the distinct values of a copied text column; of other columns all values."""
@@ -140,7 +140,7 @@ class PreparedTables(Tables):
 
     def _read_shards(self, name: str) -> Iterator[pl.Series]:
         shards = (replace(self.interactions, frame=pl.scan_parquet(path)) for path in self._shard_paths())
-        return (shard.collect([name])[name] for shard in shards)
+        return (shard.column(name) for shard in shards)
 
     def cast_to_recorded(self, numbers: pl.Series) -> pl.Series:
         """Cast a numeric column to the type over all rows, those left out included."""

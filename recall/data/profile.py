@@ -124,7 +124,7 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
     if column is None:
         return "", "", {}
     try:
-        times = Times.of(table.collect([column])[column].drop_nulls(), "")
+        times = Times.of(table.column(column).drop_nulls(), "")
     except RecallError:
         return "", "", {}
     values = times.values.to_numpy().astype(np.float64)
@@ -155,7 +155,7 @@ def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], Non
             say(f"{name}.{column}")
             values = pl.Series(column, [], dtype=table.types[column])
             try:
-                values = table.collect([column])[column]
+                values = table.column(column)
             except RecallError:  # of a type that no field reads, or not what its format says
                 with suppress(pl.exceptions.PolarsError):
                     values = table.frame.select(column).collect()[column]

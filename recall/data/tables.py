@@ -70,6 +70,10 @@ class Table:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(self.path, error) from None
 
+    def column(self, name: str) -> pl.Series:
+        """Read one column, as `collect`."""
+        return self.collect([name])[name]
+
     def select(self, columns: Iterable[str]) -> pl.LazyFrame:
         """Return some columns, lazily, in types that a field can read.
 

@@ -29,7 +29,7 @@ def test_show_describes_the_bundle(run, published: Path) -> None:
 def test_show_reports_the_loss_of_dropped_singular_values(run) -> None:
     golden = Path(__file__).parents[1] / "golden"
     shown = run("bundle", "show", golden / "bundle_v2_fwfm").out
-    assert "fwfm, 2 factors, vectors of 5 numbers; folding lost" in shown
+    assert "fwfm, 2 factors, vectors of 5 numbers; folding error" in shown
     assert "scaled to unit length" in run("bundle", "show", golden / "bundle_v2_cosine").out
 
 

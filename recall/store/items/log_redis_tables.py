@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 from redis import Redis, exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from typing_extensions import override
 
 from recall.errors import (
@@ -23,7 +21,14 @@ from recall.errors import (
 from recall.store.group_commit import KeyTable
 from recall.store.items.log_base import REMOTE, LogTables
 from recall.store.items.log_position import KEPT_HEADS, LogRow, State
-from recall.store.redis_nodes import durability_problems, split_address, wrong_catalog
+from recall.store.redis_nodes import (
+    CONNECTION_ERRORS,
+    connection_options,
+    durability_problems,
+    is_full,
+    split_address,
+    wrong_catalog,
+)
 
 DOWN = "the log of changes does not answer"
 
@@ -90,14 +95,7 @@ class Server:
         self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self.seconds = seconds
         with raising(ConfigError, "invalid address of a Redis", where="items", of=ValueError):
-            self._client: Any = Redis.from_url(
-                url,
-                socket_timeout=seconds,
-                socket_connect_timeout=seconds,
-                retry=Retry(NoBackoff(), 0),  # a write that timed out may have been executed
-                protocol=2,
-                driver_info=None,
-            )
+            self._client: Any = Redis.from_url(url, **connection_options(seconds))
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Return the answer to a command. Raises RedisError, see `translate_errors`."""
@@ -129,11 +127,11 @@ class Server:
         """
         try:
             yield
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             raise JournalDownError(DOWN, where=self.where, why=str(error) or type(error).__name__, hint="Check Redis") from None
         except exceptions.RedisError as error:
             why = str(error)
-            if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in why:
+            if is_full(error):
                 raise JournalFullError("there is no room for changes in Redis", where=self.where, why=why) from None
             if isinstance(error, exceptions.ReadOnlyError):
                 raise JournalReadOnlyError("this Redis is a replica", where=self.where, hint="Name the primary") from None
