@@ -262,7 +262,7 @@ def evaluate(
         strangers=strangers,
         context_columns=recommender.bundle.encoder.context_columns,
         exact=recommender.index.exact,
-        found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),
+        found=_found(recommender, dataset, held.take(held.drawn(_COMPARED, seed)), at[-1], resamples, seed),
         model=model,
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),

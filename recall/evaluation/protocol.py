@@ -54,15 +54,6 @@ class HeldOutRequests:
         """
         return _drawn(len(self), most, seed)
 
-    def sample(self, most: int, seed: int) -> "HeldOutRequests":
-        """Return the requests that `drawn` picks.
-
-        Args:
-            most: maximum number.
-            seed: of the draw.
-        """
-        return self if len(self) <= most else self.take(self.drawn(most, seed))
-
     @property
     def hidden(self) -> Bool:
         """Whether each of `relevant.items` is masked and cannot be found; bool [nnz]."""
@@ -113,7 +104,7 @@ def held_out(
         config: how to ask and what to mask.
         judged: int64 [m], positions in `dataset.events` to be found again, rising.
         known: int64 [n], positions whose items are masked.
-        most: as of `HeldOutRequests.sample`, which then takes less memory; None for all.
+        most: as of `HeldOutRequests.drawn`, which then takes less memory; None for all.
         seed: of the draw.
     """
     item = dataset.events["item"].to_numpy()

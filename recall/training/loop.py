@@ -32,17 +32,15 @@ from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 
 class Learner(Protocol):
-    """Improves its model in place, sweep by sweep."""
+    """Improves its model in place, sweep by sweep.
 
-    @property
-    def model(self) -> Model:
-        """The model that is learned."""
-        ...
+    Attributes:
+        model: the model that is learned.
+        note: description of the method, for the report.
+    """
 
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        ...
+    model: Model
+    note: str
 
     def sweep(self) -> float:
         """Train one epoch; return the loss for each unit of observed weight."""
@@ -297,45 +295,3 @@ def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedErro
         where=str(checkpointing.path),
         hint="Add --continue to the same command to continue from there",
     )
-
-
-# Warm-up with the square loss before another objective.
-#
-# The square loss over all pairs converges in seconds and ends near the result of a softmax after many epochs. Where it is
-# weaker, on sparse data without features, a few epochs of a softmax from there are enough.
-
-
-class WarmupThen:
-    """A warm-up by one learner as the first sweep of another, on the same model."""
-
-    def __init__(self, opening: Learner, sweeps: int, then: Learner) -> None:
-        self._opening = opening
-        self._sweeps = sweeps
-        self._then = then
-        self._opened = False
-
-    @property
-    def model(self) -> Model:
-        """The model that is trained."""
-        return self._then.model
-
-    @property
-    def note(self) -> str:
-        """Description of both methods."""
-        return f"{self._opening.note}, then {self._then.note}"
-
-    def sweep(self) -> float:
-        """Run the whole warm-up, or one sweep of the second learner; return the last loss."""
-        if self._opened:
-            return self._then.sweep()
-        self._opened = True
-        return [self._opening.sweep() for _ in range(self._sweeps)][-1]
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the state of the second learner, and whether the warm-up is done."""
-        return {**self._then.state(), "opened": torch.tensor(self._opened)}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        self._opened = bool(state["opened"])
-        self._then.restore({name: value for name, value in state.items() if name != "opened"})

@@ -176,7 +176,7 @@ class ProximalLearner:
             seen: pairs of a learner that shrinks features without data to zero; None for a learner that does not.
             masked: whether item rows are also masked, which trains the rows of unknown and missing values.
         """
-        self._learner = learner
+        self._learner, self.model, self.note = learner, learner.model, learner.note
         self._start = start.parameters
         trained: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
@@ -187,16 +187,6 @@ class ProximalLearner:
                 "item": _trained_features(seen.items, np.concatenate([offsets + UNKNOWN, offsets + MISSING]), Ranks()),
             }
         self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in trained.items()}
-
-    @property
-    def model(self) -> Model:
-        """The model that is trained."""
-        return self._learner.model
-
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        return self._learner.note
 
     def sweep(self) -> float:
         """Train one epoch, then pull towards the start; return the loss."""

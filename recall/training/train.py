@@ -21,7 +21,7 @@ from recall.models.torch.base import Model, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
 from recall.training.distribute import give
-from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
+from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, run_sweeps
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.base import Objective
@@ -304,10 +304,8 @@ def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, w
     """
     if isinstance(config, SquareConfig):
         return ImplicitALS(model, pairs, config, seed=seed)
-    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), config, seed)
-    if config.opening is None or warm:
-        return learner
-    return WarmupThen(ImplicitALS(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
+    warmup = None if config.opening is None or warm else ImplicitALS(model, pairs, config.opening, seed=seed)
+    return GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), config, seed, warmup)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> Objective[Any]:

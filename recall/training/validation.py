@@ -109,11 +109,11 @@ class Validation:
         `unknown_ndcg@10` and `unknown_margin_ndcg@10` of `UnknownUsers.figures`.
         Lists are those that the model would be published with: a popularity factor is chosen for it.
         """
-        phi, psi, stranger = self._vectors(model)
+        phi, psi, unknown = self._vectors(model)
         judged = self.judge_vectors(phi, psi).values
         known = {name: float(values.mean()) for name, values in judged.items()}
         errors = {f"error_{name}": float(values.std() / len(values) ** 0.5) for name, values in judged.items()}
-        return known | errors | self.unknown.figures(stranger, psi)
+        return known | errors | self.unknown.figures(unknown, psi)
 
     def judge(self, model: Model) -> PerRequestMetrics:
         """Metrics of the model's answer to each request."""
@@ -123,15 +123,15 @@ class Validation:
     def _vectors(self, model: Model) -> tuple[Float32, Float32, Float32]:
         """Vectors of the requests, of the items, and of an unknown user."""
         encoder = self.encoder
-        phi, stranger = (model.embed("user", rows, encoder.user_fields) for rows in (self.users, self.unknown.features))
+        phi, unknown = (model.embed("user", rows, encoder.user_fields) for rows in (self.users, self.unknown.features))
         psi = model.embed("item", self.items, encoder.item_fields)
         if self.popularity is None:
-            return phi, psi, stranger
+            return phi, psi, unknown
         factor, _ = self.popularity(model)
         return (
             factor.beside_users(phi, self.users),
             factor.beside_items(psi, self.items),
-            factor.beside_users(stranger, self.unknown.features),
+            factor.beside_users(unknown, self.unknown.features),
         )
 
     def judge_vectors(self, phi: Float32, psi: Float32) -> PerRequestMetrics:

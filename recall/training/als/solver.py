@@ -60,6 +60,7 @@ class ImplicitALS:
 
     Attributes:
         model: the model that is learned.
+        note: description of the method, for the report.
     """
 
     def __init__(self, model: Model, pairs: ObservedPairs, config: OpeningConfig, seed: int = 0) -> None:
@@ -72,7 +73,7 @@ class ImplicitALS:
             config: of the loss.
             seed: of the draws of masked items.
         """
-        self.model = model
+        self.model, self.note = model, f"square loss with inner loops by numba {numba.__version__}"
         self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = parameterization_of(model, pairs.user_fields, pairs.item_fields)
         self._workers = Workers(torch.get_num_threads())
@@ -88,11 +89,6 @@ class ImplicitALS:
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._rotation: Float64 | None = None
-
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        return f"square loss with inner loops by numba {numba.__version__}"
 
     @torch.no_grad()
     def sweep(self) -> float:

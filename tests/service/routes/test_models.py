@@ -94,7 +94,7 @@ def test_a_damaged_version_is_refused_and_nothing_changes(own_shop: Shop, three:
         assert server.post(BODY).json["bundle"] == three[2]
         assert server.wait().json["degraded"] == []
         (root / "versions" / three[1] / "manifest.json").write_text("{}")
-        assert "format version" in server.ask("GET", f"/v1/models/{three[1]}").json["fault"]
+        assert "format_version" in server.ask("GET", f"/v1/models/{three[1]}").json["fault"]
 
 
 @pytest.mark.parametrize(
