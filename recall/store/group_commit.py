@@ -247,17 +247,6 @@ class DurableLog(GroupCommit[AnyBatch]):
             self._reader.reader()
 
     @contextmanager
-    def _write_transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction that is not shared with waiting batches.
-
-        Raises:
-            RecallError: An error of the file's kind.
-        """
-        with self._lock, self._transaction() as connection:
-            yield connection
-        self._open_reader()
-
-    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction; the caller holds the writer's lock."""
         self._staged_mark = None  # a failed transaction may have left one
@@ -270,11 +259,7 @@ class DurableLog(GroupCommit[AnyBatch]):
 
     @contextmanager
     def _maintenance_connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield the writer's connection outside of a transaction.
-
-        Raises:
-            RecallError: An error of the file's kind.
-        """
+        """Yield the writer's connection outside of a transaction. Raises RecallError."""
         with self._lock, self._file.translate_errors("written"):
             yield self._file.writer()
 

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from recall.bundle.versions import resolve
+from recall.store.items.catalog import Catalog
 from service import background
+from service.bundles import Snapshot
+from service.config import Settings
+from service.live import Live
 from tests.service.publishing import Shop
 
 
@@ -49,3 +54,23 @@ def test_a_process_that_dies_frees_the_lock(own_shop: Shop) -> None:
 def test_a_read_only_root_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "ASK_AGAIN", 0.0)
     assert not asyncio.run(starts(tmp_path / "nowhere"))
+
+
+def test_a_service_compacts_once_much_has_changed(own_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_shop.publish(seed=1)
+    monkeypatch.setattr(Catalog, "needs_compaction", False)
+
+    async def go() -> None:
+        live, started = Live(Settings(bundle=own_shop.root)), asyncio.Event()
+        monkeypatch.setattr(live.meters.compactions, "inc", started.set)
+        live.snapshot = await asyncio.to_thread(Snapshot.load, resolve(own_shop.root), own_shop.root)
+        await live.compact()
+        assert not started.is_set()
+        monkeypatch.setattr(Catalog, "needs_compaction", True)
+        run = asyncio.create_task(live.compact())
+        await asyncio.wait_for(started.wait(), 60)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        live.close()
+
+    asyncio.run(go())

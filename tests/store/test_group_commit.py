@@ -71,9 +71,9 @@ def test_a_failed_group_commit_acknowledges_no_batch(commits: Notes) -> None:
 
 
 def test_an_exclusive_transaction_is_atomic(commits: Notes) -> None:
-    with commits._write_transaction() as connection:
+    with commits._transaction() as connection:
         connection.execute("INSERT INTO notes VALUES ('alone')")
-    with pytest.raises(StoreError, match="cannot be written"), commits._write_transaction() as connection:  # noqa: PT012 - both are one transaction
+    with pytest.raises(StoreError, match="cannot be written"), commits._transaction() as connection:  # noqa: PT012 - both are one transaction
         connection.execute("INSERT INTO notes VALUES ('lost')")
         connection.execute("INSERT INTO nowhere VALUES (1)")
     commits.close()

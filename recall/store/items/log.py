@@ -134,8 +134,10 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     def _transact(self, change: Callable[[LogTables], int]) -> int:
-        with self._write_transaction() as connection:
-            return change(SqliteTables(connection, False, self.where))
+        with self._lock, self._transaction() as connection:
+            result = change(SqliteTables(connection, False, self.where))
+        self._open_reader()
+        return result
 
     @override
     def _store(self, batches: Sequence[ItemBatch]) -> None:
