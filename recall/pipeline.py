@@ -24,7 +24,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.index.registry import require_server
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
-from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
+from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, previous_checkpoint, refuse_overwriting
 from recall.training.distribute import on_disk, receive
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
@@ -90,7 +90,8 @@ def keeping() -> Iterator[Kept]:
             raise stop.coded(error) from None
         except KeyboardInterrupt:
             raise stop.coded(_interrupted(kept.path)) from None
-        for file in filter(None, (kept.path, kept.race)):
+        previous = None if kept.path is None else previous_checkpoint(kept.path)
+        for file in filter(None, (kept.path, previous, kept.race)):
             file.unlink(missing_ok=True)
 
 
