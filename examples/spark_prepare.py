@@ -17,11 +17,12 @@ import polars as pl
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
 
+from recall._file_system import file_sha256
 from recall.config import DataConfig, load_config
+from recall.data.columns import find_columns
 from recall.data.dataset import open_tables
 from recall.data.files import files_of
-from recall.data.prepared import ITEM, SHARDS, TIME, USER, WEIGHT, seal, sha256
-from recall.data.sources import find_attributes, find_columns
+from recall.data.prepared import ITEM, SHARDS, TIME, USER, WEIGHT, write_manifest
 from recall.data.tables import UNFINISHED
 
 _REFUSED = ("label", "outcome", "events", "since", "until", "user_columns", "item_columns", "text", "formats")
@@ -44,21 +45,20 @@ def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_
     if others:
         sys.exit(f"this job does not know data.{', data.'.join(others)}: use recall data prepare")
     tables = open_tables(data, root)
-    columns = find_columns(config.schema_, tables)
+    columns = find_columns(config.schema_, data, tables)
     (out / SHARDS).mkdir(parents=True)
     (out / UNFINISHED).touch()
     spark = SparkSession.builder.appName("recall-prepare").getOrCreate()
     rows = placed(spark, files_of(root / data.interactions))
     listed = {}
     for side, table, key, fields in (
-        ("user", tables.users, data.user_id, columns.users),
-        ("item", tables.items, data.item_id, columns.items),
+        ("user", tables.users, data.user_id, (*columns.users, *columns.user_attributes)),
+        ("item", tables.items, data.item_id, (*columns.items, *columns.item_attributes)),
     ):
         listed[side] = pl.DataFrame(schema={key: pl.String()})
         if table is not None:
-            attributes = find_attributes(data, columns, tables, "user" if side == "user" else "item")
             dates = [data.available_from] if side == "item" and data.available_from is not None else []
-            own = table.collect([key, *fields, *attributes, *dates])
+            own = table.collect([key, *fields, *dates])
             own.write_parquet(out / f"{side}s.parquet")
             listed[side] = own.select(pl.col(key).cast(pl.String))
     users = numbered(spark, rows, data.user_id, USER, listed["user"])
@@ -68,8 +68,8 @@ def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_
     encoded = rows.join(users, rows[data.user_id].cast("string") == users["id"]).drop("id")
     encoded = encoded.join(items, encoded[data.item_id].cast("string") == items["id"]).drop("id")
     shards(copied(encoded, data, columns.context), -(-rows.count() // rows_in_a_shard), out)
-    named = (root / one for one in (data.interactions, data.users, data.items) if one is not None)
-    seal(data, out, {str(path.relative_to(root)): sha256(path) for one in named for path in files_of(one)})
+    named = (root / path for path in data.files.values())
+    write_manifest(data, out, {str(path.relative_to(root)): file_sha256(path) for one in named for path in files_of(one)})
     spark.stop()
 
 

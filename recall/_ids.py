@@ -13,8 +13,11 @@ def check_ids(ids: Sequence[str], where: str) -> None:
         where: JSON pointer of the list, used in the error.
 
     Raises:
-        RequestError: An element is not a valid id; the error points at it.
+        RequestError: An element is not a valid id, and the error points at it; or a single string was given.
     """
+    if isinstance(ids, str):
+        what = f"{where.rpartition('/')[2]} must be a list of strings, got a single string"
+        raise RequestError(what, where=where, hint="Give a list of ids")
     try:
         "".join(ids).encode()  # one pass over thousands of ids; each is checked by itself only to name the invalid one
         sound = all(map(str.strip, ids))

@@ -24,7 +24,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.index.registry import require_server
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
-from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
+from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, previous_checkpoint, refuse_overwriting
 from recall.training.distribute import on_disk, receive
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
@@ -90,7 +90,8 @@ def keeping() -> Iterator[Kept]:
             raise stop.coded(error) from None
         except KeyboardInterrupt:
             raise stop.coded(_interrupted(kept.path)) from None
-        for file in filter(None, (kept.path, kept.race)):
+        previous = None if kept.path is None else previous_checkpoint(kept.path)
+        for file in filter(None, (kept.path, previous, kept.race)):
             file.unlink(missing_ok=True)
 
 
@@ -276,11 +277,8 @@ def replaced_data(dataset: Dataset, root: Path) -> str:
         return ""
     try:
         bundle = load_bundle(root, verify=False, index=False)
-        if bundle.manifest.users_elsewhere is not None:
-            match = match_data(dataset, bundle, 0, lambda _: None)
-        else:
-            with closing(SqliteUsers(bundle.users_file)) as store:
-                match = match_data(dataset, bundle, len(store), store.get)
+        with closing(SqliteUsers(bundle.users_file)) as store:
+            match = match_data(dataset, bundle, len(store), store.get)
     except BundleError:  # publishing replaces the damaged version
         return ""
     if not match.foreign:

@@ -136,6 +136,8 @@ def _check_sections(body: list[ast.stmt], aliases: frozenset[str] = frozenset())
     aliases |= {
         t.id for n in body if isinstance(n, ast.Assign) and _is_annotated(n.value) for t in n.targets if isinstance(t, ast.Name)
     }
+    imports = [n for n in body if isinstance(n, ast.ImportFrom) and str(n.module).startswith("recall.cli")]
+    aliases |= {one.name for n in imports for one in n.names if one.name[0].isupper()}
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from _check_sections(node.body, aliases)
@@ -170,7 +172,7 @@ def _is_documented_elsewhere(function: Function, aliases: frozenset[str]) -> boo
 
     Args:
         function: the function.
-        aliases: names of the module that are aliases of `Annotated[...]`.
+        aliases: names in the module that are aliases of `Annotated[...]`; commands share some.
     """
     if any(_is_annotated(one.annotation) or getattr(one.annotation, "id", "") in aliases for one in _arguments(function)):
         return True

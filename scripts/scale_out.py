@@ -321,7 +321,7 @@ def look_up(file: Path) -> None:
 
 def quick(folder: Path, less: bool, check: Check) -> None:
     """Check the memory of ids in each process, and the speed of generated shops."""
-    from recall._fsync import fsync
+    from recall._file_system import fsync
     from recall._tensors import write_tensors
     from recall._text_table import TextTable
 

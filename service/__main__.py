@@ -78,11 +78,10 @@ def serve(settings: Settings) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.config.dictConfig(logging_of(settings.logs))
     with ExitStack() as stack:
+        os.environ.update(settings.environment())  # from which each worker makes its settings
         if settings.workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="recall-workers-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        os.environ.update(settings.environment())  # from which each worker makes its settings
-        if settings.workers > 1:
             os.environ["RECALL_TOKEN_KEY"] = settings.token_key or own_key(settings.bundle)
         options: dict[str, Any] = {
             "factory": True,

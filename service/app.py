@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
-from fastapi.telemetry import TelemetryConfig
+from pydantic.alias_generators import to_camel
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from recall.errors import BundleError
-from service.auth import Guard, Hosts, RateLimits, check_binding, is_loopback
-from service.config import ANY, Settings
+from service.auth import Guard, check_binding
+from service.config import Settings
 from service.dependencies import KEY
 from service.errors import handle_problems
 from service.keys import KeyRing
@@ -26,10 +27,10 @@ from service.live import Live
 from service.metrics import FOLDER
 from service.middleware import RequestContext, open_tracing
 from service.pages import add_pages
-from service.recommend import PATH, RecommendEndpoint
+from service.recommend import RecommendEndpoint
 from service.routers import ROUTERS
 from service.routers.system import health
-from service.workers import lame_duck, settle, wait_for_bundle
+from service.workers import lame_duck, tune_interpreter, wait_for_bundle
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -39,22 +40,19 @@ log = logging.getLogger("service")
 
 
 class Application(FastAPI):
-    """FastAPI with one path answered in front of it.
+    """FastAPI within the context of each request.
 
     Attributes:
-        recommend: answers that path; None if the declared route does.
+        answer: answers requests over HTTP.
     """
 
-    recommend: RecommendEndpoint | None = None
+    answer: ASGIApp
 
+    @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a message of the server."""
-        if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
-                await self.recommend(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+        answer = self.answer if scope["type"] == "http" else super().__call__
+        await answer(scope, receive, send)
 
     @override
     def openapi(self) -> dict[str, Any]:
@@ -86,23 +84,20 @@ def create_app(
     if traces is None and settings.otel:
         traces = open_tracing()
     live = Live(settings)
-    guard = Guard(
-        known,
-        RateLimits(settings.rate, settings.workers),
-        _hosts(settings),
-        lambda slug: live.meters.refused[slug].inc(),
-        strict=bool(settings.hosts),
-        origins=settings.cors_origins,
-    )
+    guard = Guard(known, settings, lambda slug: live.meters.refused[slug].inc())
+
+    def reload_keys() -> None:
+        known.reload()
+        live.meters.set(keys=len(known), keys_degraded=bool(known.error))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            keys_too = partial(
-                known.follow, settings.poll, lambda: live.meters.set(keys=len(known), keys_degraded=bool(known.error))
-            )
-            loops = [_kept_running(one, settings.poll) for one in (live.watch, live.follow, keys_too)]
-            live.tasks += map(asyncio.create_task, (*loops, settle(live)))
+            if known.file is not None and threading.current_thread() is threading.main_thread():
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_keys)
+            loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, partial(asyncio.to_thread, reload_keys))]
+            loops.append(_repeat(live.follow, settings.follow))
+            live.tasks += map(asyncio.create_task, (*loops, tune_interpreter(live)))
             try:
                 await wait_for_bundle(live)
                 yield
@@ -116,9 +111,6 @@ def create_app(
                 if traces is not None:
                     await asyncio.to_thread(traces.shutdown)  # sends the remaining spans
 
-    telemetry: TelemetryConfig = {"tracing": traces is not None, "metrics": False, "logs": False, "operation_spans": False}
-    if traces is not None:
-        telemetry["tracer_provider"] = traces
     app = Application(
         title="FM recall",
         version="1",
@@ -129,19 +121,26 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
-        telemetry=telemetry,
+        generate_unique_id_function=lambda route: to_camel(route.name),
+        telemetry={
+            "tracing": traces is not None,
+            "tracer_provider": traces,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+        },
     )
     app.state.routers, app.state.keys, app.state.live, app.state.guard = ROUTERS, known, live, guard
     for router in ROUTERS:
         app.include_router(router, dependencies=KEY if known.asked_for and router is not health else None)
     add_pages(app, page=settings.page, docs=settings.docs, images=settings.images)
     handle_problems(app)
-    if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
-        app.recommend = RecommendEndpoint(live, guard)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(RequestContext, live=live, traces=traces)
+    answer: ASGIApp = partial(FastAPI.__call__, app)
+    if fast and traces is None and not settings.cors_origins:  # both need the middleware of FastAPI
+        answer = RecommendEndpoint(answer, live, guard)
+    app.answer = RequestContext(answer, live, traces)
     return app
 
 
@@ -162,33 +161,16 @@ def prepare(settings: Settings) -> KeyRing:
     return keys
 
 
-async def _kept_running(loop: Callable[[], Awaitable[None]], pause: float) -> None:
-    """Run a loop without an end; log an unforeseen error and start again.
+async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
+    """Do something again and again, also after an unforeseen error, which is logged.
 
     Args:
-        loop: makes the loop.
-        pause: seconds before it starts again.
+        act: what to do.
+        pause: seconds after each time.
     """
     while True:
         try:
-            await loop()
+            await act()
         except Exception:
             log.exception("following the folder failed; it starts again")
         await asyncio.sleep(pause)
-
-
-def _hosts(settings: Settings) -> Hosts | None:
-    """Return the host names that requests may be sent to; None for any.
-
-    Where other machines reach the service and no names are set, addresses and names without a dot are accepted: no owner of a
-    web page can point these at this machine.
-    """
-    if ANY in settings.hosts:
-        return None
-    return Hosts(settings.hosts, network=not settings.hosts and not is_loopback(settings.host))
-
-
-def _operation_id(route: APIRoute) -> str:
-    """Name an operation after its function, in camel case."""
-    first, *others = route.name.split("_")
-    return first + "".join(one.capitalize() for one in others)

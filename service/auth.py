@@ -3,7 +3,7 @@
 import math
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache, partial
 from ipaddress import ip_address
@@ -15,10 +15,11 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.types import Receive, Scope
 
 from recall.errors import ConfigError
+from service.body import has_disconnected
 from service.concurrency import Caller
+from service.config import ANY, Settings
 from service.errors import Kind, ProblemError
 from service.keys import Key, KeyRing, Role
-from service.middleware import has_disconnected
 
 
 def check_binding(host: str, keyed: bool, insecure: bool) -> None:
@@ -182,31 +183,20 @@ _FOREIGN_PAGE = "A browser says that a page of another site sent this; without a
 class Guard:
     """Admits requests, or raises the problem that refuses them."""
 
-    def __init__(
-        self,
-        keys: KeyRing,
-        limits: RateLimits,
-        hosts: Hosts | None,
-        on_refuse: Callable[[str], None],
-        *,
-        strict: bool,
-        origins: Sequence[str],
-    ) -> None:
+    def __init__(self, keys: KeyRing, settings: Settings, on_refuse: Callable[[str], None]) -> None:
         """Create a guard.
 
         Args:
             keys: the known ones; without any, no key is required.
-            limits: requests a second of each key.
-            hosts: allowed names in the Host header; None for any.
+            settings: name hosts, origins and the rate.
             on_refuse: called with the slug of the problem for which a request is refused.
-            strict: whether hosts are also checked for requests with a key, which no page of another site has.
-            origins: of other pages that may send requests.
         """
-        self._hosts = hosts
-        self._strict = strict
-        self._origins = {one.encode() for one in origins}
+        names = settings.hosts
+        self._hosts = None if ANY in names else Hosts(names, network=not names and not is_loopback(settings.host))
+        self._strict = bool(names)  # hosts are also checked for requests with a key, which no page of another site has
+        self._origins = {one.encode() for one in settings.cors_origins}
         self._keys = keys
-        self._limits = limits
+        self._limits = RateLimits(settings.rate, settings.workers)
         self._on_refuse = on_refuse
 
     def admit(self, scope: Scope, receive: Receive, role: Role, *, searches: bool) -> None:

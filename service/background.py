@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recall import Recommendations, Recommender, Request
-from recall.bundle.locks import try_lock
+from recall._file_system import try_lock
 from recall.errors import JournalDamagedError, JournalError, TokenError
 from recall.serving.query import needs_reranking
 from recall.store.items.catalog import Catalog
@@ -26,8 +26,6 @@ from service.metrics import Metrics
 log = logging.getLogger("service")
 Result = TypeVar("Result")
 
-_IDLE = 1.0
-"""Seconds without a change after which the -wal file is moved into the log's file, so that a copy of that file is complete."""
 _LONGEST_WAIT = 1.0  # seconds to wait for a token, where the request has no timeout
 _PAUSE = 0.005  # seconds between two checks for a token
 
@@ -48,9 +46,6 @@ class Follower:
         self._errors: dict[str, str] = {}
         self._repair_at: float | None = None
         self._missing = False
-        self._changed_at = time.monotonic()
-        self._sequence = -1
-        self._settled = False
 
     def behind(self, snapshot: Snapshot, caller: Caller) -> bool:
         """Return whether an answer has to wait for `catch_up`; takes microseconds.
@@ -90,7 +85,6 @@ class Follower:
                 reasons = {one.part: one.reason for one in items.current().degraded}
                 self._meters.in_step()
                 await self._repair(items)
-                await self._settle(items)
             except Exception as error:  # answers continue, and say so
                 reasons = {"items": str(error)}
             for part, name in (("items", "live changes"), ("index", "answers of the index")):
@@ -123,24 +117,15 @@ class Follower:
             self._repair_at = None
             return
         now = time.monotonic()
-        if self._repair_at is None or self._missing != (not items.logs):
+        if self._repair_at is None or self._missing != (not items.identity):
             # an existing file has most likely been replaced completely; a missing one may still be restored
-            self._missing = not items.logs
+            self._missing = not items.identity
             self._repair_at = now + (self._patience if self._missing else self._patience / 5)
         elif now >= self._repair_at:
             self._repair_at = now + self._patience
             written = await self._run(items.repair)
             self._meters.written_back.inc(float(written))
             log.warning("%d acknowledged changes that the journal had lost were written back to it", written)
-
-    async def _settle(self, items: Catalog) -> None:
-        now, sequence = time.monotonic(), items.current().sequence
-        if sequence != self._sequence:
-            self._sequence, self._changed_at, self._settled = sequence, now, False
-        elif not self._settled and now - self._changed_at >= _IDLE and items.writable:
-            self._settled = True
-            with suppress(JournalError):  # it may not be written, or others are writing
-                await self._run(items.checkpoint)
 
     async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:
         until = deadline if deadline is not None else time.monotonic() + _LONGEST_WAIT
@@ -165,74 +150,53 @@ class Follower:
 
 
 _REST = 60.0  # seconds between two runs: the new version must be served first
-_ASK_AGAIN = 5.0  # seconds between two checks whether another process still does it
+ASK_AGAIN = 5.0  # seconds between two checks whether another process still does it
 _LOCK = ".compactor"
 _COMMAND = "import os; os.nice(10); from recall.cli import main; main()"  # requests have priority
 
 
-class Compactor:
-    """Runs `recall compact` on one root, in one process at a time."""
+async def compact(root: Path, environment: Mapping[str, str], on_start: Callable[[], None]) -> None:
+    """Run `recall compact`, in one process of a root at a time, and rest a while.
 
-    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
-        """Prepare.
+    Cancelled, it stops the command; the live version stays live.
 
-        Args:
-            root: of published versions.
-            environment: variables of the command, such as where the changes of items are kept.
-        """
-        self._root, self._environment = root, environment
-        self._process: asyncio.subprocess.Process | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._again = 0.0
-        self._lock: int | None = None
+    Args:
+        root: of published versions.
+        environment: variables of the command, such as where the changes of items are kept.
+        on_start: called when the command has been started.
+    """
+    try:
+        lock = try_lock(root / _LOCK)  # which the kernel frees when the process ends
+    except OSError as error:
+        lock = None
+        log.error("the catalogue cannot be compacted: %s", error)
+    if lock is None:
+        await asyncio.sleep(ASK_AGAIN)
+        return
+    try:
+        await _compact(root, environment, on_start)
+        await asyncio.sleep(_REST)  # other processes wait as long, and then find nothing to do
+    finally:
+        os.close(lock)
 
-    async def start(self) -> bool:
-        """Start a run unless one is active or has just ended; return whether it started."""
-        if self._watching is not None or asyncio.get_running_loop().time() < self._again:
-            return False
-        if not self._locked():
-            self._again = asyncio.get_running_loop().time() + _ASK_AGAIN
-            return False
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _COMMAND, "compact", str(self._root)),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment},
-        )
-        log.info("much of the catalogue has changed: compacting it")
-        self._watching = asyncio.create_task(self._watch(self._process))
-        return True
 
-    def close(self) -> None:
-        """Stop a run; the live version stays live."""
-        if self._watching is not None:
-            self._watching.cancel()
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-        self._unlock()
-
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+async def _compact(root: Path, environment: Mapping[str, str], on_start: Callable[[], None]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _COMMAND, "compact", str(root)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    log.info("much of the catalogue has changed: compacting it")
+    on_start()
+    try:
         _, said = await process.communicate()
-        if process.returncode:
-            log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())
-        loop = asyncio.get_running_loop()
-        self._again = loop.time() + _REST
-        loop.call_later(_REST, self._unlock)  # other processes wait as long, and then find nothing to do
-        self._watching = None
-
-    def _locked(self) -> bool:
-        """Return whether this process has the lock, which the kernel frees when it ends."""
-        if self._lock is None:
-            try:
-                self._lock = try_lock(self._root / _LOCK)
-            except OSError as error:
-                log.error("the catalogue cannot be compacted: %s", error)
-        return self._lock is not None
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+    if process.returncode:
+        log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())
 
 
 _NICENESS = 5  # with a greater one, it might get no processor while it holds the interpreter's lock

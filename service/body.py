@@ -7,12 +7,11 @@ equal keys; a second pass refuses those, because other parsers would read anothe
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Coroutine, Generator, Iterable, Mapping
-from types import coroutine
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from recall import Recommendations, Request, ScoredItem
 from recall.errors import pointer
@@ -45,37 +44,47 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
-    reading = _read(receive, limit)
-    try:
-        pause = reading.send(None)
-    except StopIteration as done:  # mostly all has arrived together with the headers, and nothing need limit the time
-        return bytes(done.value)
-    try:
-        async with asyncio.timeout(seconds):
-            return await _resumed(reading, pause)
-    except TimeoutError:
-        raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more and size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
-        parts.append(message.get("body", b""))
-        size, more = size + len(parts[-1]), message.get("more_body", False)
-    if size > limit:
+    body, more = _part_of(_received(receive))
+    if more:  # mostly all has arrived together with the headers, and nothing need limit the time
+        parts = bytearray(body)
+        try:
+            async with asyncio.timeout(seconds):
+                while more and len(parts) <= limit:
+                    part, more = _part_of(await receive())
+                    parts += part
+        except TimeoutError:
+            raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
+        body = bytes(parts)
+    if len(body) > limit:
         raise _too_large(limit)
-    return b"".join(parts)
+    return body
 
 
-@coroutine
-def _resumed(started: Coroutine[object, None, bytes], pause: object) -> Generator[object, None, bytes]:
-    """Await the rest of a coroutine that has already run to its first `pause`."""
-    yield pause
-    return (yield from started.__await__())
+def _received(receive: Receive) -> Message | None:
+    """Return the next message of a request, or None where it has not arrived yet."""
+    step = receive().__await__()
+    try:
+        next(step)
+    except StopIteration as received:
+        message: Message = received.value
+        return message
+    step.close()
+    return None
+
+
+def has_disconnected(receive: Receive) -> bool:
+    """Return whether the client of a request has disconnected, without waiting."""
+    message = _received(receive)
+    return message is not None and message["type"] == "http.disconnect"
+
+
+def _part_of(message: Message | None) -> tuple[bytes, bool]:
+    """Return the part of a body in a message, and whether more parts follow."""
+    if message is None:
+        return b"", True
+    if message["type"] == "http.disconnect":
+        raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def parse_json(body: bytes) -> object:
@@ -177,18 +186,6 @@ def _plain(value: Any) -> object:
     return value._asdict() if hasattr(value, "_asdict") else str(value)
 
 
-def render_answer(answer: Recommendations, request_id: str) -> bytes:
-    """Return the JSON of RecommendResponse, straight from the recommender's answer.
-
-    Args:
-        answer: of the recommender.
-        request_id: of the request.
-    """
-    document = recommendations_of(answer)
-    document["request_id"] = request_id
-    return to_json(document)
-
-
 def recommendations_of(answer: Recommendations) -> dict[str, object]:
     """Return an answer as values for `to_json`, without the request's id.
 
@@ -197,14 +194,10 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
     ]
-    if answer.fields:
-        add_fields(items, answer.fields)
-    if answer.sources is not None:
-        for item, sources in zip(items, answer.sources, strict=True):
-            item["sources"] = sources
-    if answer.contributions:
-        for item, parts in zip(items, answer.contributions, strict=True):
-            item["contributions"] = parts
+    for name, values in (("fields", answer.fields), ("sources", answer.sources), ("contributions", answer.contributions)):
+        if values:
+            for item, value in zip(items, values, strict=True):
+                item[name] = value
     content: dict[str, object] = {
         "items": items,
         "user": answer.user,
@@ -230,16 +223,6 @@ def scored(items: Iterable[ScoredItem], values: Iterable[Mapping[str, object]]) 
         values: of the columns that the request names; empty if it names none.
     """
     listed = [{"item_id": one.item_id, "score": one.score} for one in items]
-    add_fields(listed, values)
+    for item, fields in zip(listed, values, strict=False):
+        item["fields"] = fields
     return listed
-
-
-def add_fields(items: Iterable[dict[str, Any]], values: Iterable[Mapping[str, object]]) -> None:
-    """Give each item of an answer the values of the columns that the request names.
-
-    Args:
-        items: as they will be written.
-        values: of each; empty if the request names no columns.
-    """
-    for item, one in zip(items, values, strict=False):
-        item["fields"] = one

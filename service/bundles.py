@@ -36,6 +36,7 @@ class Snapshot:
         recommender: answers requests from the bundle.
         folder: the bundle's folder.
         search_seconds: median CPU time of a warm-up request.
+        inline: whether searches are short enough for the event loop.
         subject: what charts show of the bundle; None until they are asked for.
         charting: held while charts are made, by one request at a time.
         retired: whether another bundle is served.
@@ -45,6 +46,7 @@ class Snapshot:
         self.recommender = recommender
         self.folder = folder
         self.search_seconds = search_seconds
+        self.inline = search_seconds <= INLINE_SECONDS and not recommender.index.remote
         self.subject: Subject | None = None
         self.charting = asyncio.Lock()
         self._holders = 0
@@ -71,11 +73,6 @@ class Snapshot:
         except BaseException:
             recommender.close()
             raise
-
-    @property
-    def inline(self) -> bool:
-        """Whether searches are short enough for the event loop."""
-        return self.search_seconds <= INLINE_SECONDS and not self.recommender.index.remote
 
     def __enter__(self) -> Self:
         """Keep the bundle open until the `with` block ends."""
@@ -123,7 +120,7 @@ class Refusal:
     pause: float
 
 
-class Exchange:
+class BundleSwitch:
     """Serves the live bundle, or the last good one.
 
     Attributes:
@@ -145,19 +142,23 @@ class Exchange:
         self.meters = Metrics()
         self.settings = settings
         self._users = users
-        self._taking = asyncio.Lock()  # one bundle is loaded at a time
+        self._loading = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
         without = frozenset({USERS}) if settings.exported_users == "redis" else frozenset()
         self._depot, self._depot_error = open_depot(settings.depot, without), ""
+        self._users_error = ""
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """Degradations of every answer while another bundle than the live one is served."""
-        behind = (Degraded("bundle", self._depot_error),) if self._depot_error else ()
-        if self.snapshot is None or self.refusal is None:
-            return behind
-        refused = "CURRENT" if self.refusal.folder == self.settings.bundle else self.refusal.folder.name
-        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"), *behind)
+        """Parts that every answer lacks, or has only in part."""
+        if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
+            return ()
+        refused = ""
+        if self.snapshot is not None and self.refusal is not None:
+            name = "CURRENT" if self.refusal.folder == self.settings.bundle else self.refusal.folder.name
+            refused = f"{name} was refused; {self.snapshot.folder.name} is served in its place"
+        reasons = (("bundle", refused), ("bundle", self._depot_error), ("users", self._users_error))
+        return tuple(Degraded(part, reason) for part, reason in reasons if reason)
 
     def serving(self) -> Snapshot:
         """Return what is served now.
@@ -188,7 +189,7 @@ class Exchange:
 
         Where nothing is served and that bundle is refused, the last good one is served instead.
         """
-        async with self._taking:
+        async with self._loading:
             now = asyncio.get_running_loop().time()
             root = self.settings.bundle
             try:
@@ -219,7 +220,7 @@ class Exchange:
             RecallError: It cannot be served, or the root cannot be written. Nothing has changed.
         """
         root = self.settings.bundle
-        async with self._taking:
+        async with self._loading:
             await asyncio.to_thread(activation.fetch_version, root, name, self._depot)
             folder = await asyncio.to_thread(activation.find, root, name)
             live = await asyncio.to_thread(live_name, root)
@@ -246,7 +247,7 @@ class Exchange:
         if self._users is not None:
             self._users.close()
 
-    def _exchanged(self, snapshot: Snapshot) -> None:
+    def _on_switch(self, snapshot: Snapshot) -> None:
         """React to another bundle being served."""
 
     async def _try(self, folder: Path, now: float, instead_of: Refusal | None = None) -> bool:
@@ -278,7 +279,7 @@ class Exchange:
             items.refresh()  # changes that were acknowledged while it was being loaded
         for item_id, why in items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
-        self._exchanged(snapshot)
+        self._on_switch(snapshot)
         self.meters.swaps["fell_back" if instead_of is not None else "served"].inc()
         log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
         if previous is not None:

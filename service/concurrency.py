@@ -35,7 +35,6 @@ STANDING = 0.1
 """Seconds without an empty queue after which it is a standing queue, and seconds without a rejection after which it is not."""
 TARGET = 0.005
 """Longest expected wait of an admitted caller, in seconds, while others are rejected."""
-BUSY = "Send fewer requests at once, and this one again later."
 
 _STALL = 0.05
 """Seconds without a new caller, while some wait, after which the process must have been stopped."""
@@ -131,7 +130,16 @@ class SearchQueue:
             client.
     """
 
-    def __init__(self, threads: int, waiting: int, standing: int, age: float) -> None:
+    def __init__(
+        self,
+        threads: int,
+        waiting: int,
+        standing: int,
+        age: float,
+        *,
+        on_wait: Callable[[float], object] = lambda _: None,
+        on_shed: Callable[[str], object] = lambda _: None,
+    ) -> None:
         """Create empty queues.
 
         Args:
@@ -139,10 +147,11 @@ class SearchQueue:
             waiting: callers that may wait in each queue for a moment.
             standing: callers that may wait there for longer.
             age: seconds that a caller may wait.
+            on_wait: see above; by default, without effect.
+            on_shed: see above; by default, without effect.
         """
         self.inline = True
-        self.on_wait: Callable[[float], None] = lambda _seconds: None
-        self.on_shed: Callable[[str], None] = lambda _reason: None
+        self.on_wait, self.on_shed = on_wait, on_shed
         self._age = age
         self.threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
@@ -227,7 +236,8 @@ class SearchQueue:
         for queue in (self._short, self._long):
             for turn in queue.waiting:
                 if not turn.done():
-                    turn.set_exception(draining())
+                    detail = "Send this request again; another process will answer it."
+                    turn.set_exception(ProblemError(Kind.DRAINING, detail))
             queue.waiting.clear()
 
     def close(self) -> None:
@@ -305,10 +315,5 @@ class SearchQueue:
         return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or send it again under less load.")
 
 
-def draining() -> ProblemError:
-    """Return the problem of a request that is not answered because the process stops."""
-    return ProblemError(Kind.DRAINING, "Send this request again; another process will answer it.")
-
-
 def _busy() -> ProblemError:
-    return ProblemError(Kind.BUSY, BUSY)
+    return ProblemError(Kind.BUSY, "Send fewer requests at once, and this one again later.")

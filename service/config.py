@@ -28,81 +28,104 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    bundle: CliPositionalArg[Path] = Field(description="A folder of published bundles, which is watched, or a single bundle.")
-    host: str = Field(default="127.0.0.1", description="Address to listen on; one that other machines reach needs a key.")
+    bundle: CliPositionalArg[Path] = Field(
+        description="A folder of published bundles, whose live version is followed, or a single bundle."
+    )
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. An address that other machines can reach requires a key."
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     uds: str | None = Field(default=None, description="Path of a Unix socket to listen on instead of host and port.")
-    ssl_certfile: Path | None = Field(default=None, description="Certificate; with it, HTTPS is served.")
-    ssl_keyfile: Path | None = Field(default=None, description="Private key of the certificate.")
-    root_path: str = Field(default="", description="Path prefix at which a reverse proxy serves this, such as /recall.")
-    workers: int = Field(default=1, ge=1, le=256, description="Processes that answer; they share the index.")
+    ssl_certfile: Path | None = Field(default=None, description="Certificate file; enables HTTPS.")
+    ssl_keyfile: Path | None = Field(default=None, description="Private key file of the certificate.")
+    root_path: str = Field(
+        default="", description="Path prefix at which a reverse proxy serves the application, such as /recall."
+    )
+    workers: int = Field(default=1, ge=1, le=256, description="Number of processes; they share the index.")
     users: str = Field(
         default="sqlite",
         repr=False,
-        description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
-        "services on several machines share. Of a Redis Cluster, any node, or several as redis://HOST:PORT,HOST:PORT.",
+        description="Store of live changes of users: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
+        "services on several machines can share. For a Redis Cluster, give one or more nodes: "
+        "redis://HOST:PORT,HOST:PORT.",
     )
     exported_users: Literal["bundle", "redis"] = Field(
         default="bundle",
-        description="Where users of a version are read, as they were when it was made: from its file, or from the Redis of "
-        "`users`, where `recall users load` has put them. With redis, versions are fetched from the depot without the file.",
+        description="Where to read the users that a version was trained with: from its file, or from the Redis of "
+        "`users`, into which `recall users load` has loaded them. With redis, versions are downloaded from "
+        "the depot without the file.",
     )
     items: str = Field(
         default="sqlite",
         repr=False,
-        description="Where changes of items are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
-        "services on several machines share. Commands such as `recall compact` read RECALL_ITEMS.",
+        description="Log of live changes of items: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
+        "services on several machines can share. Commands such as `recall compact` read RECALL_ITEMS.",
     )
     depot: str = Field(
         default="",
-        description="Where versions are shared with other machines: s3://BUCKET/PREFIX, which is followed; address and "
-        "credentials are read from AWS_... variables. Commands such as `recall train` read RECALL_DEPOT.",
+        description="Bucket that shares versions between machines: s3://BUCKET/PREFIX, whose live version is followed. "
+        "Address and credentials are read from AWS_... variables. Commands such as `recall train` read "
+        "RECALL_DEPOT.",
     )
-    users_seconds: float = Field(default=0.02, gt=0, description="Most seconds that a request waits for Redis.")
+    users_seconds: float = Field(default=0.02, gt=0, description="Maximum time in seconds that a request waits for Redis.")
     token_key: str | None = Field(
         default=None,
         repr=False,
         min_length=16,
-        description="Secret that signs tokens, the same on all machines; by default one in the folder of bundles.",
+        description="Secret that signs tokens, the same on all machines; by default a generated key in the folder of bundles.",
     )
-    keys: Path | None = Field(default=None, description="A file with hashes of keys, as `recall key new` prints them.")
-    insecure: bool = Field(default=False, description="Listen to other machines without any key.")
+    keys: Path | None = Field(default=None, description="File with hashes of API keys, as printed by `recall key new`.")
+    insecure: bool = Field(default=False, description="Listen on any address without a key.")
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Names, separated by commas, that are accepted in Host besides localhost; * for any."
+        default=(), description="Host names, separated by commas, that are accepted besides localhost; * for any."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins, separated by commas, whose web pages may send requests, such as https://shop.example; * for any.",
     )
-    rate: float | None = Field(default=None, gt=0, lt=1e6, description="Requests a second of each key, and without a key.")
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1e6,
+        description="Requests a second that each key may send, and all requests without a key together.",
+    )
     docs: bool = Field(default=True, description="Serve /docs and /openapi.json.")
     page: bool = Field(default=True, description="Serve the web page at /.")
     images: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins, separated by commas, such as https://img.example, whose images the web page shows where a column "
-        "of the items has their addresses; none unless given.",
+        description="Origins, separated by commas, such as https://img.example, of images that the web page shows. Their "
+        "addresses are in a column of the items. Default: none.",
     )
-    logs: Literal["text", "json"] = Field(default="text", description="How events are logged.")
-    access: float = Field(default=0.0, ge=0, le=1, description="Share of the requests that are logged.")
-    otel: bool = Field(default=False, description="Trace requests with OpenTelemetry, as its OTEL_... variables say.")
+    logs: Literal["text", "json"] = Field(default="text", description="Format of the log.")
+    access: float = Field(default=0.0, ge=0, le=1, description="Share of the requests that are logged, 0 to 1.")
+    otel: bool = Field(default=False, description="Trace requests with OpenTelemetry, configured by its OTEL_... variables.")
     max_body: int = Field(default=1 << 20, ge=1, description="Largest request body in bytes.")
-    patience: int = Field(default=10, ge=1, description="Seconds for a body to arrive, and until an idle connection is closed.")
-    waiting: int = Field(default=128, ge=1, description="Requests that may wait for a search in a burst.")
-    standing: int = Field(default=32, ge=1, description="Requests that may wait once some have waited for a tenth of a second.")
-    age: float = Field(default=0.5, gt=0, description="Most seconds that a request waits for a search.")
-    connections: int = Field(default=4096, ge=1, description="Connections of one process beyond which requests get 503.")
+    patience: int = Field(
+        default=10, ge=1, description="Time limit in seconds for a request body to arrive, and for an idle connection."
+    )
+    waiting: int = Field(default=128, ge=1, description="Length of the queue of searches.")
+    standing: int = Field(default=32, ge=1, description="Length of the queue if it has not been empty for a tenth of a second.")
+    age: float = Field(default=0.5, gt=0, description="Maximum time in seconds that a request waits in the queue.")
+    connections: int = Field(
+        default=4096, ge=1, description="Connections of one process; requests on further connections get 503."
+    )
     shadow: float = Field(
-        default=0.001, ge=0, le=1, description="Share of requests answered again, exactly, to measure the index's recall."
+        default=0.001,
+        ge=0,
+        le=1,
+        description="Share of requests repeated with exact search, to measure the recall of the index.",
     )
-    poll: float = Field(default=1.0, gt=0, description="Seconds between two checks for a newer bundle.")
-    follow: float = Field(default=0.02, gt=0, description="Seconds between two checks for changes of other processes.")
+    poll: float = Field(default=1.0, gt=0, description="Seconds between two checks for a newer version.")
+    follow: float = Field(default=0.02, gt=0, description="Seconds between two reads of changes by other processes.")
     write_back: float = Field(
-        default=5.0, gt=0, description="Seconds after which changes that a replaced log lacks are written back to it."
+        default=5.0, gt=0, description="Seconds after which changes that are missing in a replaced log are written back to it."
     )
-    drain: float = Field(default=1.0, ge=0, description="Seconds between SIGTERM and the end of listening.")
-    grace: int = Field(default=10, ge=1, description="Seconds that requests in flight have to finish after that.")
+    drain: float = Field(
+        default=1.0, ge=0, description="Seconds between SIGTERM and the end of listening; /health/ready answers 503 meanwhile."
+    )
+    grace: int = Field(default=10, ge=1, description="Seconds that requests in flight then have to finish.")
     silence: float = Field(default=15.0, ge=2, description="Seconds after which a worker that does not answer is restarted.")
-    wait: bool = Field(default=True, description="Start although the folder holds no bundle yet.")
+    wait: bool = Field(default=True, description="Start even if the folder contains no version yet.")
 
     @field_validator("hosts", "cors_origins", "images", mode="before")
     @classmethod

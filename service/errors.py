@@ -172,20 +172,21 @@ def as_problem(error: RequestError) -> ProblemError:
     return ProblemError(Kind.INVALID, "One value is wrong.", [FaultDocument(where, message)])
 
 
-_STORAGE: dict[type[Exception], tuple[Kind, str]] = {
-    JournalBusyError: (Kind.BUSY, "Another process is changing items."),
-    StoreBusyError: (Kind.BUSY, "Others are changing the same users."),
-    StoreDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
-    JournalDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
-    JournalReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
-    StoreReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
-    JournalFullError: (Kind.FULL, _NO_ROOM),
-    StoreFullError: (Kind.FULL, _NO_ROOM),
-    JournalError: (Kind.NOT_STORED, _AGAIN),
-    StoreError: (Kind.NOT_STORED, _AGAIN),
-    IndexFileError: (Kind.INDEX_DOWN, "Come back in a moment."),
+_ITEMS, _USERS = "a change was not stored", "users"
+_STORAGE: dict[type[Exception], tuple[Kind, str, str]] = {
+    JournalBusyError: (Kind.BUSY, "Another process is changing items.", _ITEMS),
+    StoreBusyError: (Kind.BUSY, "Others are changing the same users.", _USERS),
+    StoreDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", _USERS),
+    JournalDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", _ITEMS),
+    JournalReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE, _ITEMS),
+    StoreReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE, _USERS),
+    JournalFullError: (Kind.FULL, _NO_ROOM, _ITEMS),
+    StoreFullError: (Kind.FULL, _NO_ROOM, _USERS),
+    JournalError: (Kind.NOT_STORED, _AGAIN, _ITEMS),
+    StoreError: (Kind.NOT_STORED, _AGAIN, _USERS),
+    IndexFileError: (Kind.INDEX_DOWN, "Come back in a moment.", "index"),
 }
-"""Problems of errors of the stores of items and users, and of an index on a server; of two that fit, the first."""
+"""Problem, its detail, and the subject in the log, of errors of the stores and of an index on a server; the first that fits."""
 
 
 def problem_of(error: Exception) -> ProblemError | None:
@@ -194,10 +195,8 @@ def problem_of(error: Exception) -> ProblemError | None:
         return error
     if isinstance(error, RequestError):
         return as_problem(error)
-    for error_type, (kind, detail) in _STORAGE.items():
+    for error_type, (kind, detail, part) in _STORAGE.items():
         if isinstance(error, error_type):
-            parts = {StoreError: "users", IndexFileError: "index"}
-            part = next((name for kind_, name in parts.items() if isinstance(error, kind_)), "a change was not stored")
             if not getattr(error, "repeated", False):
                 log.error("%s: %s", part, error)
             return ProblemError(kind, detail)
@@ -206,11 +205,10 @@ def problem_of(error: Exception) -> ProblemError | None:
 
 def handle_problems(app: FastAPI) -> None:
     """Answer every error of an application with a problem document."""
-    for kind in (ProblemError, RequestError, JournalError, StoreError, IndexFileError):
+    for kind in (ProblemError, RequestError, JournalError, StoreError, IndexFileError, Exception):
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 def problem_response(error: Exception, request_id: str | None, *, trace: bool = True) -> Response:
@@ -231,7 +229,7 @@ def problem_response(error: Exception, request_id: str | None, *, trace: bool = 
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    return problem_response(error, getattr(request.state, "request_id", None))
+    return problem_response(error, request.state.request_id, trace=False)  # the server logs the traceback
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -262,13 +260,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
             text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
             faults.append(FaultDocument("", f"{path[-1] if path else place}: {text}"))
     return await _problem(request, invalid(faults))
-
-
-async def _unforeseen(request: Request, error: Exception) -> Response:
-    request_id = getattr(request.state, "request_id", "")
-    response = problem_response(error, request_id, trace=False)  # the server logs the traceback
-    response.headers["X-Request-ID"] = request_id  # this runs outside the middleware that sets it
-    return response
 
 
 _LONGEST = 256  # characters of an unknown name that are compared with the known ones

@@ -12,13 +12,9 @@ nothing: the previous keys stay valid. A change may not remove the last key, bec
     read sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae shop-front rate=50
 """
 
-import asyncio
 import logging
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
@@ -100,13 +96,8 @@ class KeyRing:
         if file is None:
             return ring
         ring.file, ring._copy = file, copy
-        if copy is not None and copy.exists():
-            ring._set(from_file(copy))
-            ring.reload()
-        else:
-            ring._stamp = _stamp(file)
-            ring._set(from_file(file))
-            ring._save_copy()
+        ring._set(from_file(copy if copy is not None and copy.exists() else file))
+        ring.reload()
         return ring
 
     def __len__(self) -> int:
@@ -157,23 +148,6 @@ class KeyRing:
             return False
         log.info("%d keys are known now", len(self))
         return True
-
-    async def follow(self, seconds: float, on_look: Callable[[], None]) -> None:
-        """Check the file periodically and at each SIGHUP, forever.
-
-        Args:
-            seconds: between two checks.
-            on_look: called after each.
-        """
-        signalled = asyncio.Event()
-        if self.file is not None and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, signalled.set)
-        while True:
-            await asyncio.to_thread(self.reload)
-            on_look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(signalled.wait(), seconds)
-            signalled.clear()
 
     def _set(self, listed: Iterable[Key]) -> None:
         """Replace the keys of the file; of a repeated key the higher role counts."""

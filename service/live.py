@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -20,8 +21,8 @@ from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
 from recall.store.items.log import VARIABLE as ITEMS
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
-from service.background import Compactor, Follower, Shadow
-from service.bundles import Exchange, Snapshot
+from service.background import Follower, Shadow, compact
+from service.bundles import BundleSwitch, Snapshot
 from service.concurrency import ANYBODY, Caller, SearchQueue
 from service.config import Settings
 from service.errors import Kind, ProblemError
@@ -34,7 +35,7 @@ log = logging.getLogger("service")
 Answer = TypeVar("Answer")
 
 
-class Live(Exchange):
+class Live(BundleSwitch):
     """Answers requests from the served bundle, and changes its items and users.
 
     Attributes:
@@ -59,31 +60,24 @@ class Live(Exchange):
         if isinstance(users, SqliteLiveUsers):
             users.on_commit(self.meters.commits["users"].observe)
         self._remote_users = users is not None and users.remote
-        threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
-        self._fewest = threads
-        self.queue = SearchQueue(threads * _REMOTE_FACTOR, settings.waiting, settings.standing, settings.age)
-        self.queue.threads = threads
-        self.queue.on_wait = self.meters.stages["queue"].observe
-        self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
+        self._threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        self.queue = SearchQueue(
+            self._threads * _REMOTE_FACTOR,
+            settings.waiting,
+            settings.standing,
+            settings.age,
+            on_wait=self.meters.stages["queue"].observe,
+            on_shed=lambda reason: self.meters.shed[reason].inc(),
+        )
+        self.queue.threads = self._threads
         self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
-        self._looked = False
-        self._users_error = ""
+        self._has_looked = False
         self._asked, self._silent = set[str](), set[str]()  # stores that have said what they guarantee, and that did not answer
         self._users_unread = ""
-        self._users_sequence = -1
-        self._users_idle = True
-        self._compactor = Compactor(settings.bundle, {ITEMS: settings.items, DEPOT: settings.depot})
+        self._sequences: dict[str, int] = {}  # of the stores, at the last look
+        self._checkpointed: dict[str, int] = {}
         self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
-
-    @property
-    @override
-    def degraded(self) -> tuple[Degraded, ...]:
-        """Parts that every answer lacks, or has only in part."""
-        if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
-            return ()
-        users = (Degraded("users", self._users_error),) if self._users_error else ()
-        return super().degraded + users
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY, *, large: bool = False) -> Recommendations:
         """Answer one request, when it is its turn.
@@ -175,38 +169,42 @@ class Live(Exchange):
         return await self._change(snapshot, act)
 
     async def follow(self) -> None:
-        """Read the changes of other processes, forever."""
-        while True:
-            await asyncio.sleep(self.settings.follow)
-            if self.snapshot is not None:
-                await self._follower.look(self.snapshot)  # no variable of this loop may keep an old bundle open
+        """Read the changes of other processes."""
+        if self.snapshot is not None:
+            await self._follower.look(self.snapshot)
 
     async def watch(self) -> None:
-        """Follow CURRENT forever: serve each new bundle, or note why it was refused."""
-        while True:
-            if self._users is not None:
-                await self._warn("users", self._users.durability_warning)
-            await self.follow_depot()
-            await self.look()
-            if self.snapshot is not None:
-                with self.snapshot as snapshot:
-                    await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
-                    await self._warn("items", snapshot.recommender.items.durability_warning)
-            self._looked = True
-            if self.snapshot is not None and self.snapshot.recommender.items.needs_compaction:
-                if not (self.snapshot.folder / USERS).exists():
-                    await self._warn(
-                        "compaction", lambda: "run `recall compact` where versions are published, with the file of users"
-                    )
-                elif await self._compactor.start():
-                    self.meters.compactions.inc()
-            await self._look_at_users()
-            self.measure()
-            await asyncio.sleep(self.settings.poll)
+        """Serve the bundle that CURRENT names, and look after the stores.
 
-    async def settled(self) -> None:
+        A bundle that cannot be served is refused, and the reason noted.
+        """
+        if self._users is not None:
+            await self._warn("users", self._users.durability_warning)
+        await self.follow_depot()
+        await self.look()
+        if self.snapshot is not None:
+            with self.snapshot as snapshot:
+                items = snapshot.recommender.items
+                await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
+                await self._warn("items", items.durability_warning)
+                await self._checkpoint("items", items.current().sequence, items.checkpoint)
+        self._has_looked = True
+        await self._look_at_users()
+        self.measure()
+
+    async def compact(self) -> None:
+        """Have the catalogue published again if much of it has changed."""
+        if self.snapshot is None or not self.snapshot.recommender.items.needs_compaction:
+            return
+        if (self.snapshot.folder / USERS).exists():
+            environment = {ITEMS: self.settings.items, DEPOT: self.settings.depot}
+            await compact(self.settings.bundle, environment, self.meters.compactions.inc)
+        else:
+            await self._warn("compaction", lambda: "run `recall compact` where versions are published, with the file of users")
+
+    async def wait_for_first_look(self) -> None:
         """Wait until loading the live bundle was tried, or the process shuts down."""
-        while not (self._looked or self.draining):
+        while not (self._has_looked or self.draining):
             await asyncio.sleep(0.02)
 
     async def dismiss(self) -> None:
@@ -221,7 +219,6 @@ class Live(Exchange):
         """Stop the search threads and close the bundle."""
         self.queue.close()
         self.shadow.close()
-        self._compactor.close()
         self._follower.close()
         super().close()
 
@@ -244,18 +241,13 @@ class Live(Exchange):
         return snapshot
 
     async def _look_at_users(self) -> None:
-        """Detect lost changes of users; checkpoint the store when it is idle."""
+        """Detect lost changes of users."""
         users = self._users
         if users is None:
             return
         try:
             error = await asyncio.to_thread(users.error)
-            sequence = await asyncio.to_thread(users.sequence)
-            if sequence != self._users_sequence:
-                self._users_sequence, self._users_idle = sequence, False
-            elif not self._users_idle:
-                self._users_idle = True
-                await asyncio.to_thread(users.checkpoint)
+            await self._checkpoint("users", await asyncio.to_thread(users.sequence), users.checkpoint)
         except StoreError as unread:  # answers to requests that name a user say so
             self._users_unread = f"changes of users since the bundle are not known: {unread.what}"
             return
@@ -263,6 +255,17 @@ class Live(Exchange):
         if error and error != self._users_error:
             log.error("users: %s", error)
         self._users_error = error
+
+    async def _checkpoint(self, name: str, sequence: int, checkpoint: Callable[[], None]) -> None:
+        """Checkpoint a store that has not changed since the last look.
+
+        A copy of its file is complete then.
+        """
+        if self._sequences.get(name) == sequence != self._checkpointed.get(name):
+            self._checkpointed[name] = sequence
+            with suppress(StoreError, JournalError):  # it may not be written, or others are writing
+                await asyncio.to_thread(checkpoint)
+        self._sequences[name] = sequence
 
     async def _warn(self, name: str, ask: Callable[[], str]) -> None:
         """Log what a store does not guarantee, once it can be asked."""
@@ -306,10 +309,10 @@ class Live(Exchange):
         return quick and snapshot.recommender.eligibility.ready_for(request)
 
     @override
-    def _exchanged(self, snapshot: Snapshot) -> None:
+    def _on_switch(self, snapshot: Snapshot) -> None:
         self.queue.inline = snapshot.inline and not self._remote_users
         waits = self._remote_users or snapshot.recommender.index.remote
-        self.queue.threads = self._fewest * (_REMOTE_FACTOR if waits else 1)
+        self.queue.threads = self._threads * (_REMOTE_FACTOR if waits else 1)
         snapshot.recommender.items.on_commit(self.meters.commits["items"].observe)
         self.meters.serve_bundle(snapshot.recommender, snapshot.search_seconds)
 

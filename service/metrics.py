@@ -27,8 +27,6 @@ STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode",
 """Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
 PARTS = ("items", "users", "index", "bundle", "scenarios", OTHER)
 """Parts of the service that may be degraded."""
-SWAPS = ("served", "refused", "fell_back")
-SHED = ("full", "old", "late", "gone")
 REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
 
 _REQUESTS = (
@@ -55,30 +53,30 @@ _STAGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0
 _COMMITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _GAUGES = {
     "in_flight": ("recall_http_requests_in_flight", "Requests that are being answered."),
-    "waiting": ("recall_searches_waiting", "Searches that wait for their turn."),
-    "unsaved": ("recall_journal_unsaved_changes", "Acknowledged changes that the journal does not hold."),
-    "troubled": ("recall_journal_degraded", "1 while something is wrong with the journal of items."),
-    "logged": ("recall_journal_entries", "Changes in the journal of items: the last one of each item."),
-    "log_bytes": ("recall_journal_bytes", "Size of the journal of items, its -wal file included."),
-    "samples": ("recall_ann_samples", "Requests behind recall_ann_recall_ratio."),
-    "overlay_items": ("recall_overlay_items", "Items in memory, added or replaced since the bundle."),
-    "overlay_hidden": ("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since."),
-    "overlay_segments": ("recall_overlay_segments", "Segments in memory that hold items added or replaced since the bundle."),
-    "overlay_sequence": ("recall_overlay_sequence", "Last live change of items that answers have seen."),
-    "overlay_refused": ("recall_overlay_refused_items", "Items whose last change does not fit the bundle."),
-    "lag": ("recall_overlay_lag_seconds", "Time since all live changes of items were last known to be served."),
-    "age": ("recall_bundle_age_seconds", "Time since the served version was made."),
+    "waiting": ("recall_searches_waiting", "Searches waiting in the queue."),
+    "unsaved": ("recall_journal_unsaved_changes", "Acknowledged changes of items that the change log lacks."),
+    "troubled": ("recall_journal_degraded", "1 while the change log of items is degraded."),
+    "logged": ("recall_journal_entries", "Changes in the change log of items, which keeps the last change of each item."),
+    "log_bytes": ("recall_journal_bytes", "Size of the change log of items, including its -wal file."),
+    "samples": ("recall_ann_samples", "Number of requests in recall_ann_recall_ratio."),
+    "overlay_items": ("recall_overlay_items", "Items added or replaced since the served version, in memory."),
+    "overlay_hidden": ("recall_overlay_hidden_items", "Items of the served version that were replaced or deleted since."),
+    "overlay_segments": ("recall_overlay_segments", "Segments of added or replaced items in memory."),
+    "overlay_sequence": ("recall_overlay_sequence", "Sequence number of the last change of items that answers include."),
+    "overlay_refused": ("recall_overlay_refused_items", "Items whose last change does not fit the served version."),
+    "lag": ("recall_overlay_lag_seconds", "Time since all changes of items were last known to be served."),
+    "age": ("recall_bundle_age_seconds", "Time since the served version was created."),
     "bundle_items": ("recall_bundle_items", "Items of the served bundle."),
     "bundle_users": ("recall_bundle_users", "Users of the served bundle."),
-    "bundle_degraded": ("recall_bundle_degraded", "1 while the live version is refused and a different one is served."),
-    "keys": ("recall_keys", "Keys that are known."),
+    "bundle_degraded": ("recall_bundle_degraded", "1 while the live version is refused and a different version is served."),
+    "keys": ("recall_keys", "Number of API keys."),
     "keys_degraded": ("recall_keys_degraded", "1 while the key file cannot be read."),
-    "ready": ("recall_ready", "1 while requests should be sent here."),
-    "promised": ("recall_ann_promised_ratio", "Recall that the index was shown to reach when it was made."),
+    "ready": ("recall_ready", "1 while the process is ready for requests."),
+    "promised": ("recall_ann_promised_ratio", "Recall of the index that was verified at publication."),
     "search_seconds": ("recall_warm_search_seconds", "CPU time of one search, measured at loading."),
-    "recall": ("recall_ann_recall_ratio", "Mean share of the exact list that sampled answers of the served version hold."),
-    "recall_lower": ("recall_ann_recall_lower_ratio", "Lower end of its 95 % interval."),
-    "recall_upper": ("recall_ann_recall_upper_ratio", "Upper end of its 95 % interval."),
+    "recall": ("recall_ann_recall_ratio", "Recall of the index on sampled requests to the served version."),
+    "recall_lower": ("recall_ann_recall_lower_ratio", "Lower bound of the 95 % interval of recall_ann_recall_ratio."),
+    "recall_upper": ("recall_ann_recall_upper_ratio", "Upper bound of the 95 % interval of recall_ann_recall_ratio."),
 }
 _ATTRIBUTION = {"recall_attributable_recommendations_total": 0, "recall_attributed_interactions_total": 1}
 _Z = 1.959963984540054  # 95 %
@@ -92,7 +90,6 @@ class Metrics:
         """Create the metrics with all known label values."""
         self.registry = CollectorRegistry()
         self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
-        self._shares = self._samples = 0.0
         self._durations = self._histogram(
             "recall_http_request_duration_seconds",
             "Time from the headers of a request to the end of its answer.",
@@ -100,18 +97,21 @@ class Metrics:
             "route",
         )
         self._requests = self._counter("recall_http_requests", "Requests that were answered.", "route", "status")
-        stages = self._histogram("recall_stage_duration_seconds", "Time that a part of an answer takes.", _STAGES, "stage")
+        stages = self._histogram("recall_stage_duration_seconds", "Duration of each stage of a request.", _STAGES, "stage")
         self.stages = {name: stages.labels(name) for name in STAGES}
         self.users = self._counters(
-            "recall_recommendations", "Recommendations, by whom they were for.", "user", ("known", "unknown", "anonymous")
+            "recall_recommendations", "Recommendations by kind of user.", "user", ("known", "unknown", "anonymous")
         )
-        self.fallback = self._counter("recall_fallback", "Recommendations for an unknown user, from the rest of the request.")
-        self.unknown = self._counter("recall_unknown_values", "Recommendations with a value that the model has never seen.")
+        self.fallback = self._counter("recall_fallback", "Recommendations for unknown users, based on the rest of the request.")
+        self.unknown = self._counter("recall_unknown_values", "Recommendations with a value that was not seen in training.")
         self.degraded = self._counters(
             "recall_degraded", "Recommendations while a part of the service was degraded.", "part", PARTS
         )
         self.shed = self._counters(
-            "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
+            "recall_shed",
+            "Searches not started: full queue, maximum waiting time, deadline, or disconnected client.",
+            "reason",
+            ("full", "old", "late", "gone"),
         )
         self.recommended = self._counter(
             "recall_attributable_recommendations", "Lists with a recommendation_id.", "scenario", "version"
@@ -121,16 +121,18 @@ class Metrics:
             "Interactions with the recommendation_id of a list, by whether the item was in it.",
             *("scenario", "version", "listed"),
         )
-        self.refused = self._counters("recall_refused", "Requests that were not admitted.", "reason", REFUSED)
-        self.swaps = self._counters("recall_swap", "Attempts to serve another version, by outcome.", "result", SWAPS)
+        self.refused = self._counters("recall_refused", "Requests refused before they were processed.", "reason", REFUSED)
+        self.swaps = self._counters(
+            "recall_swap", "Switches to a different version, by outcome.", "result", ("served", "refused", "fell_back")
+        )
         commits = self._histogram(
-            "recall_journal_fsync_seconds", "Time of a write to a journal, its fsync included.", _COMMITS, "journal"
+            "recall_journal_fsync_seconds", "Duration of a write to a change log, including fsync.", _COMMITS, "journal"
         )
         self.commits = {name: commits.labels(name) for name in ("items", "users")}
         self.written_back = self._counter(
-            "recall_journal_written_back", "Acknowledged changes that the journal had lost and that were written back."
+            "recall_journal_written_back", "Changes written back to a change log that had lost them."
         )
-        self.compactions = self._counter("recall_compactions", "Runs that publish the catalogue again.")
+        self.compactions = self._counter("recall_compactions", "Compactions of the catalogue.")
         self.compared = self._counters(
             "recall_ann_sampled",
             "Requests sampled to be answered again exactly, by outcome.",

@@ -46,48 +46,8 @@ def headers_of(listed: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return found
 
 
-def has_disconnected(receive: Receive) -> bool:
-    """Return whether the client has disconnected, without waiting."""
-    step = receive().__await__()
-    try:
-        next(step)
-    except StopIteration as received:
-        return bool(received.value["type"] == "http.disconnect")
-    step.close()
-    return False
-
-
-def begin(scope: Scope) -> tuple[str, dict[str, float]]:
-    """Note the headers, the id and the timings of a request in its state.
-
-    Returns:
-        The id, from its headers or a new one, and the timings, none yet.
-    """
-    headers = headers_of(scope["headers"])
-    timings: dict[str, float] = {}  # `dict[str, float]()` takes ten times as long
-    given = headers.get(b"x-request-id")
-    kept = given is not None and _SAFE_ID.fullmatch(given)
-    request_id = kept[0].decode("ascii") if kept else f"{random.getrandbits(128):032x}"
-    REQUEST_ID.set(request_id)
-    state = scope.setdefault("state", {})
-    state["headers"], state["request_id"], state["timings"] = headers, request_id, timings
-    return request_id, timings
-
-
-def measured(request_id: str, timings: Mapping[str, float], total: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """Return the headers of an answer that name the request and its stages.
-
-    Args:
-        request_id: of the request.
-        timings: seconds by stage.
-        total: seconds until the answer begins.
-    """
-    stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
-    return (b"x-request-id", request_id.encode()), (b"server-timing", f"{stages}total;dur={total * 1000:.3f}".encode())
-
-
 class RequestContext:
-    """Middleware that gives each request an id and each answer its headers."""
+    """Gives each request an id and timings, and each answer its headers."""
 
     def __init__(self, app: ASGIApp, live: Live, traces: "TracerProvider | None" = None) -> None:
         """Wrap an application.
@@ -100,16 +60,20 @@ class RequestContext:
         self._app, self._live, self._traces = app, live, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; pass other messages of the server on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Answer one request."""
         start = time.perf_counter()
-        _set_path(scope)
+        self._set_path(scope)
         head = scope["method"] == "HEAD"
         if head:  # answered like GET, without the body; the server's own scope is not changed
             scope = {**scope, "method": "GET"}
-        request_id, timings = begin(scope)
+        headers_by_name = headers_of(scope["headers"])
+        timings: dict[str, float] = {}  # `dict[str, float]()` takes ten times as long
+        given = headers_by_name.get(b"x-request-id")
+        kept = given is not None and _SAFE_ID.fullmatch(given)
+        request_id = kept[0].decode("ascii") if kept else f"{random.getrandbits(128):032x}"
+        REQUEST_ID.set(request_id)
+        state = scope.setdefault("state", {})
+        state["headers"], state["request_id"], state["timings"] = headers_by_name, request_id, timings
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -118,9 +82,11 @@ class RequestContext:
                 status = message["status"]
                 total = time.perf_counter() - start
                 headers = message["headers"]
-                headers += measured(request_id, timings, total)
-                names = {name for name, _ in headers}
-                headers += [one for one in SECURE if one[0] not in names]
+                own = dict(headers) if scope["method"] == "GET" else {}  # pages have a policy of their own
+                headers += [one for one in SECURE if one[0] not in own] if own else SECURE
+                stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
+                headers.append((b"x-request-id", request_id.encode()))
+                headers.append((b"server-timing", f"{stages}total;dur={total * 1000:.3f}".encode()))
                 if self._traces is not None:  # the span ends with the answer
                     bundle = "" if self._live.snapshot is None else self._live.snapshot.folder.name
                     attributes = {"recall.request_id": request_id, "recall.bundle": bundle}
@@ -138,39 +104,25 @@ class RequestContext:
             status = status or Kind.INTERNAL.status  # the status that it will get
             raise
         finally:
-            spent = time.perf_counter() - start
+            self._live.in_flight -= 1
+            status, seconds = status or Kind.GONE.status, time.perf_counter() - start
             route = getattr(scope.get("route"), "path_format", None) or OTHER  # as declared
-            finish(self._live, scope["method"], route, status or Kind.GONE.status, spent, timings)
+            self._live.meters.finished(route, status, seconds, timings)
+            share = self._live.settings.access
+            if share and random.random() < share:  # noqa: S311 - a sample
+                log_request(scope["method"], route, status, seconds)
 
+    def _set_path(self, scope: Scope) -> None:
+        """Set the percent-encoded path, below a root path that a proxy may strip.
 
-def finish(live: Live, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]) -> None:
-    """Count a finished request, and log a sample.
-
-    Args:
-        live: of the application.
-        method: of the request.
-        route: declared path.
-        status: of the answer.
-        seconds: from its headers to the end of its answer.
-        timings: seconds by stage.
-    """
-    live.in_flight -= 1
-    live.meters.finished(route, status, seconds, timings)
-    if live.settings.access and random.random() < live.settings.access:  # noqa: S311 - a sample
-        log_request(method, route, status, seconds)
-
-
-def _set_path(scope: Scope) -> None:
-    """Set the percent-encoded path, below a root path that a proxy may strip.
-
-    Decoded, a path could be that of a different resource.
-    """
-    raw: bytes = scope["raw_path"]
-    if b"%" in raw:
-        scope["path"] = raw.partition(b"?")[0].decode("latin-1")
-    root = scope.get("root_path")
-    if root and not (scope["path"] + "/").startswith(root + "/"):
-        scope["path"] = root + scope["path"]
+        Decoded, a path could be that of a different resource.
+        """
+        raw: bytes = scope["raw_path"]
+        if b"%" in raw:
+            scope["path"] = raw.partition(b"?")[0].decode("latin-1")
+        root = scope["root_path"] = self._live.settings.root_path or scope.get("root_path", "")
+        if root and not (scope["path"] + "/").startswith(root + "/"):
+            scope["path"] = root + scope["path"]
 
 
 # Tracing by OpenTelemetry, an extra: FastAPI's spans, with stages added. Its own variables say where spans go, such as
@@ -186,14 +138,12 @@ def open_tracing() -> "TracerProvider":
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         raise ConfigError("traces need OpenTelemetry", hint="Install it with: pip install 'fm-recall[otel]'")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    given = Resource.create()
-    named = given.attributes.get(SERVICE_NAME, "unknown_service")
-    own = Resource({SERVICE_NAME: "fm-recall"}) if str(named).startswith("unknown_service") else Resource({})
-    provider = TracerProvider(resource=given.merge(own), shutdown_on_exit=False)
+    resource = Resource.create({SERVICE_NAME: "fm-recall"}).merge(OTELResourceDetector().detect())  # the variables win
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 

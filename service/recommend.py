@@ -1,4 +1,4 @@
-"""Answer requests for recommendations, also in front of the application.
+"""Answer requests for recommendations before they are routed.
 
 A framework takes about as long to route a request as a search does, so POST /v1/recommend is a plain ASGI callable that
 answers before routing. The application also declares the route, with its models (`service.routers.recommendations`), and gives
@@ -13,83 +13,75 @@ from typing import Any
 
 import orjson
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recall import Recommendations, Request
-from recall.serving.query import check_request
+from recall.serving.query import MOST_EXPLAINED, check_request
 from recall.serving.rerank.pipeline import check_pins
 from recall.serving.rerank.rules import read_rules
 from service.auth import Guard
-from service.body import LARGE, parse_json, parse_request, read_body, recommendations_of, render_answer, to_json
+from service.body import LARGE, parse_json, parse_request, read_body, recommendations_of, to_json
 from service.concurrency import Caller
 from service.errors import MEDIA_TYPE, FaultDocument, Kind, invalid, parsed, problem_response
 from service.keys import Role
 from service.live import Live
-from service.middleware import SECURE, begin, finish, measured
-from service.schemas import LONGEST_TOKEN, MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
+from service.schemas import LONGEST_TOKEN, MOST_RESULTS, RecommendRequest
 from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 PATH = "/v1/recommend"
 _JSON = (b"content-type", b"application/json")
-_REJECTED = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"), *SECURE)
+_PROBLEM = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"))
 
 
 class RecommendEndpoint:
-    """Answers requests for recommendations."""
+    """Middleware that answers requests for recommendations, and passes others on.
 
-    def __init__(self, live: Live, guard: Guard) -> None:
-        """Take the parts of an application."""
-        self._live, self._guard = live, guard
+    Attributes:
+        path_format: the path, as routes have it.
+    """
+
+    path_format = PATH
+
+    def __init__(self, app: ASGIApp, live: Live, guard: Guard) -> None:
+        """Wrap an application.
+
+        Args:
+            app: the application.
+            live: of the application.
+            guard: admits requests.
+        """
+        self._app, self._live, self._guard = app, live, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        start = time.perf_counter()
-        request_id, timings = begin(scope)
-        if not (self._live.draining or self._live.queue.has_room(short=True)):
-            await self._reject(request_id, start, send)
+        """Answer one request, or pass it on."""
+        if scope["method"] != "POST" or scope["path"] != scope["root_path"] + PATH:
+            await self._app(scope, receive, send)
             return
-        status = Kind.GONE.status
-        self._live.in_flight += 1
+        scope["route"] = self
         try:
-            try:
-                answered, body = 200, await self._answer(scope, receive, timings, request_id)
+            if self._live.draining or self._live.queue.has_room(short=True):
+                status, body = 200, await self._answer(scope, receive)
                 headers = [_JSON, (b"content-length", b"%d" % len(body))]
-            except Exception as error:
-                answered, headers, body = _problem(error, request_id)
-            total = time.perf_counter() - start
-            if self._live.draining:
-                headers = [one for one in headers if one[0] != b"connection"] + [(b"connection", b"close")]
-            headers += (*SECURE, *measured(request_id, timings, total))
-            await send({"type": "http.response.start", "status": answered, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            status = answered
-        finally:
-            finish(self._live, "POST", PATH, status, time.perf_counter() - start, timings)
-
-    async def _reject(self, request_id: str, start: float, send: Send) -> None:
-        """Answer 503 without reading more of a request than its headers.
-
-        Under overload there are many rejections for each answer, so they must be cheap: no admission, no exception, no stages.
-        """
-        body = orjson.dumps(self._live.queue.full().document(request_id))
-        headers = [*_REJECTED, (b"content-length", b"%d" % len(body))]
-        headers += measured(request_id, {}, time.perf_counter() - start)
-        await send({"type": "http.response.start", "status": Kind.BUSY.status, "headers": headers})
+            else:  # under overload there are many rejections for each answer: no admission, no exception
+                status, body = Kind.BUSY.status, orjson.dumps(self._live.queue.full().document(scope["state"]["request_id"]))
+                headers = [*_PROBLEM, (b"content-length", b"%d" % len(body))]
+        except Exception as error:
+            status, headers, body = _problem(error, scope["state"]["request_id"])
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        self._live.meters.finished(PATH, Kind.BUSY.status, time.perf_counter() - start, {})
 
-    async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body of an answer; any error becomes a problem document."""
         self._guard.admit(scope, receive, Role.READ, searches=True)
-        settings = self._live.settings
-        body = await read_body(scope["state"]["headers"], receive, settings.max_body, settings.patience)
+        settings, state = self._live.settings, scope["state"]
+        body = await read_body(state["headers"], receive, settings.max_body, settings.patience)
         start = time.perf_counter()
         large = len(body) > LARGE
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
         parsed = time.perf_counter()
-        timings["parse"] = parsed - start
-        document = await answer_request(self._live, request, scope["state"]["caller"], request_id, large=large)
-        timings["recommend"] = time.perf_counter() - parsed
+        state["timings"]["parse"] = parsed - start
+        document = await answer_request(self._live, request, state["caller"], state["request_id"], large=large)
+        state["timings"]["recommend"] = time.perf_counter() - parsed
         return document
 
 
@@ -132,9 +124,10 @@ async def answer_request(
     if not isinstance(request, Request):
         return await answer_with_tokens(live, request, caller, request_id, large=large)
     answer = await live.recommend(request, caller, large=large)
-    if answer.contributions:  # writing them takes up to a tenth of a second
-        return await run_in_threadpool(render_answer, answer, request_id)
-    return render_answer(answer, request_id)
+    content = recommendations_of(answer)
+    content["request_id"] = request_id
+    # writing contributions takes up to a tenth of a second
+    return await run_in_threadpool(to_json, content) if answer.contributions else to_json(content)
 
 
 async def answer_with_tokens(
@@ -159,7 +152,7 @@ async def answer_with_tokens(
     """
     page = PageToken(body.model_dump(mode="json", exclude_unset=True), scenario, "", ())
     if body.page_token is not None:
-        page = _resumed(live, body, body.page_token, scenario)
+        page = _continued_page(live, body, body.page_token, scenario)
         body = parsed(RecommendRequest, page.request)
     request, shown = body.request(), set(page.shown)
     check_request(request)  # as it was asked, since more items are searched for
@@ -169,7 +162,7 @@ async def answer_with_tokens(
     more = replace(request, n=min(most, request.n + len(shown) + 1), because=0 if shown else request.because)
     answer = await live.recommend(more, caller, large=large)
     fresh = [place for place, item_id in enumerate(answer.ids) if digest(item_id) not in shown]
-    answer = _kept(answer, fresh[: request.n], request.n)
+    answer = _selected(answer, fresh[: request.n], request.n)
     listed = tuple(map(digest, (*answer.ids, *(item.item_id for row in answer.rows for item in row.items))))
     shown_then = (*page.shown, *listed)
     follows = len(fresh) > request.n and len(shown_then) < most
@@ -189,7 +182,7 @@ async def answer_with_tokens(
     return await run_in_threadpool(to_json, content) if answer.contributions else to_json(content)
 
 
-def _resumed(live: Live, body: RecommendRequest, token: str, scenario: str) -> PageToken:
+def _continued_page(live: Live, body: RecommendRequest, token: str, scenario: str) -> PageToken:
     """Return what a page token says, with the number of items that is asked for now."""
     strange = body.model_fields_set - _BESIDE
     if strange:
@@ -204,8 +197,11 @@ def _resumed(live: Live, body: RecommendRequest, token: str, scenario: str) -> P
     return page._replace(request={**page.request, **count})
 
 
-def _kept(answer: Recommendations, places: Sequence[int], n: int) -> Recommendations:
-    """Return an answer with some of its items, and at most n in each further list."""
+def _selected(answer: Recommendations, places: Sequence[int], n: int) -> Recommendations:
+    """Return an answer with the items at some places only.
+
+    Each further list keeps at most n items.
+    """
 
     def some(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values[place] for place in places) if values else ()

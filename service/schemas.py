@@ -8,7 +8,6 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from recall import Channels, Request
-from recall.serving.query import MOST_EXPLAINED as MOST_EXPLAINED
 from recall.serving.query import MOST_ROWS
 from recall.serving.request import LARGEST_POPULARITY
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule

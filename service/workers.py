@@ -19,7 +19,7 @@ from types import FrameType
 
 from threadpoolctl import threadpool_limits
 
-from recall.bundle.locks import try_lock
+from recall._file_system import try_lock
 from service.live import Live
 from service.metrics import FOLDER
 
@@ -37,14 +37,14 @@ async def wait_for_bundle(live: Live) -> None:
     folder = os.environ.get(FOLDER)
     if folder is None:
         if multiprocessing.parent_process() is not None:  # one of several, without a shared folder
-            await live.settled()
+            await live.wait_for_first_look()
         return
     loaded = Path(folder, "loaded")
     first = try_lock(Path(folder, "first")) is not None
     if first and not loaded.exists():
         live.tasks.append(asyncio.create_task(_announce(live, loaded)))
         return
-    await live.settled()
+    await live.wait_for_first_look()
     with suppress(TimeoutError):
         async with asyncio.timeout(_LONGEST):
             while not live.draining and (live.snapshot is None or not loaded.exists()):
@@ -53,14 +53,13 @@ async def wait_for_bundle(live: Live) -> None:
                 await asyncio.sleep(_PAUSE)
 
 
-async def settle(live: Live) -> None:
+async def tune_interpreter(live: Live) -> None:
     """Tune the process for short latencies, once the first bundle is loaded.
 
     Long-lived objects are exempt from garbage collection, as a full collection takes 0.1 s. The event loop gets the interpreter
-    sooner. Linear algebra uses one thread: those of OpenBLAS spin while they wait, and took the processor from searches (p99
-    with 2,000 changes a second on two cores: 33 ms in place of 88 ms).
+    sooner. Linear algebra uses one thread: threads of OpenBLAS spin while they wait, and take the processor from searches.
     """
-    await live.settled()
+    await live.wait_for_first_look()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG)
@@ -108,5 +107,5 @@ def lame_duck(live: Live, seconds: float) -> Iterator[None]:
 
 
 async def _announce(live: Live, loaded: Path) -> None:
-    await live.settled()
+    await live.wait_for_first_look()
     loaded.touch()

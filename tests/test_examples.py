@@ -1,3 +1,5 @@
+import ast
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,14 @@ def test_examples_exist():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_valid_and_named_like_its_file(path):
     assert load_config(path).name == path.stem
+
+
+def test_the_spark_job_imports_names_that_exist():
+    tree = ast.parse((EXAMPLES[0].parent / "spark_prepare.py").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and str(node.module).startswith("recall.")]
+    missing = [name.name for node in imports for name in node.names if not hasattr(import_module(str(node.module)), name.name)]
+    assert imports
+    assert not missing
 
 
 @pytest.mark.slow

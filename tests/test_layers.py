@@ -15,7 +15,7 @@ LAYERS = (
         "_arrays",
         "_breaker",
         "_cache",
-        "_fsync",
+        "_file_system",
         "_ids",
         "_numba",
         "_progress",

@@ -14,9 +14,10 @@ from recall._progress import quiet
 from recall.api.model import Fitted, Model, open_published
 from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.run import parse_config
-from recall.data.frames import TABLE_NAMES, frame_of, library_of, open_run_tables
+from recall.data.dataset import open_tables
 from recall.data.scaffold.draft import draft_tables
 from recall.data.scaffold.survey import survey
+from recall.data.tables import TABLE_NAMES, frame_of, library_of
 from recall.errors import TrainingInterruptedError
 
 
@@ -62,7 +63,7 @@ def fit(
     root = Path(tempfile.mkdtemp(prefix="recall-"))
     try:
         with nullcontext() if progress else quiet():
-            finished = run(settings, open_run_tables(settings.data, sources), root)
+            finished = run(settings, open_tables(settings.data, sources), root)
         fitted = Fitted(finished.config, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
         types = _id_types(settings, sources)
         return Model(open_published(root), fitted=fitted, id_types=types, library=library_of(interactions), temporary=root)

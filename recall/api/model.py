@@ -15,10 +15,9 @@ import polars as pl
 from recall.config import RunConfig
 from recall.config.run import parse_config
 from recall.data.combine import append_rows
-from recall.data.dataset import Dataset, dataset_of
-from recall.data.frames import TABLE_NAMES, Library, as_library, frame_of, open_run_tables, open_sources, series_of
+from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.split import TEST, VALID
-from recall.data.tables import Table
+from recall.data.tables import TABLE_NAMES, Library, as_library, frame_of, open_table, series_of
 from recall.errors import ConfigError, DataError
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.features.values import canonical_series
@@ -209,11 +208,9 @@ class Model:
         types = self.recommender.bundle.encoder.types
         if test is not None:
             config, sources = _tested(self.config, sources, test)
-            return evaluate(
-                self.recommender, dataset_of(config, open_run_tables(config.data, sources), types=types), config, TEST
-            )
+            return evaluate(self.recommender, dataset_of(config, open_tables(config.data, sources), types=types), config, TEST)
         if self._fitted is None:
-            dataset = dataset_of(self.config, open_run_tables(self.config.data, sources), types=types)
+            dataset = dataset_of(self.config, open_tables(self.config.data, sources), types=types)
         else:
             dataset = self._fitted.dataset
         part = TEST if len(dataset.select(TEST)) else VALID
@@ -309,13 +306,10 @@ def open_published(path: Path) -> Recommender:
 def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> tuple[RunConfig, dict[str, object]]:
     """Return a run with the given interactions as its test part."""
     tables = {
-        part: open_sources({"interactions": source}, config.data)["interactions"]
+        part: open_table("interactions", source, config.data)
         for part, source in (("train", sources["interactions"]), ("test", test))
     }
-    marked = [
-        Table(table.path, frame := table.frame.with_columns(pl.lit(part).alias(_PART)), frame.collect_schema(), text=table.text)
-        for part, table in tables.items()
-    ]
+    marked = [table.with_frame(table.frame.with_columns(pl.lit(part).alias(_PART))) for part, table in tables.items()]
     values = config.model_dump(mode="json", by_alias=True)
     values["data"] |= {"split": {"by": "column", "column": _PART}, "carve": 0.0, "carve_last": 0}
     return parse_config(values), {**sources, "interactions": append_rows(*marked).frame}

@@ -5,9 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import fsync, make_folder
+from recall._file_system import fsync, locked, make_folder
 from recall.bundle.depot import Depot
-from recall.bundle.locks import locked
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import (
     CURRENT,
@@ -15,7 +14,6 @@ from recall.bundle.versions import (
     LOCK,
     PUBLISHING,
     SCENARIOS,
-    STAGING,
     VERSION,
     VERSIONS,
     live_name,
@@ -195,7 +193,7 @@ def follow(root: Path, depot: Depot) -> None:
                     write_lines(root, HISTORY, [*pointer.past, pointer.live])
                     write_lines(root, CURRENT, [pointer.live])
                     for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
-                        remove(root / VERSIONS / name, root / STAGING, shared=True)
+                        remove(root / VERSIONS / name, keep_index=True)
 
 
 def candidates(root: Path) -> list[Path]:

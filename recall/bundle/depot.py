@@ -37,6 +37,30 @@ class Pointer(NamedTuple):
     state: str | None = None
 
 
+def before_last(names: Sequence[str], name: str) -> list[str]:
+    """Return the names before the last occurrence of one of them.
+
+    Args:
+        names: names of versions.
+        name: one of them.
+    """
+    return list(names[: len(names) - 1 - names[::-1].index(name)])
+
+
+def past_after(past: Sequence[str], live: str, name: str, *, back: bool) -> list[str]:
+    """Return the names of formerly live versions after another version became live.
+
+    Args:
+        past: names of formerly live versions before, latest last.
+        live: name of the version that was live before; empty if none was.
+        name: name of the version that became live.
+        back: roll back: later entries than that of the version are dropped.
+    """
+    if back:
+        return before_last(past, name)
+    return [*past, live] if live else [*past]
+
+
 class Depot:
     """Interface of a depot, and the default without one, which shares nothing.
 
@@ -82,13 +106,13 @@ class Depot:
             PublishError: The depot cannot be written.
         """
 
-    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:  # noqa: ARG002
+    def fetch(self, name: str, to: Path, local: Mapping[tuple[str, str], Path]) -> int:  # noqa: ARG002
         """Download the files of a version; return the bytes transferred.
 
         Args:
             name: name of the version.
             to: an empty folder.
-            held: files on this machine by name and digest, which are linked instead of downloaded.
+            local: files on this machine by name and digest, which are linked instead of downloaded.
 
         Raises:
             BundleError: There is no such version, or its files do not match the manifest.

@@ -1,8 +1,8 @@
 """The manifest of a bundle: contents, provenance, and verified properties.
 
-`manifest.json` is JSON with sorted keys, except in `config`: the order of its fields decides the bits of a training, and
-earlier versions lost it. `checksum` is the SHA-256 of the JSON with all keys sorted and without that key, so that a changed
-manifest is detected as a changed file is. The format version is read before anything else.
+`manifest.json` is JSON with sorted keys, except in `config`, whose order of fields affects the bits of a trained model.
+`checksum` is the SHA-256 of the JSON with all keys sorted and without that key, so that changes are detected as for any other
+file. The format version is checked first.
 """
 
 import hashlib
@@ -18,8 +18,6 @@ from recall.errors import BundleError, PublishError, raising
 from recall.index.record import IndexRecord
 from recall.models.serving.base import Kind, Parity
 
-# Types of the columns that a bundle reads, as its manifest records them.
-
 ColumnType = Annotated[str, Field(pattern="^(list of )?(text|integer|float32|float64|boolean|date|time|clock)$")]
 """One of "text", "integer", "float32", "float64", "boolean", "date", "time" (a moment) and "clock" (a time of day), or
 "list of" one of them."""
@@ -33,11 +31,11 @@ class ColumnTypes(BaseModel):
     users: dict[str, ColumnType] = {}
     """Columns of the users table."""
     contexts: dict[str, ColumnType] = {}
-    """Columns of the interactions table that a request gives."""
+    """Columns of the interactions table whose values requests give as context."""
     items: dict[str, ColumnType] = {}
-    """Columns of the items table that an item field reads, and the id column."""
+    """Columns of the items table that item fields read, and the id column."""
     attributes: dict[str, ColumnType] = {}
-    """Columns of the items table that are filtered by and read by no field."""
+    """Columns of the items table that only filters use."""
 
 
 FORMAT_VERSION: Final = 4
@@ -74,18 +72,18 @@ class Sizes(Record):
 
 
 class FoldRecord(Record):
-    """Loss of folding a model's field weights into vectors."""
+    """Error of folding a model's field weights into vectors: a low-rank approximation."""
 
     rank: int = Field(ge=1)
-    """Parts of k numbers in a vector."""
+    """Rank of the approximation: a vector has this many parts of k numbers."""
     lost: float = Field(ge=0)
-    """Size of what was dropped beside the size of all those weights, by the Frobenius norm."""
+    """Frobenius norm of the dropped part of the field weights, relative to that of all."""
     score_error: float = Field(ge=0)
-    """Largest difference that dropping it made to a score of the sample of the proof, relative as errors are there."""
+    """Largest relative error of a score in the sample of the parity check."""
 
 
 class ModelRecord(Record):
-    """Kind of the model; k and the length of its vectors are among the sizes."""
+    """Kind of the model and its fields."""
 
     kind: Kind
     cosine: bool = False
@@ -93,12 +91,13 @@ class ModelRecord(Record):
     popularity: bool = False
     """Whether vectors have one more component, the popularity factor."""
     user_fields: tuple[str, ...]
-    """Names of the fields as the model numbers them; none are given in format 1."""
+    """Names of the user fields in the order of the model; empty in format 1, as `item_fields`."""
     item_fields: tuple[str, ...]
+    """Names of the item fields in the order of the model."""
     kept: dict[str, int] = Field(default={})
-    """Rows kept of the arrays that were stored without those that are zero, by name."""
+    """Number of stored rows of each packed array, by name: zero rows are not stored."""
     fold: FoldRecord | None = None
-    """Only of a field-weighted model. The proof is against the folded model: this is the change by the fold itself."""
+    """Error of the fold of a field-weighted model, which parity does not include; None for other models."""
 
     @model_validator(mode="after")
     def _only_field_weights_are_folded(self) -> "ModelRecord":
@@ -123,15 +122,6 @@ class GoldenRecord(Record):
         return self
 
 
-class UsersElsewhere(Record):
-    """Location of the users of a bundle that holds no users file."""
-
-    location: str = Field(min_length=1)
-    """Address or description for error messages; must hold no credentials."""
-    identity: str | None = None
-    """Identity of the store, so that a reader notices a different one at the same address; None if it has none."""
-
-
 class Provenance(Record):
     """Origin of a bundle."""
 
@@ -145,62 +135,51 @@ class Provenance(Record):
     metrics: dict[str, JsonValue] = Field(default={})
     """Report of training and evaluation."""
     folded: int = Field(default=0, ge=0)
-    """Live changes up to this sequence of the journal are among the items already; 0 where there were none."""
+    """Sequence of the last live change that the items contain; 0 if they contain none."""
     log: str | None = None
-    """Identity of the change log that `folded` counts in; None if unknown, as in formats 1 to 3."""
+    """Identity of the change log of `folded`; None if unknown, as in formats 1 to 3."""
     columns: ColumnTypes | None = None
-    """Type of every column that requests, users and items may give; None if unknown, as in formats 1 to 3."""
+    """Types of the columns of requests, users and items; None if unknown, as in formats 1 to 3."""
 
 
 class Manifest(Provenance):
-    """Everything about a bundle but its arrays."""
+    """Description of a bundle."""
 
     format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
     sequence: int = Field(ge=0)
     """Number of the publication; 0 while the bundle is not published."""
     created: str
-    """UTC, ISO 8601."""
+    """Time of creation: UTC, ISO 8601."""
     schema_: Schema = Field(alias="schema")
     schema_fingerprint: str
     sizes: Sizes
     model: ModelRecord
     files: dict[str, FileEntry]
-    users_elsewhere: UsersElsewhere | None = None
-    """Set exactly when the bundle holds no users file."""
+    users_elsewhere: None = None
+    """Reserved; checksums cover the key."""
     parity: Parity
     index: IndexRecord
     golden: tuple[GoldenRecord, ...] | None = None
-    """Answers that the bundle must reproduce before it is served; None where they were not recorded."""
+    """Answers that the bundle must reproduce before it is served; None if they were not recorded."""
     libraries: dict[str, str]
-    """Versions of what wrote the bundle."""
+    """Versions of the libraries that wrote the bundle, by name."""
 
     @model_validator(mode="before")
     @classmethod
-    def _format_1_knows_one_model(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("format_version") != 1 or "model" in values:
-            return values
-        return {**values, "model": {"kind": "fm", "user_fields": (), "item_fields": ()}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_engine_and_file_of_older_formats(cls, values: Any) -> Any:
-        """Fill in what formats 1 to 3 imply: one index file, the engine of its kind."""
-        if not isinstance(values, dict) or values.get("format_version") not in (1, 2, 3):
-            return values
-        index = values.get("index")
-        if not isinstance(index, dict) or "engine" in index:
-            return values
-        engine = "cells" if index.get("kind") == "cells" else "faiss"
-        return {**values, "index": {**index, "engine": engine, "file": INDEX_BEFORE_4}}
+    def _add_defaults_of_older_formats(cls, values: Any) -> Any:
+        """Add the model of format 1, and index file and engine of formats 1 to 3."""
+        version, index = values.get("format_version"), values.get("index")
+        if version == 1:
+            values = {"model": {"kind": "fm", "user_fields": (), "item_fields": ()}, **values}
+        if version in (1, 2, 3) and isinstance(index, dict):
+            engine = "cells" if index.get("kind") == "cells" else "faiss"
+            values = {**values, "index": {"engine": engine, "file": INDEX_BEFORE_4, **index}}
+        return values
 
     @model_validator(mode="after")
-    def _checks_came_with_format_3(self) -> "Manifest":
+    def _index_fits_format_and_files(self) -> "Manifest":
         if (self.index.checks is None) != (self.format_version < 3):
             raise ValueError(f"format {self.format_version} {'needs' if self.format_version > 2 else 'has no'} index.checks")
-        return self
-
-    @model_validator(mode="after")
-    def _index_file_is_listed(self) -> "Manifest":
         if self.index.file is not None and self.index.file not in self.files:
             raise ValueError(f"index.file is {self.index.file!r}, which is not among the files")
         return self
@@ -223,22 +202,22 @@ class Manifest(Provenance):
     @property
     def objective(self) -> str:
         """The training objective, such as 'square'; empty when unknown."""
-        train = self.config.get("train")
-        return str(train.get("objective", "")) if isinstance(train, dict) else ""
+        return str(self.section("train").get("objective", ""))
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """Item columns for filters; fields may read some of them, too."""
-        data = self.config.get("data")
-        named = data.get("attributes") if isinstance(data, dict) else None
-        return tuple(map(str, named)) if isinstance(named, list) else ()
+        return _texts(self.section("data").get("attributes"))
 
     @property
     def boosts(self) -> tuple[str, ...]:
         """Names of the item coordinates that requests may weight."""
-        index = self.config.get("index")
-        named = index.get("boosts") if isinstance(index, dict) else None
-        return tuple(map(str, named)) if isinstance(named, list) else ()
+        return _texts(self.section("index").get("boosts"))
+
+    def section(self, name: str) -> dict[str, JsonValue]:
+        """Return a section of the run's configuration; empty if there is none."""
+        section = self.config.get(name)
+        return section if isinstance(section, dict) else {}
 
     def adopted(
         self, folded: int, log: str | None, config: dict[str, JsonValue], fields: tuple[tuple[str, ...], tuple[str, ...]]
@@ -248,9 +227,9 @@ class Manifest(Provenance):
         The files of formats 1 and 2 are not those of the newest format, so a copy of one keeps its format.
 
         Args:
-            folded: sequence up to which the root's live changes are contained in its items.
-            log: identity of the change log that `folded` counts in.
-            config: the run's configuration, which names the former.
+            folded: sequence of the last live change of the root that the items contain.
+            log: identity of the change log of `folded`.
+            config: the run's configuration, which also has `folded`.
             fields: names of the encoder's user fields and item fields, which format 1 does not record.
 
         Raises:
@@ -272,7 +251,7 @@ class Manifest(Provenance):
         """Write `manifest.json` into a folder.
 
         Raises:
-            PublishError: The file system refused.
+            PublishError: Writing failed.
         """
         with raising(PublishError, "the manifest could not be written", where=str(folder / MANIFEST)):
             values = {**self._values(), "checksum": self.checksum}
@@ -284,24 +263,47 @@ class Manifest(Provenance):
         """Read and check `manifest.json`.
 
         Raises:
-            BundleError: it is missing, unreadable, of a newer format, or does not match its own checksum.
+            BundleError: It is missing, unreadable, of a newer format, or does not match its own checksum.
         """
         path = folder / MANIFEST
-        values = _read_json(path)
-        _check_version(values, path)
-        claimed = values.pop("checksum", None)
+        try:
+            return cls.parse(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            raise BundleError("there is no manifest", where=str(path), hint="Give the folder of a bundle") from None
+        except OSError as error:
+            raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str) -> "Manifest":
+        """Parse and check the content of a `manifest.json`.
+
+        Args:
+            raw: the content.
+            where: its path or address, for errors.
+
+        Raises:
+            BundleError: As for `read`.
+        """
+        try:
+            values = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise BundleError("the manifest cannot be read", where=where, why=str(error)) from None
+        if not isinstance(values, dict):
+            raise BundleError("the manifest must be a JSON object", where=where)
+        _check_version(values, where)
+        recorded = values.pop("checksum", None)
         actual = hashlib.sha256(_canonical(values)).hexdigest()
-        if claimed != actual:
+        if recorded != actual:
             raise BundleError(
-                "the manifest was changed after it was written", where=str(path), why=f"checksum {claimed}, expected {actual}"
+                "the manifest was changed after it was written", where=where, why=f"checksum {recorded}, expected {actual}"
             )
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
+            raise BundleError("the manifest is not valid", where=where, why="; ".join(_faults(error))) from None
 
     def drop_index(self) -> None:
-        """Remove what a server has of the index.
+        """Remove the index from its server, if the bundle has no index file.
 
         Raises:
             IndexFileError: It could not be removed.
@@ -313,14 +315,18 @@ class Manifest(Provenance):
             drop(self.index.engine, self.index.kind, self.index.params)
 
     def _values(self) -> dict[str, Any]:
-        unknown: dict[str, Any] = _NOT_IN.get(self.format_version, {})
-        if self.golden is None:  # bundles are out there whose checksum does not know of it
-            unknown = {**unknown, "golden": True}
-        if not self.model.popularity and "model" not in unknown:  # nor of this
-            unknown = {**unknown, "model": {"popularity": True}}
-        # one of an older format was read from a file, and keys that came later within that format are not in its checksum
+        excluded: dict[str, Any] = _NOT_IN.get(self.format_version, {})
+        if self.golden is None:  # checksums of earlier bundles do not cover this key
+            excluded = {**excluded, "golden": True}
+        if not self.model.popularity and "model" not in excluded:  # nor this key
+            excluded = {**excluded, "model": {"popularity": True}}
+        # a manifest of an older format was read from a file, whose checksum does not cover keys that were added later
         older = self.format_version < FORMAT_VERSION
-        return self.model_dump(mode="json", by_alias=True, exclude=unknown, exclude_unset=older)
+        return self.model_dump(mode="json", by_alias=True, exclude=excluded, exclude_unset=older)
+
+
+def _texts(value: JsonValue) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 _READABLE: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -330,30 +336,18 @@ def _canonical(values: dict[str, Any]) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS | _READABLE)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BundleError("there is no manifest", where=str(path), hint="Give the folder of a bundle") from None
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
-    if not isinstance(values, dict):
-        raise BundleError("the manifest must be a JSON object", where=str(path))
-    return values
-
-
-def _check_version(values: dict[str, Any], path: Path) -> None:
+def _check_version(values: dict[str, Any], where: str) -> None:
     version = values.get("format_version")
     if isinstance(version, bool) or not isinstance(version, int):
-        raise BundleError(f"the manifest gives no format version but {version!r}", where=str(path))
+        raise BundleError(f"format_version must be an integer, got {version!r}", where=where)
     if version > FORMAT_VERSION:
         raise BundleError(
             f"the bundle is of format {version}, newer than the format {FORMAT_VERSION} that this version reads",
-            where=str(path),
+            where=where,
             hint="Upgrade fm-recall, or export the model again with this version",
         )
     if version < 1:
-        raise BundleError(f"the bundle is of format {version}, and formats start at 1", where=str(path))
+        raise BundleError(f"the bundle is of format {version}, and formats start at 1", where=where)
 
 
 def _faults(error: ValidationError) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""A bundle in memory: arrays are mapped from their files, the rest is read."""
+"""Open a bundle: arrays are mapped from their files, the rest is read into memory."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,24 +24,24 @@ from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 
-MOST_HELD = 128 << 20
-"""Largest table, in bytes, that stays in memory after its first use; larger ones are read each time."""
-_FAR = 1 << 16
+MAX_CACHED = 128 << 20
+"""Size in bytes up to which a table stays in memory after its first use; larger ones are read each time."""
+_MAX_GAP = 1 << 16
 """Row gap above which two slices are read separately. Chosen, not tuned."""
 
 
 class ItemTable:
     """Rows of a Parquet table; a small table is cached at the first read. Thread-safe."""
 
-    def __init__(self, path: Path, most: int = MOST_HELD) -> None:
+    def __init__(self, path: Path, max_cached: int = MAX_CACHED) -> None:
         """Read nothing yet.
 
         Args:
             path: a Parquet file, which never changes.
-            most: size in bytes up to which the whole table is cached.
+            max_cached: size in bytes up to which the whole table is cached.
         """
         self._path = path
-        self._most = most
+        self._max_cached = max_cached
 
     def rows(self, rows: Int64) -> pl.DataFrame:
         """Return some rows, int64 [m], in that order.
@@ -50,43 +50,43 @@ class ItemTable:
             BundleError: The file cannot be read.
         """
         with _reading(self._path):
-            return self._held[rows] if self._held is not None else self._parts(rows)
+            return self._cached[rows] if self._cached is not None else self._read_slices(rows)
 
     @cached_property
-    def _held(self) -> pl.DataFrame | None:
+    def _cached(self) -> pl.DataFrame | None:
         """The whole table; None if it is too large."""
-        if self._path.stat().st_size > self._most:  # in memory it is at least as large
+        if self._path.stat().st_size > self._max_cached:  # in memory it is at least as large
             return None
         table = pl.read_parquet(self._path)
-        return table if table.estimated_size() <= self._most else None
+        return table if table.estimated_size() <= self._max_cached else None
 
-    def _parts(self, rows: Int64) -> pl.DataFrame:
-        """Read the slices around the rows."""
-        wanted = np.unique(rows)
+    def _read_slices(self, rows: Int64) -> pl.DataFrame:
+        """Read the slices of the file that have the rows."""
+        distinct = np.unique(rows)
         table = pl.scan_parquet(self._path)
-        parts = [
+        slices = [
             table.slice(int(near[0]), int(near[-1] - near[0]) + 1).collect()[near - near[0]]
-            for near in np.split(wanted, np.flatnonzero(np.diff(wanted) > _FAR) + 1)
+            for near in np.split(distinct, np.flatnonzero(np.diff(distinct) > _MAX_GAP) + 1)
             if len(near)
         ]
-        return (pl.concat(parts) if parts else table.head(0).collect())[np.searchsorted(wanted, rows)]
+        return (pl.concat(slices) if slices else table.head(0).collect())[np.searchsorted(distinct, rows)]
 
 
-_STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
-"""Errors of reading an encoder's state that something else wrote."""
+_INVALID_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
+"""Errors of reading an encoder's state that is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A model ready to serve.
+    """A published model with its items.
 
     Attributes:
         folder: path of the folder.
-        manifest: what is known about it.
-        encoder: turns requests and items into feature rows.
+        manifest: contents and provenance.
+        encoder: encodes requests and items as feature rows.
         tables: the model's parameters.
         item_vectors: float32 [items, dim], mapped from the file.
-        item_ids: row r of `item_vectors` is item `item_ids.values[r]`.
+        item_ids: ids of the rows of `item_vectors`.
         item_table: reads single rows of `items`.
     """
 
@@ -99,7 +99,7 @@ class Bundle:
     item_table: ItemTable
 
     def items(self) -> pl.DataFrame:
-        """Return the catalogue as encoded: id, columns of item fields, attributes.
+        """Return the table of items [items]: id, columns of item fields, attributes.
 
         Raises:
             BundleError: The file cannot be read.
@@ -107,13 +107,13 @@ class Bundle:
         return _read_parquet(self.folder / files.ITEMS)
 
     def item_column(self, name: str) -> pl.Series:
-        """One column of `items`, read alone. Raises BundleError."""
+        """Return one column of `items`, without reading others. Raises BundleError."""
         return _read_parquet(self.folder / files.ITEMS, [name])[name]
 
     def counts(self) -> Int32 | None:
         """Return the training interactions of each item, int32 [items], mapped.
 
-        Zero for all in an imported bundle; None of a bundle of format 1 or 2.
+        They are 0 in an imported bundle, and None for a bundle of format 1 or 2.
 
         Raises:
             BundleError: The file cannot be read.
@@ -126,7 +126,7 @@ class Bundle:
         """Return the queries of the index check, and their answers.
 
         Returns:
-            User vectors float32 [c, dim] and the best rows of each, int32 [c, n]; None of a bundle of format 1 or 2.
+            User vectors float32 [c, dim] and the best rows for each, int32 [c, n]; None for a bundle of format 1 or 2.
 
         Raises:
             BundleError: The file cannot be read.
@@ -150,19 +150,7 @@ class Bundle:
 
     @property
     def users_file(self) -> Path:
-        """The SQLite file of the users.
-
-        Raises:
-            BundleError: the users of this bundle are stored elsewhere.
-        """
-        elsewhere = self.manifest.users_elsewhere
-        if elsewhere is not None:
-            raise BundleError(
-                "the bundle holds no users: they are stored outside of it",
-                where=str(self.folder),
-                why=f"the manifest says that they are at {elsewhere.location}",
-                hint="Use a version of fm-recall that reads users from there, or export the model again with its users",
-            )
+        """Path of the SQLite file of the users."""
         return self.folder / files.USERS
 
     @property
@@ -184,14 +172,14 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True, users: b
     """Open a bundle.
 
     Args:
-        path: the folder of a bundle, or the root that holds published versions.
-        verify: compare every file's SHA-256 and look for numbers that are not finite, or too large. Without it only names,
-            sizes and shapes are checked, which is enough for a folder that another process of this machine has just verified.
-        index: check the index file as well. Without it the bundle can be opened although that file is damaged or missing.
-        users: check the file of users as well.
+        path: the folder of a bundle, or a root of published versions.
+        verify: compare SHA-256 of every file, and check that numbers are finite and not too large. If False, only names, sizes
+            and shapes are checked, which is enough for a folder that another process of this machine has just verified.
+        index: also check the index file. If False, the bundle can be opened although that file is damaged or missing.
+        users: also check the file of users.
 
     Raises:
-        BundleError: it is missing, damaged, of a newer format, or its parts do not fit together.
+        BundleError: It is missing, damaged, of a newer format, or its parts do not fit together.
     """
     folder = resolve(path)
     manifest = Manifest.read(folder)
@@ -216,7 +204,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True, users: b
         check_vectors(folder / files.ITEM_VECTORS, vectors["item_vectors"])
     ids, table = _read_ids(folder, manifest, lookup, verify=verify), ItemTable(folder / files.ITEMS)
     bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], ids, table)
-    bundle.counts()  # read when a request asks for them, and refused now
+    bundle.counts()  # an unreadable file is an error now, not when a request needs it
     return bundle
 
 
@@ -231,7 +219,7 @@ def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Se
     tables = layout.tables(arrays, users, items)
     if tables.dim != sizes.dim:
         raise BundleError(
-            f"the manifest speaks of vectors of {sizes.dim} numbers, the model's have {tables.dim}",
+            f"the manifest has vectors of {sizes.dim} numbers, the model's have {tables.dim}",
             where=str(folder / MANIFEST),
         )
     return tables
@@ -245,12 +233,12 @@ def _map_lookup(folder: Path, manifest: Manifest) -> dict[str, TextTable]:
     with raising(BundleError, "the table of ids cannot be read", where=str(path), of=(ValueError, LookupError, TypeError)):
         arrays = map_any(path)
         names = {name.rpartition(".")[0] for name in arrays}
-        return {name: TextTable.mapped({one: arrays[f"{name}.{one}"] for one in ARRAYS}) for name in names}
+        return {name: TextTable.mapped({part: arrays[f"{name}.{part}"] for part in ARRAYS}) for name in names}
 
 
 def _check_lookup(folder: Path, table: TextTable, values: pl.Series, what: str) -> None:
     if not table.holds(values):
-        raise BundleError(f"the table of ids does not hold {what}", where=str(folder / files.LOOKUP), hint=files.OTHER)
+        raise BundleError(f"the table of ids does not hold {what}", where=str(folder / files.LOOKUP), hint=files.DAMAGE_HINT)
 
 
 def _read_encoder(folder: Path, lookup: Mapping[str, TextTable], *, verify: bool) -> FeatureEncoder:
@@ -259,14 +247,14 @@ def _read_encoder(folder: Path, lookup: Mapping[str, TextTable], *, verify: bool
     vocabularies = _read_parquet(folder / files.VOCABULARIES)
     try:
         if tables:
-            known, mapped = pl.col("field"), list(tables)
+            field, mapped = pl.col("field"), list(tables)
             for name in mapped if verify else ():
-                values = vocabularies.filter(known == name)["value"]
+                values = vocabularies.filter(field == name)["value"]
                 _check_lookup(folder, tables[name], values, f"the values of field {name!r}")
-            few = vocabularies.filter(~known.is_in(mapped)).to_dict(as_series=False)  # a copy, or all texts would stay
-            vocabularies = pl.DataFrame(few, schema=vocabularies.schema)
+            others = vocabularies.filter(~field.is_in(mapped)).to_dict(as_series=False)  # a copy, which frees all other texts
+            vocabularies = pl.DataFrame(others, schema=vocabularies.schema)
         return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), vocabularies, tables)
-    except _STRANGE_STATE as error:
+    except _INVALID_STATE as error:
         raise BundleError("the encoder cannot be read", where=str(path), why=f"{type(error).__name__}: {error}") from None
 
 
@@ -326,7 +314,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 ITEM_ID, SEQUENCE = "item_id", "sequence"
 SCHEMA = {ITEM_ID: pl.String(), SEQUENCE: pl.Int64()}
-"""One row for each deleted id, and the sequence of its deletion in the log that the manifest names."""
+"""Schema of a table with one row for each deleted item: its id, and the sequence of the deletion in the manifest's log."""
 
 
 def no_deletions() -> pl.DataFrame:
@@ -335,14 +323,14 @@ def no_deletions() -> pl.DataFrame:
 
 
 def write_deletions(folder: Path, deletions: pl.DataFrame) -> None:
-    """Write the deletions of a new bundle; nothing if there are none.
+    """Write the deletions of a new bundle; no file if there are none.
 
     Args:
-        folder: of the bundle.
-        deletions: columns as in `SCHEMA`, each id once.
+        folder: folder of the bundle.
+        deletions: table with the columns of `SCHEMA` and distinct ids.
 
     Raises:
-        PublishError: The file system refused.
+        PublishError: Writing failed.
     """
     if deletions.is_empty():
         return

@@ -4,9 +4,9 @@
     root/staging/<random>/            a bundle being written, flocked by the process that writes it
     root/CURRENT                      the name of the live version, replaced by rename
     root/HISTORY                      the names of former live versions, the oldest first, and the live one
-    root/.lock                        flocked while a publisher takes a number and a name
+    root/.lock                        flocked while a publisher reserves a number and renames its folder
     root/scenarios.toml               named presets of requests, written by an operator
-    root/evaluations/000007-5be1c2aa.json    what `recall evaluate --keep` found of a version
+    root/evaluations/000007-5be1c2aa.json    result of `recall evaluate --keep` for a version
     root/.token-key                   secret that signs page tokens and recommendation ids
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recall._fsync import descriptor, fsync, make_folder
+from recall._file_system import descriptor, flock, fsync, locked, make_folder
 from recall.bundle.depot import VARIABLE as DEPOT
-from recall.bundle.depot import Depot, Pointer
-from recall.bundle.locks import flock, locked
+from recall.bundle.depot import Depot, Pointer, before_last, past_after
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishError, VersionMovedError, raising
 
@@ -41,14 +40,14 @@ KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
 VERSION = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
 """Pattern of the whole name of a published version."""
-_MAX_HISTORY = 100  # names in HISTORY
+_MAX_HISTORY = 100  # names kept in HISTORY
 
 
 @contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """Yield an empty folder on the file system of `root`, removed when the block ends.
+    """Yield an empty folder on the file system of `root`; it is removed at the end.
 
-    Folders that dead publishers left behind are removed on the way.
+    This also removes staged folders of publishers that died.
 
     Raises:
         PublishError: The folder cannot be created.
@@ -81,12 +80,12 @@ def publish(
     """Make a staged bundle a version, and the live one.
 
     Args:
-        staged: a folder from `staging(root)` that holds a whole bundle; it is moved away.
-        root: the folder that holds all versions.
-        expected: publish only if this sequence is still the live one, for a bundle that was made from it.
+        staged: a folder from `staging(root)` with a whole bundle; it is moved away.
+        root: root of published versions.
+        expected: publish only if the version with this sequence is still live, for a bundle that was made from it.
         wait: seconds to wait for another publisher to finish.
-        keep: keep so many of the newest versions, as many of those that were live last, and open ones; None removes nothing.
-        activate: make it live; otherwise `activation.activate` may do so later.
+        keep: keep this many of the newest versions, as many of those that were live last, and open ones; None removes nothing.
+        activate: make it live; if False, `activation.activate` may do so later.
 
     Returns:
         The folder of the new version.
@@ -94,7 +93,7 @@ def publish(
     Raises:
         PublishBusyError: Another publisher held the lock for the whole wait.
         VersionMovedError: Another version went live meanwhile; what was live stays live.
-        PublishError: The file system refused; what was live stays live.
+        PublishError: Writing failed; what was live stays live.
     """
     with raising(PublishError, "the bundle could not be put in place", where=str(root), hint="What was live stays live"):
         readable = staged.stat().st_mode & 0o666
@@ -132,8 +131,8 @@ def publish(
                 depot.set_live(place.name, pointer)
                 set_live(root, place.name)
             if keep is not None:
-                _prune(root, keep, shared=depot.shared)
-                with suppress(PublishError):  # what is left is removed by the next publisher
+                _prune(root, keep, keep_indexes=depot.shared)
+                with suppress(PublishError):  # the next publisher tries again
                     depot.prune(keep)
     return place
 
@@ -142,9 +141,9 @@ def open_depot(setting: str | None = None, without: frozenset[str] = frozenset()
     """Open the depot that a setting names.
 
     Args:
-        setting: `s3://BUCKET/PREFIX`, or "" for none; by default what RECALL_DEPOT says. Address and credentials of the store
-            are read from AWS_... variables, such as AWS_ENDPOINT_URL.
-        without: names of files that are left out when versions are fetched.
+        setting: `s3://BUCKET/PREFIX`, or "" for none; by default the value of RECALL_DEPOT. Address and credentials of the
+            object store are read from AWS_... variables, such as AWS_ENDPOINT_URL.
+        without: names of files that are not downloaded with versions.
 
     Raises:
         ConfigError: The setting is another address, or the package obstore is not installed.
@@ -162,33 +161,31 @@ def open_depot(setting: str | None = None, without: frozenset[str] = frozenset()
 
 
 def shared_pointer(root: Path, depot: Depot) -> Pointer:
-    """Return what is live: as the depot says, or the root where it says nothing.
-
-    The first publisher sends what was live before there was a depot.
+    """Return a depot's pointer; an empty depot first gets the root's live version.
 
     Args:
-        root: the folder of versions.
-        depot: of the root.
+        root: root of published versions.
+        depot: depot that shares the root.
 
     Raises:
         PublishError: The depot does not answer, or names no version.
     """
-    found = depot.read()
-    if found.live and not VERSION.fullmatch(found.live):
-        raise PublishError(f"the depot names {found.live[:80]!r} as live, which is not a name of a version", where=str(root))
+    pointer = depot.read()
+    if pointer.live and not VERSION.fullmatch(pointer.live):
+        raise PublishError(f"the depot names {pointer.live[:80]!r} as live, which is not a name of a version", where=str(root))
     live = live_name(root)
-    if found.live or not live:
-        return found
+    if pointer.live or not live:
+        return pointer
     depot.send(root / VERSIONS / live)
-    depot.set_live(live, found._replace(past=tuple(past(root))))
+    depot.set_live(live, pointer._replace(past=tuple(past(root))))
     return depot.read()
 
 
 def resolve(path: Path) -> Path:
-    """Return the folder of a bundle: `path` itself, or the version in its CURRENT.
+    """Return the folder of a bundle: the path itself, or the live version of a root.
 
     Raises:
-        BundleError: It is neither, or CURRENT does not name a version.
+        BundleError: The path is neither a bundle nor a root, or CURRENT does not name a version.
     """
     if (path / MANIFEST).exists():
         return path
@@ -210,7 +207,7 @@ def resolve(path: Path) -> Path:
 
 
 def versions(root: Path) -> list[Path]:
-    """Folders of all published versions, the oldest first."""
+    """Return the folders of all published versions, oldest first."""
     folder = root / VERSIONS
     names = [entry.name for entry in folder.iterdir() if VERSION.fullmatch(entry.name)] if folder.is_dir() else []
     return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
@@ -223,35 +220,29 @@ def set_live(root: Path, version: str, *, back: bool = False) -> None:
     that died before it had changed CURRENT, and do not count.
 
     Args:
-        root: the folder of versions.
-        version: the name of one.
-        back: the version was live before, and later entries of HISTORY are dropped.
+        root: root of published versions.
+        version: name of the version.
+        back: roll back: the version was live before, and later entries of HISTORY are dropped.
 
     Raises:
-        OSError: The file system refused; what was live stays live.
+        OSError: Writing failed; what was live stays live.
     """
-    before, live = past(root), live_name(root)
-    names = before[: _position_after(before, version)] if back else [*before, *([live] if live else []), version]
+    names = [*past_after(past(root), live_name(root), version, back=back), version]
     write_lines(root, HISTORY, names[-_MAX_HISTORY:])
     write_lines(root, CURRENT, [version])
 
 
 def past(root: Path) -> list[str]:
-    """Return the names of formerly live versions, the latest last; some may be gone.
+    """Return the names of formerly live versions, latest last.
 
-    Without a HISTORY, those with lower numbers.
+    Some of them may have been removed. Without a file HISTORY, these are the versions with lower numbers than the live one.
     """
     live = live_name(root)
     try:
         names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.fullmatch(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
-    return names[: _position_after(names, live) - 1] if live in names else names
-
-
-def _position_after(names: list[str], name: str) -> int:
-    """Return the position after the last occurrence of a name."""
-    return len(names) - names[::-1].index(name)
+    return before_last(names, live) if live in names else names
 
 
 def number(version: str) -> int:
@@ -260,7 +251,7 @@ def number(version: str) -> int:
 
 
 def live_name(root: Path) -> str:
-    """Return the name in CURRENT; empty when it is not a version."""
+    """Return the name of the live version in CURRENT; empty if there is none."""
     try:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -269,7 +260,7 @@ def live_name(root: Path) -> str:
 
 
 def catalog_of(root: Path) -> str:
-    """Return the name of the live version's catalogue; empty without a version."""
+    """Return the name of the live version's catalogue; empty without a live version."""
     try:
         return Manifest.read(resolve(root)).name
     except BundleError:
@@ -277,37 +268,37 @@ def catalog_of(root: Path) -> str:
 
 
 def write_lines(root: Path, name: str, lines: list[str]) -> None:
-    """Put a small file in place as a whole; the caller holds the root's lock.
+    """Replace a small text file atomically; the caller holds the root's lock.
 
     Args:
-        root: the folder of versions.
-        name: of the file; its folder exists.
-        lines: such as names of versions.
+        root: root of published versions.
+        name: path of the file within the root; its folder exists.
+        lines: lines of text, such as names of versions.
     """
     place = root / name
-    written = root / STAGING / place.name
-    written.parent.mkdir(exist_ok=True)
-    written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    fsync(written)
-    written.replace(place)
+    temporary = root / STAGING / place.name
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    fsync(temporary)
+    temporary.replace(place)
     fsync(place.parent)
 
 
 def clear_leftovers(root: Path) -> list[Path]:
-    """Remove what killed processes left in the staging folder.
+    """Remove folders of killed processes from the staging folder.
 
-    The caller holds the root's lock. A killed process leaves a version that it wrote, or one that it was removing.
+    The caller holds the root's lock. A killed process leaves a version that it was writing or removing.
 
     Args:
-        root: the folder of versions.
+        root: root of published versions.
 
     Returns:
-        The folders that are left: a process writes them, or the file system refused.
+        The remaining folders: a process is writing them, or they could not be removed.
 
     Raises:
-        OSError: The file system refused.
+        OSError: A folder could not be opened.
     """
-    left = []
+    remaining = []
     for entry in sorted((root / STAGING).iterdir()) if (root / STAGING).is_dir() else ():
         if not entry.is_dir():
             continue
@@ -315,26 +306,26 @@ def clear_leftovers(root: Path) -> list[Path]:
             if flock(holder, fcntl.LOCK_EX):
                 shutil.rmtree(entry, ignore_errors=True)
         if entry.exists():
-            left.append(entry)
-    return left
+            remaining.append(entry)
+    return remaining
 
 
-def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
+def remove(folder: Path, *, keep_index: bool = False) -> bool:
     """Remove a version with its evaluation and its index, unless a process holds it.
 
     Args:
-        folder: the version.
-        aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
-        shared: a depot has the version, too, so that other machines may search its index.
+        folder: folder of the version.
+        keep_index: leave the index on its server, because other machines may search it.
 
     Returns:
-        Whether it is gone; another process may have removed it before.
+        Whether the version no longer exists; another process may have removed it before.
 
     Raises:
-        OSError: The file system refused.
+        OSError: The folder could not be moved.
         IndexFileError: Its index could not be removed; the version stays.
         ConfigError: The address of the server of its index is missing; the version stays.
     """
+    aside = folder.parent.parent / STAGING  # moved there first, so that the version disappears atomically
     try:
         holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -342,8 +333,8 @@ def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
     try:
         if not flock(holder, fcntl.LOCK_EX):
             return False
-        if not shared:
-            with suppress(BundleError):  # nothing is known of one whose manifest cannot be read
+        if not keep_index:
+            with suppress(BundleError):  # the index of an unreadable manifest is unknown
                 Manifest.read(folder).drop_index()
         evaluation_file(folder).unlink(missing_ok=True)
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
@@ -355,27 +346,27 @@ def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
     return True
 
 
-def _prune(root: Path, keep: int, *, shared: bool = False) -> None:
+def _prune(root: Path, keep: int, *, keep_indexes: bool) -> None:
     """Remove old versions; the caller holds the root's lock.
 
-    One that cannot be removed is left to the next publisher.
+    A version that cannot be removed is left to the next publisher.
     """
     folders = versions(root)
     kept = {folder.name for folder in folders[-keep:]} | {*[*past(root), live_name(root)][-keep:]}
     for folder in folders:
         if folder.name not in kept:
             with suppress(OSError, IndexFileError, ConfigError):
-                remove(folder, root / STAGING, shared=shared)
+                remove(folder, keep_index=keep_indexes)
 
 
 def evaluation_file(folder: Path) -> Path:
-    """Return the file that an evaluation of a published version is kept in."""
+    """Return the path of the stored evaluation of a published version."""
     return folder.parent.parent / EVALUATIONS / f"{folder.name}.json"
 
 
 def require_writable(root: Path) -> None:
-    """Raise PublishError where a root cannot be written."""
-    parent = next(one for one in (root.absolute(), *root.absolute().parents) if one.exists())
+    """Raise PublishError if a root cannot be written or created."""
+    parent = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=parent))  # os.access does not know all file systems
     except OSError as error:

@@ -48,7 +48,7 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-_ABOUT = "Recommendations by factorization machine: from tables to a running service."
+_ABOUT = "Train factorization machines on interactions, and serve recommendations."
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "init": init,
@@ -74,7 +74,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": (
-        "Check tables, prepare them for fast reading, or generate some.",
+        "Check tables, prepare them for fast reading, or generate example tables.",
         {"check": check_data, "prepare": prepare_data, "generate": generate_data},
     ),
     "bundle": (
@@ -83,9 +83,9 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     ),
     "items": ("Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}),
     "users": ("Change the users of a live root.", {"load": load_users, "erase": erase_users}),
-    "key": ("API keys of a service.", {"new": new_key}),
+    "key": ("Generate API keys for a service.", {"new": new_key}),
     "config": (
-        "Show a configuration, or what one may contain.",
+        "Show a configuration, or all possible settings.",
         {"show": show_config, "schema": config_schema, "keys": config_keys},
     ),
 }
@@ -124,4 +124,4 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; valid anywhere.")] = False,
 ) -> None:
-    """Recommendations by factorization machine: from tables to a running service."""
+    """Train factorization machines on interactions, and serve recommendations."""

@@ -27,7 +27,7 @@ ROUNDING = 1e-6
 """Folding losses below this are rounding of float32."""
 
 
-BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
+BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")]
 
 
 def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
@@ -37,19 +37,18 @@ def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
 
     folder = resolve(bundle)
     manifest = Manifest.read(folder)
-    sizes, parity, index, away = manifest.sizes, manifest.parity, manifest.index, manifest.users_elsewhere
+    sizes, parity, index = manifest.sizes, manifest.parity, manifest.index
     lines: dict[str, object] = {
         "name": manifest.name,
         "version": manifest.version,
         "folder": folder,
         "created": manifest.created,
-        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)"
-        + (f", at {away.location}" if away is not None else ""),
+        "users": f"{sizes.users:,} ({sizes.n_user_features:,} features)",
         "items": f"{sizes.items:,} ({sizes.n_item_features:,} features)",
         "model": _model(manifest),
         "fields": ", ".join(f"{name} ({field.side} {field.kind})" for name, field in manifest.schema_.fields.items()),
         "index": described(index),
-        "proof": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
+        "export check": f"largest error {parity.largest_error:.1e}, tolerance {parity.tolerance:.0e}",
         **{part: _figures(value) for part, value in manifest.metrics.items()},
         "size": f"{sum(entry.bytes for entry in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
     }
@@ -75,7 +74,7 @@ def verify_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
             output.show_json({"version": manifest.version, "sound": True, "files": files, "bytes": size, "golden": asked})
         else:
             counted = f"{files} files, {size:,} bytes, {manifest.sizes.items:,} items, {asked} golden requests"
-            typer.echo(f"{manifest.version} is sound: {counted}")
+            typer.echo(f"{manifest.version} is valid: {counted}")
 
 
 def export_bundle(
@@ -84,7 +83,7 @@ def export_bundle(
     format_: Annotated[
         Literal["parquet", "npy", "faiss"],
         typer.Option(
-            "--format", help="Parquet tables; NumPy arrays with ids as JSON; or a Faiss IndexFlatIP with ids as JSON."
+            "--format", help="Parquet tables, NumPy arrays with ids as JSON, or a Faiss IndexFlatIP with ids as JSON."
         ),
     ] = "parquet",
     users: Annotated[bool, typer.Option("--users", help="Also write the vector of each known user, without context.")] = False,
@@ -92,7 +91,7 @@ def export_bundle(
 ) -> None:
     """Export item vectors and ids, live changes included, for other systems.
 
-    The score of an item is the inner product of its vector and the user's.
+    The score of an item is the inner product of its vector and the vector of the user.
 
     Example: recall bundle export bundles --format faiss --users --out vectors
     """
@@ -119,7 +118,7 @@ def _model(manifest: "Manifest") -> str:
     shown = f"{model.kind}, {sizes.k} factors, vectors of {sizes.dim:,} numbers{cosine}"
     if model.fold is None or model.fold.lost < ROUNDING:
         return shown
-    return f"{shown}; folding lost {model.fold.lost:.1e} of the field weights, {model.fold.score_error:.1e} of a score at most"
+    return f"{shown}; folding error {model.fold.lost:.1e} of the field weights, at most {model.fold.score_error:.1e} of a score"
 
 
 def _figures(value: object) -> str:
@@ -131,13 +130,13 @@ def _figures(value: object) -> str:
 
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
-Expect = Annotated[str | None, typer.Option(help="Fail unless this version is live.")]
+Expect = Annotated[str | None, typer.Option(help="Fail unless this version is live now.")]
 
 
 def show_versions(root: Root, as_json: output.Json = False) -> None:
     """List the versions of a root, newest first, and mark the live one.
 
-    With a depot, what is live there is brought into the root first. Without any version --json prints an empty list.
+    With a depot, its live version is downloaded first. If there are no versions, --json prints an empty list.
     """
     from recall.bundle.activation import follow, list_versions
     from recall.bundle.versions import open_depot
@@ -160,7 +159,7 @@ def activate(
     expect: Expect = None,
     as_json: output.Json = False,
 ) -> None:
-    """Make a version live, after verifying it. Running services pick it up."""
+    """Verify a version and make it live. Running services switch to it."""
     from recall.bundle.activation import fetch_version, find
     from recall.bundle.versions import open_depot
 
@@ -219,9 +218,9 @@ def serve(
     context: typer.Context,
     help_: Annotated[bool, typer.Option("--help", help="Show all options and exit.")] = False,
 ) -> None:
-    """Serve recommendations over HTTP; newly published versions are picked up.
+    """Serve recommendations over HTTP, and switch to newly published versions.
 
-    Options are those of `python -m service`, which this command executes; RECALL_... variables set them, too.
+    The options are those of `python -m service`, which this command executes. Environment variables RECALL_... set them, too.
     """
     command, environment = service_command(["--help"] if help_ else ["--no-wait", *context.args])
     sys.stdout.flush()

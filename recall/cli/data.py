@@ -20,8 +20,8 @@ _CONSIDERED = 16  # makes a million choices a second on two cores
 
 
 def check_data(
-    config: Annotated[Path, typer.Argument(help="A TOML file.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
     ] = None,
@@ -32,8 +32,8 @@ def check_data(
 ) -> None:
     """Check the tables of a run and report every finding.
 
-    The profile shows counts, long tail, time line, missing and different values, and the findings. The exit code is 65 when
-    the run could not be trained.
+    The profile shows counts, the distribution of popularity, interactions over time, missing and distinct values, and the
+    findings. The exit code is 65 if a finding prevents training.
 
     Example: recall data check shop/recall.toml --report profile.html
     """
@@ -73,23 +73,25 @@ def _write_profile(path: Path, config: "RunConfig", folder: Path, findings: "Seq
 
 
 def prepare_data(
-    config: Annotated[Path, typer.Argument(help="A TOML file.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
     *,
-    out: Annotated[Path, typer.Option(metavar="PREPARED", help="Folder to write to; new, or of an interrupted preparation.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PREPARED", help="Folder to write to: a new folder, or that of an interrupted preparation.")
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
     ] = None,
     shards: Annotated[
         int | None,
-        typer.Option(min=1, max=99_999, help="At most so many files; default: one for every two million interactions."),
+        typer.Option(min=1, max=99_999, help="Maximum number of shards; default: one for every two million interactions."),
     ] = None,
     as_json: output.Json = False,
 ) -> None:
     """Write the tables as sorted shards, for train, tune, evaluate, compare.
 
-    They and rebuild and data check take the result as --data, and give the same to the bit in less time and memory. Tables
-    larger than memory are read piece by piece. New rows (train --resume, retrain) and data check --report need the source.
+    These commands, rebuild and data check accept the result as --data, and give bit-identical results in less time and
+    memory. Tables may be larger than memory. train --resume, retrain and data check --report need the original tables.
 
     Example: recall data prepare shop/recall.toml --out prepared; recall train shop/recall.toml --data prepared
     """
@@ -116,8 +118,8 @@ def generate_data(
     considered: Annotated[
         int | None,
         typer.Option(
-            help="Each choice is among so many items, drawn by popularity; more take longer, and show more of a user's taste. "
-            "Default: all of up to 2,000 items, 16 of a larger catalogue."
+            help="Number of items that a synthetic user chooses from, drawn by popularity. More items take longer, and make "
+            "tastes more visible. Default: all of up to 2,000 items, 16 of a larger catalogue."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random generator.")] = 0,
@@ -139,19 +141,22 @@ def generate_data(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for recall.toml; by default also that of the tables.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for recall.toml, and of the tables unless the options below give them.")
+    ],
     interactions: Annotated[
-        Path | None, typer.Option(help="One row for each interaction: text in any encoding, JSON lines, Parquet, or a folder.")
+        Path | None,
+        typer.Option(help="File with one row for each interaction: text, JSON lines or Parquet; or a folder of such files."),
     ] = None,
-    users: Annotated[Path | None, typer.Option(help="One row for each user.")] = None,
-    items: Annotated[Path | None, typer.Option(help="One row for each item.")] = None,
-    user_id: Annotated[str | None, typer.Option(help="Column with the user's id; default: by its name.")] = None,
-    item_id: Annotated[str | None, typer.Option(help="Column with the item's id; default: by its name.")] = None,
+    users: Annotated[Path | None, typer.Option(help="File with one row for each user.")] = None,
+    items: Annotated[Path | None, typer.Option(help="File with one row for each item.")] = None,
+    user_id: Annotated[str | None, typer.Option(help="Column with the user id; default: detected.")] = None,
+    item_id: Annotated[str | None, typer.Option(help="Column with the item id; default: detected.")] = None,
 ) -> None:
-    """Draft a recall.toml for tables as they are, to be reviewed and corrected.
+    """Write a configuration (recall.toml) for your tables, to review before training.
 
-    Separator, encoding, header, ids, times, decimal commas and missing values are detected; each assumption is in the
-    file with its reason. An empty folder gets a small synthetic shop as CSV, as an example of the format.
+    Detects separator, encoding, header, id columns, times, decimal commas, missing values and event types. A comment gives
+    the reason for each setting. In an empty folder, it first generates the tables of a small synthetic shop as CSV.
 
     Example: recall init shop --interactions ratings.csv --items movies.csv --users people.tsv
     """
@@ -186,7 +191,7 @@ def init(
 
 
 def show_config(
-    config: Annotated[Path, typer.Argument(help="A TOML file.")],
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
     ] = None,

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 
 def demo(
-    config: Annotated[Path | None, typer.Option(help="TOML file; default: recall.toml in that folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration (TOML); default: recall.toml in the folder of the tables.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of your own tables; default: a synthetic shop.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for all output.")] = Path("runs/demo"),
 ) -> None:
     """Run every step once: check, train, verify, publish, evaluate, serve, query.
 
-    Tables of your own without a recall.toml get one, as recall init drafts it.
+    If the folder of your own tables has no recall.toml, one is written as by recall init.
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """
@@ -48,12 +50,12 @@ def demo(
     _check(loaded, data)
     finished = run(loaded, data, out / "bundles", restart=True, checked=True)
     parity = finished.exported.manifest.parity
-    output.note(f"proved: served scores differ from the model's by {parity.largest_error:.1e} at most")
+    output.note(f"verified: served scores differ from the model by at most {parity.largest_error:.1e}")
     _evaluate(loaded, finished, out, shop)
     _ask(finished.dataset, out / "bundles")
     output.note(f"\nDone in {time.perf_counter() - began:.0f} s; the results are in {out}. Next:")
     output.note(f"  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}")
-    output.note(f"  recall serve {out / 'bundles'}\nand, while it runs, its page: http://127.0.0.1:8000/")
+    output.note(f"  recall serve {out / 'bundles'}\nthen open http://127.0.0.1:8000/")
 
 
 def _drafted(data: Path) -> Path:
@@ -100,7 +102,7 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
     dataset = finished.dataset
     part = next((part for part in (TEST, VALID) if len(dataset.select(part))), None)
     if part is None:
-        output.note("nothing was held out, so there is nothing to evaluate on; data.split decides what is held out")
+        output.note("no evaluation: data.split holds out no interactions")
         return
     with Recommender.load(finished.exported.folder) as recommender, output.stage("evaluate"):
         report = evaluate(recommender, dataset, config, part)
@@ -115,7 +117,7 @@ def _show(report: "EvaluationReport", truth: dict[str, float]) -> None:
     rows = [(name, report.model.metrics[name].value, report.popularity.metrics[name].value) for name in names]
     typer.echo()
     if truth:
-        output.show_table(("metric", "model", "popularity", "the truth"), [(*row, truth[row[0]]) for row in rows])
+        output.show_table(("metric", "model", "popularity", "optimum"), [(*row, truth[row[0]]) for row in rows])
     else:
         output.show_table(("metric", "model", "popularity"), rows)
     typer.echo()
@@ -123,14 +125,14 @@ def _show(report: "EvaluationReport", truth: dict[str, float]) -> None:
     listed = name.partition("@")[2]
     model, popularity = report.model.metrics[name].value, report.popularity.metrics[name].value
     text = (
-        f"Over {report.requests:,} held-out requests and all {report.items:,} items, {model:.0%} of what was chosen is in "
-        f"the model's top {listed}, and {popularity:.0%} among the {listed} most popular"
+        f"In {report.requests:,} held-out requests over all {report.items:,} items, the top {listed} of the model contain "
+        f"{model:.0%} of the items that were taken, and the {listed} most popular items {popularity:.0%}"
     )
     if truth:
         share = (model - popularity) / (truth[name] - popularity)
         text += (
-            f"; the true tastes that the data were drawn from reach {truth[name]:.0%}, so the model came {share:.0%} of "
-            "the way from popularity to the best possible"
+            f"; the preferences that generated the data reach {truth[name]:.0%}, so the model closes {share:.0%} of the gap "
+            "between popularity and the optimum"
         )
     typer.echo(text + ".")
 

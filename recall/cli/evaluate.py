@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    config: Annotated[Path, typer.Argument(help="The TOML file of the run, for its data, split and evaluation.")],
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML) of the data, split and evaluation.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
     part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file as JSON.")] = None,
     settings: Annotated[
@@ -38,14 +38,14 @@ def evaluate(
         list[Path] | None, typer.Option(metavar="BUNDLE", help="Another bundle to compare with, on the same requests.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Also keep the report beside the versions, for the page and recall report.")
+        bool, typer.Option("--keep", help="Also store the report in the root, for the web page and recall report.")
     ] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write charts of it to this HTML file.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write charts to this HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Evaluate a published bundle on held-out interactions, beside popularity.
+    """Evaluate a published bundle on held-out interactions, compared with popularity.
 
-    A difference is called better or worse, and a field is said to help or to hurt, only where its interval excludes 0.
+    A difference is reported as better or worse, and a field as helpful or harmful, only if its interval excludes 0.
 
     Example: recall evaluate shop/recall.toml shop/bundles
     """
@@ -75,20 +75,20 @@ def evaluate(
 
 
 def report(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     evaluation: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="An evaluation of this bundle, as recall evaluate --out writes it; default: the one that --keep kept, if any.",
+            help="Evaluation of this bundle, written by recall evaluate --out; default: the one stored by --keep, if any.",
         ),
     ] = None,
 ) -> None:
-    """Write charts of a bundle to one HTML file, which needs no network.
+    """Write charts of a bundle to an HTML file.
 
-    Learning curves, what each field is worth, strength of field pairs, a map of the items, index and latency; with an
-    evaluation also quality, cold start, the popularity dial and calibration.
+    The charts show learning curves, contributions of fields, strength of field pairs, a map of the items, the index, and
+    latency; with an evaluation also quality, cold start, the popularity weight and calibration. Needs no network.
 
     Example: recall report shop/bundles --out report.html
     """
@@ -107,15 +107,15 @@ def report(
 
 
 def compare(
-    config: Annotated[Path, typer.Argument(help="The TOML file of the run, for its data, split and evaluation.")],
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML) of the data, split and evaluation.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
     other: Annotated[Path, typer.Argument(help="The bundle to compare with: a folder of published bundles, or one bundle.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
     part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("comparison.html"),
     as_json: output.Json = False,
 ) -> None:
-    """Compare two bundles on the same requests, and write charts of both side by side.
+    """Compare two bundles on the same requests, and write charts of both to HTML.
 
     A difference is called better or worse only where its 95 % interval excludes 0.
 
@@ -195,17 +195,20 @@ _AT_ONCE = 10_000  # pairs in one batch. Chosen, not tuned.
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
     pairs: Annotated[
-        Path, typer.Option(help="One row for each pair of user and item, with features and context: .parquet or .csv.")
+        Path,
+        typer.Option(
+            help="Table with one row for each pair of user and item, with optional features and context: .parquet or .csv."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The same rows with their predictions: .parquet or .csv.")],
-    scores: Annotated[bool, typer.Option("--scores", help="Write scores only, for a model of any objective.")] = False,
+    out: Annotated[Path, typer.Option(help="Output file with the same rows and their predictions: .parquet or .csv.")],
+    scores: Annotated[bool, typer.Option("--scores", help="Write only scores; works with models of any objective.")] = False,
 ) -> None:
     """Predict the probability that each user takes each item, with a log-loss model.
 
-    Columns that a field reads override the stored features of the user where they hold a value; histories are the stored
-    ones. All other columns pass through. A pair without a user id (an empty cell) is scored as anonymous.
+    Values in columns of user fields override the stored features of the user; histories are always the stored ones. Other
+    columns are copied to the output. A pair without a user id (an empty cell) is scored as anonymous.
 
     Example: recall predict bundles --pairs candidates.csv --out ranked.csv
     """
@@ -285,9 +288,9 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """Return ids as text, and the columns of user fields in the types of requests."""
     import polars as pl
 
-    from recall.data.column_types import column_forms
+    from recall.data.columns import column_forms
     from recall.data.entities import read_ids
-    from recall.features.values import as_requested, canonical_series, to_float
+    from recall.features.values import canonical_series, to_float, to_request_values
 
     encoder = recommender.bundle.encoder
     schema = encoder.schema
@@ -301,7 +304,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     ]
     user_ids = users.canonical(canonical_series(rows[schema.user_id]), table.where(schema.user_id))
     item_ids = read_ids(rows[schema.item_id], table.where(schema.item_id), items)
-    return as_requested(pl.DataFrame([user_ids, item_ids, *given]))
+    return to_request_values(pl.DataFrame([user_ids, item_ids, *given]))
 
 
 def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:

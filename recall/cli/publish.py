@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recall.cli import output
+from recall.cli.bundle import Root
 from recall.cli.train import REJECTED, Activate
 
 if TYPE_CHECKING:
@@ -18,20 +19,22 @@ if TYPE_CHECKING:
 def import_model(
     kind: Annotated[
         Literal["libfm", "libffm", "xlearn", "lightfm", "arrays"],
-        typer.Argument(help="Program that wrote the model; 'arrays' are those of fastFM and myFM."),
+        typer.Argument(help="Program that wrote the model; 'arrays' for fastFM and myFM."),
     ],
-    file: Annotated[Path, typer.Argument(help="The model: text of libFM, libffm or xLearn; .npz of LightFM and arrays.")],
-    mapping: Annotated[Path | None, typer.Option(help="Table with one row a feature: feature, side, field, value.")] = None,
+    file: Annotated[Path, typer.Argument(help="Model file: text of libFM, libffm or xLearn; .npz of LightFM and arrays.")],
+    mapping: Annotated[
+        Path | None, typer.Option(help="Table with one row for each feature: feature, side, field, value.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to publish a new version to.")] = Path("bundles"),
-    users: Annotated[Path | None, typer.Option(help="Known users: .parquet or .csv.")] = None,
-    items: Annotated[Path | None, typer.Option(help="All items: .parquet or .csv.")] = None,
+    users: Annotated[Path | None, typer.Option(help="Table of known users: .parquet or .csv.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Table of all items: .parquet or .csv.")] = None,
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "imported",
     user_id: Annotated[str, typer.Option(help="Column with a user's id.")] = "user_id",
     item_id: Annotated[str, typer.Option(help="Column with an item's id.")] = "item_id",
     no_norm: Annotated[bool, typer.Option("--no-norm", help="xLearn was run with --no-norm.")] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Publish a model of another program, verified against its score definition.
+    """Publish a model that another program has trained.
 
     Example: recall import libfm model.txt --mapping features.csv --items items.csv --out bundles
     """
@@ -62,7 +65,7 @@ def _lines(report: "ImportReport") -> dict[str, object]:
         "model": f"{report.manifest.model.kind}, {sizes.k} factors, vectors of {sizes.dim} numbers",
         "catalogue": f"{sizes.items:,} items ({sizes.n_item_features:,} features), "
         f"{sizes.users:,} users ({sizes.n_user_features:,} features)",
-        "proof": f"served scores differ from the definition's by {parity.largest_error:.1e} at most "
+        "check": f"served scores differ from the definition by at most {parity.largest_error:.1e} "
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e})",
     }
     if report.unknown:
@@ -72,29 +75,33 @@ def _lines(report: "ImportReport") -> dict[str, object]:
 
 
 def rebuild(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
-    items: Annotated[Path, typer.Argument(help="All items as they are now: .parquet or .csv.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    items: Annotated[Path, typer.Argument(help="Table of all current items: .parquet or .csv.")],
     config: Annotated[
-        Path | None, typer.Option(help="With --activate if-not-worse: the TOML file whose held-out interactions are asked.")
+        Path | None,
+        typer.Option(help="With --activate if-not-worse: configuration (TOML) whose held-out interactions are evaluated."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Column that no field reads; suppresses the warning.")
+        list[str] | None, typer.Option(metavar="COLUMN", help="Accept this column although no field reads it; repeatable.")
     ] = None,
     as_of: Annotated[
-        int, typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The table contains all live changes up to this one.")
+        int,
+        typer.Option(
+            "--as-of", min=0, metavar="SEQUENCE", help="The table already contains all live changes up to this sequence number."
+        ),
     ] = 0,
     other_data: Annotated[
-        bool, typer.Option("--other-data", help="Publish although no item of BUNDLE is in the table.")
+        bool, typer.Option("--other-data", help="Publish even if no item of BUNDLE is in the table.")
     ] = False,
     activate: Activate = "always",
     as_json: output.Json = False,
 ) -> None:
-    """Publish a trained model with a new catalogue, without training.
+    """Publish the live model with a new items table, without training.
 
-    The vector of an item is computed from its features. With --activate if-not-worse the exit code is 3 where the new version
-    is worse than the live one, which then stays live.
+    The vectors of items are computed from their features. With --activate if-not-worse, a version that is worse than the live
+    version is published, but not activated, and the exit code is 3.
     """
     from recall.bundle.versions import live_name
     from recall.evaluation.gate import activates_at_once, settle
@@ -158,20 +165,23 @@ def _held_out(root: Path, config: Path | None, data: Path | None) -> "tuple[Data
 
 
 def publish_version(
-    version: Annotated[Path, typer.Argument(help="The version to publish, or a root elsewhere, whose live one is taken.")],
+    version: Annotated[
+        Path, typer.Argument(help="Folder of the version to publish, or a root, whose live version is published.")
+    ],
     root: Annotated[Path, typer.Argument(help="The folder of published bundles to publish to.")],
     as_of: Annotated[
         int,
         typer.Option(
-            "--as-of", min=0, metavar="SEQUENCE", help="The version contains all live changes of ROOT up to this one."
+            "--as-of",
+            min=0,
+            metavar="SEQUENCE",
+            help="The version already contains all live changes of ROOT up to this sequence number.",
         ),
     ] = 0,
-    other_data: Annotated[
-        bool, typer.Option("--other-data", help="Publish although ROOT serves a version of another data set.")
-    ] = False,
+    other_data: Annotated[bool, typer.Option("--other-data", help="Publish even if ROOT serves a different data set.")] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Verify and publish a version built elsewhere, below the live changes of ROOT."""
+    """Verify and publish a version made elsewhere; live changes of ROOT stay on top."""
     from recall.publish.derived import adopt
 
     with output.stage("verify, ask golden requests, publish"):
@@ -193,10 +203,10 @@ def publish_version(
 
 def backup(
     root: Annotated[Path, typer.Argument(help="The folder of published bundles; may be in use.")],
-    to: Annotated[Path, typer.Argument(help="A folder that does not exist yet; can be served as it is.")],
+    to: Annotated[Path, typer.Argument(help="Folder to create; it can be served directly.")],
     as_json: output.Json = False,
 ) -> None:
-    """Copy a root with its live changes and users at one point in time; verify it."""
+    """Make a consistent copy of a root with its live changes and users, and verify it."""
     from recall.publish.backup import backup as copy
 
     with output.stage("copy, verify"):
@@ -213,28 +223,29 @@ def backup(
     )
 
 
-Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
 Key = Annotated[str | None, typer.Option(help="Idempotency key: the same change under the same key is applied once.")]
 
 
 def upsert_items(
     root: Root,
-    table: Annotated[Path, typer.Argument(help="Complete items: .parquet or .csv with the id column and any features.")],
+    table: Annotated[
+        Path, typer.Argument(help="Table of complete items: .parquet or .csv with the id column and any features.")
+    ],
     key: Key = None,
     as_json: output.Json = False,
 ) -> None:
     """Insert or replace items in the live catalogue, without training."""
     from recall.data.entities import read_entities
-    from recall.data.tables import read_items
+    from recall.data.tables import open_table
     from recall.features.canonical import ColumnForms
-    from recall.features.values import as_requested
+    from recall.features.values import to_request_values
     from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
 
     with Recommender.load(root, verify=False) as recommender:
         column = recommender.bundle.encoder.schema.item_id
-        read = read_items(data_config(recommender.bundle.manifest), table)
-        items = as_requested(
+        read = open_table("items", table, data_config(recommender.bundle.manifest))
+        items = to_request_values(
             read_entities(read, column, tuple(name for name in read.columns if name != column), (), ColumnForms())
         )
         receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
@@ -248,19 +259,16 @@ def delete_items(
     as_json: output.Json = False,
 ) -> None:
     """Delete items from the live catalogue."""
-    from recall.features.canonical import TEXT, canonical_text
     from recall.serving.recommender import Recommender
 
     with Recommender.load(root, verify=False) as recommender:
         receipt = recommender.items.delete(ids, key)
-        encoder = recommender.bundle.encoder
-        type_ = encoder.types.items.get(encoder.schema.item_id, TEXT)
-        unknown = len({canonical_text(one, type_) for one in ids}) - receipt.known
+        unknown = len(set(recommender.bundle.encoder.item_ids(ids))) - receipt.known
         _show(receipt, {"deleted": receipt.known, "not there": unknown}, as_json)
 
 
 def compact(root: Root, as_json: output.Json = False) -> None:
-    """Publish the current items as a new version, which folds in the live changes."""
+    """Publish a new version that contains the live changes of items."""
     from recall.publish.derived import compact as publish_changes
 
     with output.stage("encode, index, compare, publish"):

@@ -23,11 +23,13 @@ _WIDTH = 28  # characters of a value that are printed
 
 
 def query(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
     user: Annotated[str | None, typer.Option(help="Id of a user.")] = None,
     features: Annotated[
         list[str] | None,
-        typer.Option("--feature", metavar="COLUMN=VALUE", help="Value of a users-table column; overrides the stored one."),
+        typer.Option(
+            "--feature", metavar="COLUMN=VALUE", help="Value of a column of the users table; overrides the stored value."
+        ),
     ] = None,
     context: Annotated[
         list[str] | None, typer.Option("--context", metavar="COLUMN=VALUE", help="Value of a context column.")
@@ -40,29 +42,33 @@ def query(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="ITEM", help="Item to exclude.")] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Include items that the user has seen.")] = False,
     popularity: Annotated[
-        float, typer.Option(help="Weight of the user-independent part of a score, 0 to 10; 1 ranks as the model does.")
+        float,
+        typer.Option(help="Weight of the part of a score that is the same for all users, 0 to 10; 1 ranks as the model does."),
     ] = 1.0,
     filter_: Annotated[
         str | None, typer.Option("--filter", metavar="JSON", help="Filter on item columns, as in a request.")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="ITEM", help="Allow-list: only these items may be returned.")
+        list[str] | None, typer.Option("--allow", metavar="ITEM", help="Return only these items; repeatable.")
     ] = None,
     boosts: Annotated[
-        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="Weight of one of index.boosts.")
+        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="Weight of a boost listed in index.boosts.")
     ] = None,
     request: Annotated[
         Path | None, typer.Option(help="File with the request as JSON, instead of the options above; - reads stdin.")
     ] = None,
     explain: Annotated[
-        str | None, typer.Option(metavar="ITEM", help="Instead, show the score of this item field by field.")
+        str | None,
+        typer.Option(
+            metavar="ITEM", help="Instead of the list, print the contribution of each field to the score of this item."
+        ),
     ] = None,
     why_not: Annotated[
-        str | None, typer.Option("--why-not", metavar="ITEM", help="Instead, show why this item is not in the list.")
+        str | None, typer.Option("--why-not", metavar="ITEM", help="Instead of the list, print why this item is not in it.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Ask a bundle for the top items, without a server.
+    """Print the top items of a request, without a server.
 
     Example: recall query bundles --user u0042 --context device=phone -n 5
     """
@@ -222,7 +228,7 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     search = "exact search" if answer.exact else "approximate search"
     output.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
-        output.note(f"values that the model does not know: {', '.join(answer.unknown)}")
+        output.note(f"columns with values that were not seen in training: {', '.join(answer.unknown)}")
     output.note(*(f"degraded, {one.part}: {one.reason}" for one in answer.degraded))
     output.note(*(f"note: {warning}" for warning in answer.warnings))
 
@@ -232,19 +238,21 @@ def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
         output.show_json(explanation)
         return
     rows = [[one.user_field or "", " x ".join(one.item_fields), one.value] for one in explanation.contributions]
-    output.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
-    output.note(f"item {explanation.item_id}, bundle {explanation.bundle}; parts without a user field are the same for all")
+    output.show_table(["user field", "item field", "contribution"], [*rows, ["", "score", explanation.score]])
+    output.note(
+        f"item {explanation.item_id}, bundle {explanation.bundle}; those without a user field are the same for all users"
+    )
 
 
 def _show_absence(absence: "Absence", as_json: bool) -> None:
     if as_json:
         output.show_json(absence)
         return
-    output.show_table(["kept out by", "where", "because"], [list(one) for one in absence.reasons])
-    place = "is not listed" if absence.listed is None else f"is listed in place {absence.listed}"
-    output.note(f"item {absence.item_id} {place}: {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
+    output.show_table(["reason", "location", "explanation"], [list(one) for one in absence.reasons])
+    place = "is not listed" if absence.listed is None else f"is listed at position {absence.listed}"
+    output.note(f"item {absence.item_id} {place}: rank {absence.rank} of {absence.eligible}, score {absence.score:.4f}")
     if absence.last is not None and absence.missing is not None and absence.missing > 0:
-        output.note(f"it lacks {absence.missing:.4f} to overtake {absence.last.item_id}")
+        output.note(f"its score is {absence.missing:.4f} below that of {absence.last.item_id}, the last listed item")
 
 
 def _cell(value: object) -> str:
@@ -253,36 +261,40 @@ def _cell(value: object) -> str:
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
     out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")],
     users: Annotated[
-        str, typer.Option(help="All known users, or a file with a column of user ids and perhaps context and features.")
+        str,
+        typer.Option(
+            help="'all' for all known users, or a file with a column of user ids and optional columns of context and features."
+        ),
     ] = "all",
     n: Annotated[int, typer.Option("-n", help="Number of items of each user.")] = 10,
     seen: Annotated[bool, typer.Option("--seen", help="Include items that a user has seen.")] = False,
     popularity: Annotated[
-        float, typer.Option(help="Weight of the user-independent part of a score, 0 to 10; 1 ranks as the model does.")
+        float,
+        typer.Option(help="Weight of the part of a score that is the same for all users, 0 to 10; 1 ranks as the model does."),
     ] = 1.0,
     filter_: Annotated[
         str | None, typer.Option("--filter", metavar="JSON", help="Filter on item columns, as in a request.")
     ] = None,
     boosts: Annotated[
-        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="Weight of one of index.boosts.")
+        list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="Weight of a boost listed in index.boosts.")
     ] = None,
     request: Annotated[
         Path | None,
-        typer.Option(help="JSON file with a request, such as its rules and channels, instead of the options above from -n on."),
+        typer.Option(help="JSON file with a request, such as rules and channels; replaces the options from -n to --boost."),
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Scenario of the folder's scenarios.toml, instead of a request.")
+        str | None, typer.Option(metavar="NAME", help="Use the request of this scenario in scenarios.toml.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0 for one on each core.")] = 0,
+    processes: Annotated[int, typer.Option(min=0, help="Number of processes; 0 for one on each core.")] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the lists of an interrupted job.")] = False,
     as_json: output.Json = False,
 ) -> None:
     """Write the top items of many users to a file.
 
-    An interrupted job continues when the same command is given again.
+    After an interruption, the same command continues the job.
 
     Example: recall recommend bundles --users all --out lists.parquet -n 20
     """
@@ -330,9 +342,7 @@ def recommend(
         "written": out,
         "users": f"{written.users:,}" + (f", {written.resumed:,} of them before" if written.resumed else ""),
         "rows": f"{written.rows:,}",
-        **(
-            {"unknown": f"{written.strangers:,} users, who get what the model gives to a new user"} if written.strangers else {}
-        ),
+        **({"unknown": f"{written.strangers:,} users, who are answered as new users"} if written.strangers else {}),
         "speed": f"{written.rate:,.0f} users a second, {written.seconds:.1f} s",
     }
     output.result(as_json, figures, shown)

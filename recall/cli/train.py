@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 Activate = Annotated[
     Literal["never", "always", "if-not-worse"],
-    typer.Option(help="Whether the version goes live; if-not-worse compares it with the live one on held-out requests."),
+    typer.Option(
+        help="Whether to make the version live; if-not-worse compares it with the live version on held-out requests first."
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
@@ -35,10 +37,10 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML file.")],
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of the tables; default: that of the configuration. With --resume: the old tables."),
+        typer.Option(help="Folder of the tables; default: the folder of the configuration. With --resume: the old tables."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to publish a new version to.")] = Path("bundles"),
     settings: Settings = None,
@@ -55,31 +57,43 @@ def train(
             "--remember", min=0.0, help="With --resume and no --data: weight of an old observation relative to a new one."
         ),
     ] = 1.0,
-    go_on: Annotated[bool, typer.Option("--continue", help="Continue an interrupted run of the same settings.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Continue an interrupted run with the same settings.")] = False,
     as_of: Annotated[
         int | None,
-        typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The items table contains all live changes up to this one."),
+        typer.Option(
+            "--as-of",
+            min=0,
+            metavar="SEQUENCE",
+            help="The items table already contains all live changes up to this sequence number.",
+        ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
+        bool, typer.Option("--restart", help="Discard the checkpoint of an interrupted run with the same settings.")
     ] = False,
     race: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help='With train.objective = "auto": how long recipes are raced, such as 45s or 2m.'),
+        typer.Option(
+            metavar="DURATION", help='With train.objective = "auto": time for the comparison of recipes, such as 45s or 2m.'
+        ),
     ] = None,
     activate: Activate = "always",
     count: Annotated[
-        int, typer.Option("--ranks", min=1, help="Processes that train together on this machine; across machines use torchrun.")
+        int,
+        typer.Option("--ranks", min=1, help="Number of training processes on this machine. For several machines use torchrun."),
     ] = 1,
     waiting: Annotated[
-        float, typer.Option("--rank-timeout", min=1, help="With several ranks: seconds that one waits for another.")
+        float,
+        typer.Option(
+            "--rank-timeout", min=1, help="With several ranks: seconds that a rank waits for the others before it gives up."
+        ),
     ] = 120.0,
     as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
 
-    With train.objective = "auto", known recipes are raced on the validation part first, and the winner is trained on it, too.
-    With --activate if-not-worse the exit code is 3 where the new version is worse than the live one, which then stays live.
+    With train.objective = "auto", several objectives and settings (recipes) are compared on the validation part first; the
+    best is then trained on the training and the validation part. With --activate if-not-worse, a version that is worse than
+    the live version is published, but not activated, and the exit code is 3.
 
     Examples: recall train shop/recall.toml --out bundles --set model.k=32;
     recall train shop/recall.toml --resume bundles --new today --data shop --out bundles
@@ -121,10 +135,13 @@ def train(
 
 
 def retrain(
-    config: Annotated[Path, typer.Argument(help="A TOML file.")],
-    root: Annotated[Path, typer.Argument(help="The folder of published bundles, whose live version is continued.")],
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
+    root: Annotated[Path, typer.Argument(help="The folder of published bundles.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the old tables, to which the new ones are then added; default: none.")
+        Path | None,
+        typer.Option(
+            help="Folder of the old tables, to which the new tables are added; default: train on the new tables only."
+        ),
     ] = None,
     settings: Settings = None,
     *,
@@ -133,23 +150,23 @@ def retrain(
         float, typer.Option("--remember", min=0.0, help="Without --data: weight of an old observation relative to a new one.")
     ] = 1.0,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run, which is continued otherwise.")
+        bool, typer.Option("--restart", help="Discard the checkpoint of an interrupted run instead of continuing it.")
     ] = False,
     activate: Activate = "if-not-worse",
     as_json: output.Json = False,
 ) -> None:
-    """Continue the live version with new data, compare, publish, and activate it.
+    """Continue training with new data, and activate the result unless it is worse.
 
-    For cron: one at a time for a root (exit code 75 otherwise), continues an interrupted run, ends where nothing is new, and
-    removes old versions as export.keep says. The exit code is 3 where the new version is worse than the live one, which then
-    stays live.
+    For cron jobs: continues an interrupted run, does nothing if there are no new interactions, and removes old versions
+    (export.keep). The exit code is 3 if the new version is worse and was not activated, and 75 if another process retrains
+    the same root.
 
     Example: recall retrain shop/recall.toml bundles --new today --data shop
     """
-    from recall.bundle.locks import locked
+    from recall._file_system import locked
     from recall.bundle.versions import live_name, resolve
     from recall.config import load_config
-    from recall.data.append import append, check_appendable
+    from recall.data.incremental import append, check_appendable
     from recall.pipeline import grow
     from recall.training.incremental import NothingNewError
 
@@ -229,14 +246,14 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
         shares = ", ".join(f"{share:.1%} of the {side} features" for side, share in trained.zeros.items())
         yield "zero weights", f"{shares}; {len(kept)} arrays were stored without their zero rows"
     yield (
-        "proof",
-        f"served scores differ from the model's by {parity.largest_error:.1e} at most "
+        "export check",
+        f"served scores differ from the model by at most {parity.largest_error:.1e} "
         f"({parity.users:,} users x {parity.items:,} items, tolerance {parity.tolerance:.0e}); "
-        f"top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
+        f"the top {parity.top_k} agree for {parity.top_k_agreement:,} of {parity.users:,} users",
     )
     fold = manifest.model.fold
     if fold is not None and fold.lost >= ROUNDING:
-        yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
+        yield "fold", f"rank {fold.rank}: error {fold.lost:.1e} of the field weights, at most {fold.score_error:.1e} of a score"
     yield "index", described(index)
     if finished.gate is not None:
         yield from finished.gate.lines().items()
@@ -249,7 +266,7 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
     growth = manifest.metrics.get("growth")
     if not isinstance(growth, dict):
         return
-    yield "went on from", f"{growth['from']}, with {growth['learnt from']}"
+    yield "continued from", f"{growth['from']}, with {growth['learnt from']}"
     for name, label, seconds in (
         ("before", "before", None),
         ("after", "after", growth["seconds"]),
@@ -261,7 +278,7 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
             yield label, ", ".join(shown) + (f", {seconds:.1f} s" if isinstance(seconds, float) else "")
     if gap := _part(growth, "gap"):
         yield (
-            "gap",
+            "difference",
             ", ".join(
                 f"{key} {Estimate.model_validate(gap[key]).interval('+')}" for key in gap if key.startswith(("ndcg", "recall"))
             ),

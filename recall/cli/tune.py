@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def tune(
-    config: Annotated[Path, typer.Argument(help="A TOML file, where the search starts.")],
+    config: Annotated[Path, typer.Argument(help="Configuration (TOML) to start from.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to search.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the best settings; default: NAME.tuned.toml beside the configuration.")
     ] = None,
@@ -28,23 +28,23 @@ def tune(
         list[str] | None, typer.Option(help="Objective to try, repeatable; default: square and softmax.")
     ] = None,
     most_k: Annotated[
-        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; default: that of the file, or 192 without one.")
+        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k to try; default: the configured k, or 192.")
     ] = None,
     trial_minutes: Annotated[
-        float | None, typer.Option("--trial-minutes", min=0.001, help="Longest trial; default: a sixth of the search.")
+        float | None, typer.Option("--trial-minutes", min=0.001, help="Time limit of one trial; default: a sixth of --minutes.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting during the search.")
     ] = None,
     as_json: output.Json = False,
 ) -> None:
-    """Search for better settings on a part of the training data.
+    """Search for better settings on the validation part.
 
-    The test part is not used. Each trial is also evaluated on the same requests as from unknown users. A trial that is
-    significantly worse than popularity there does not win while there is one that is not.
+    The test part is not used. Each trial is also evaluated with unknown user ids; a trial that is then significantly worse
+    than popularity is chosen only if all trials are.
 
-    Finished trials are kept beside the result in NAME.tuned.journal: the same command continues an interrupted search, and
-    several processes may share one.
+    Finished trials are stored beside the result in NAME.tuned.journal. The same command continues an interrupted search, and
+    several processes can share a search.
 
     Example: recall tune shop/recall.toml --minutes 20
     """
@@ -114,19 +114,23 @@ def _unknown(figure: float, margin: float | None) -> str:
 
 
 def tune_index(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
     target: Annotated[
         float | None, typer.Option(help="Target recall against the exact list; default: that of the bundle.")
     ] = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", help="Length of the lists.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Confidence level of the certificate.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Kind of index, instead of the fastest of all: see `[index] kind`.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Start no further candidate after this time.")] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", help="Length of the lists; default: that of the bundle.")] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Confidence level of the lower bound on recall; default: that of the bundle.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of index, as in `[index] kind`; default: the fastest.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Time limit in seconds after which no further candidate is started.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the choice, and publish nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the choice without publishing it.")] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Publish a bundle with the fastest index that provably reaches the target."""
+    """Publish a bundle with the fastest index that verifiably reaches the target."""
     from recall.publish.derived import reindex
 
     given = {"target": target, "n": n, "confidence": confidence, "kind": kind, "seconds": seconds}

@@ -12,24 +12,22 @@ from recall.cli.bundle import Root
 from recall.errors import BundleError, ConfigError, PublishBusyError
 
 _SECONDS = 5.0  # that a read of Redis may take
-Users = Annotated[
-    str, typer.Option(envvar="RECALL_USERS", show_default=False, help="Redis that the service keeps changes of users in.")
-]
+Users = Annotated[str, typer.Option(envvar="RECALL_USERS", show_default=False, help="Redis with the live changes of users.")]
 
 
 def load_users(
     root: Root,
-    version: Annotated[str, typer.Option(help="A version of the folder; by default the live one.")] = "",
+    version: Annotated[str, typer.Option(help="Name of a version in the folder; default: the live version.")] = "",
     users: Users = "sqlite",
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove users of versions that neither the folder nor its depot has.")
+        bool, typer.Option("--prune", help="Remove users of versions that are in neither the folder nor its depot.")
     ] = False,
     as_json: output.Json = False,
 ) -> None:
     """Load the users of a version into Redis.
 
-    Services with `--exported-users redis` read them there, and need no file of users. Sends nothing if all are there, as after
-    a compaction; an interrupted run is continued.
+    Services with `--exported-users redis` read them from there, and need no file of users. Users that are already in Redis, as
+    after a compaction, are not sent again. An interrupted run can be continued.
 
     Example: recall users load bundles --prune
     """
@@ -66,7 +64,7 @@ def erase_users(
     root: Annotated[Path, typer.Argument(help="The folder of published bundles; may be in use.")],
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of users.")],
     users: Users = "sqlite",
-    wait: Annotated[float, typer.Option(min=0, help="Seconds until services must have left the older versions.")] = 10.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for services to close the older versions.")] = 10.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: output.Json = False,
 ) -> None:

@@ -16,17 +16,17 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 
 class ColumnSplit(Section):
-    """The split of each interaction is named in a column."""
+    """A column names the part of each interaction: training, validation or test."""
 
     by: Literal["column"]
     column: str = "split"
-    """Column of the interactions that names the split."""
+    """Column of the interactions that names the part."""
     train: tuple[str, ...] = ("train",)
-    """Values of the column that mean training."""
+    """Values of the training part."""
     valid: tuple[str, ...] = ("valid",)
-    """Values that mean validation."""
+    """Values of the validation part."""
     test: tuple[str, ...] = ("test",)
-    """Values that mean test; any value in none of the three lists is an error."""
+    """Values of the test part. A value in none of the three lists is an error."""
 
     @model_validator(mode="after")
     def _parts_are_apart(self) -> "ColumnSplit":
@@ -36,38 +36,35 @@ class ColumnSplit(Section):
 
 
 class LastSplit(Section):
-    """Test on the last `test` interactions of each user, validate on `valid` before.
+    """Hold out the last interactions of each user.
 
     Requires `data.time`.
     """
 
     by: Literal["last"]
     test: int = Field(default=1, ge=0)
-    """Interactions of each user to test on."""
+    """Number of last interactions of each user in the test part."""
     valid: int = Field(default=1, ge=0)
-    """Interactions of each user, before those, to validate on."""
+    """Number of interactions before those in the validation part."""
 
 
 class TimeSplit(Section):
-    """Test on interactions at or after `test`, validate on those at or after `valid`.
-
-    Each is a share of all rows or a time.
-    """
+    """Test on interactions at or after `test`, validate on those at or after `valid`."""
 
     by: Literal["time"]
     test: float = 0.9
-    """A number in (0, 1) is a quantile of all times; any other is a time in the column's own unit."""
+    """A number in (0, 1) is a quantile of all times. Any other number is a time in the unit of the column."""
     valid: float | None = None
-    """Read as `test` is, and earlier than it; nothing validates when left out."""
+    """As `test`, and earlier. Without it there is no validation part."""
 
 
 class HashSplit(Section):
-    """Shares drawn by a hash of the id and the seed: new rows move no known id."""
+    """Shares drawn by a hash of id and seed: new rows do not move known ids."""
 
     test: float = Field(default=0.1, ge=0, lt=1)
-    """Share to test on."""
+    """Share of the test part."""
     valid: float = Field(default=0.1, ge=0, lt=1)
-    """Share to validate on; 0 when no other part should be held out."""
+    """Share of the validation part; 0 for none."""
 
     @model_validator(mode="after")
     def _some_train(self) -> "HashSplit":
@@ -77,17 +74,17 @@ class HashSplit(Section):
 
 
 class UsersSplit(HashSplit):
-    """A share of the users is held out entirely, which measures what new users get."""
+    """Hold out all interactions of a share of the users, to evaluate for new users."""
 
     by: Literal["users"]
     given: float = Field(default=0.5, ge=0, lt=1)
-    """With `data.time`: share of a held-out user's interactions, the oldest, that a request contains. A history field reads
-    them, and `evaluation.mask` leaves them out of the answer; the later ones, at least one, are to be found. Without
-    `data.time` all of them are to be found."""
+    """With `data.time`: share of the oldest interactions of a held-out user that are sent as history and, with
+    `evaluation.mask`, excluded from the answer. The later interactions, at least one, are the relevant items. Without
+    `data.time` all interactions are relevant items."""
 
 
 class ItemsSplit(HashSplit):
-    """Hold out a share of the items; they stay in the catalogue, by features only."""
+    """Hold out all interactions of a share of the items, which stay in the catalogue."""
 
     by: Literal["items"]
 
@@ -102,7 +99,7 @@ class RandomSplit(HashSplit):
 
 
 class NoSplit(Section):
-    """Everything trains."""
+    """No split: all interactions are in the training part."""
 
     by: Literal["none"] = "none"
 
@@ -113,34 +110,34 @@ Split = Annotated[
 
 
 class OutcomeConfig(Section):
-    """Result of an interaction, such as a rating; rows below do not count."""
+    """A column with the result of an interaction, such as a rating, and a threshold."""
 
     column: str
-    """Column of the interactions that holds numbers."""
+    """Numeric column of the interactions."""
     at_least: float = Field(allow_inf_nan=False)
-    """A row with this value or a higher one counts as taken."""
+    """Rows with this value or a higher one count as interactions."""
     below: Literal["left out", "not taken"] = "left out"
-    """A row below is read as if it were not there, or as shown and not taken, which is what label 0 says."""
+    """Drop rows below the threshold, or read them as negatives (shown and not taken, like label 0)."""
     missing: Literal["error", "taken", "left out", "not taken"] = "error"
-    """How a row without a value counts."""
+    """How to read rows without a value."""
 
 
 class EventsConfig(Section):
-    """A column of events, such as view, cart or purchase.
+    """A column of event types, such as view, cart or purchase.
 
-    A name in none of the three lists is an error.
+    A type in none of the three lists is an error.
     """
 
     column: str
-    """Column of the interactions that holds the names."""
+    """Column of the interactions with the event types."""
     weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]]
-    """What one event of each name counts; with `data.weight` the two are multiplied."""
+    """Weight of each event type; multiplied by `data.weight`."""
     left_out: tuple[str, ...] = ()
-    """Names whose rows are read as if they were not there."""
+    """Event types whose rows are dropped."""
     not_taken: tuple[str, ...] = ()
-    """Names whose rows are shown and not taken, which is what label 0 says."""
+    """Event types whose rows are negatives (shown and not taken, like label 0)."""
     missing: Literal["error", "taken", "left out", "not taken"] = "error"
-    """How a row without a name counts; taken, it weighs 1."""
+    """How to read rows without an event type; with "taken" they have weight 1."""
 
     @model_validator(mode="after")
     def _names_are_apart(self) -> "EventsConfig":
@@ -153,61 +150,62 @@ class EventsConfig(Section):
 
 
 class FileFormat(Section):
-    """Format of a table that is neither Parquet nor plain CSV.
-
-    Plain is UTF-8 with commas and a header.
-    """
+    """Format of a table that is not Parquet or CSV in UTF-8 with commas and a header."""
 
     separator: str | None = Field(default=None, min_length=1)
-    """Text between the columns of a text file, such as ";" or "::"; a tab for `.tsv` and a comma for others when left out.
+    """Separator of the columns of a text file, such as ";" or "::". Default: a tab for `.tsv`, a comma otherwise.
     Two blanks mean two or more, as between aligned columns."""
     quote: str = Field(default='"', max_length=1)
-    """Character around cells that contain separators; empty where quotes are ordinary characters."""
+    """Character around cells that contain separators; empty if quotes are ordinary characters."""
     rules: bool = False
-    """Whether lines of dashes, and bars at both ends of all lines, are left out, as in tables that are drawn in a text."""
+    """Whether to ignore lines of dashes, and bars at both ends of lines, as in tables that are drawn in text."""
     backslashes: bool = False
-    """Whether quotes inside of quoted cells follow a backslash, as MySQL and Spark write them, instead of a second quote."""
+    """Whether quotes inside quoted cells are escaped by a backslash, as in MySQL and Spark, instead of doubled."""
     encoding: str = "utf-8"
-    """Encoding of a text file, as Python names it."""
+    """Encoding of a text file, by its Python name."""
     header: tuple[str, ...] | None = None
-    """Names of the columns of a text file without a header row."""
+    """Column names of a text file without a header row."""
     skip: int = Field(default=0, ge=0)
-    """Lines of a text file above the header that are not read; with `header`, above the first row."""
+    """Number of lines to skip above the header of a text file; with `header`, above the first row."""
     strip: bool = False
-    """Whether blanks around the names and cells of a text file are removed."""
+    """Whether to remove blanks around the names and cells of a text file."""
     ragged: bool = False
-    """Whether rows of a text file may have more cells than the header; the cells beyond it are not read."""
+    """Whether rows of a text file may have more cells than the header; further cells are ignored."""
     totals: tuple[str, ...] = ()
-    """Rows whose first cell is one of these, such as "Total", are not read."""
+    """Ignore rows whose first cell is one of these texts, such as "Total"."""
     explode: str | None = None
-    """Column with lists of which each member is a row of its own, such as the items of an order; empty lists give no row."""
+    """Column of lists, such as the items of an order, of which each element becomes a row. Empty lists give no row."""
     explode_by: str | None = Field(default=None, min_length=1)
-    """Text between the members of `explode`, where that is a column of text, such as ","."""
+    """Separator of the elements of `explode`, if it is a text column, such as ","."""
     carry: dict[str, str] = Field(default={})
-    """Columns whose empty cells have the value above, as long as the column given here (or none, if empty) does not change: for
-    exports that write the customer only on the first line of an order."""
+    """Columns whose empty cells take the value of the row above, each with a column that must not change meanwhile (empty for
+    none). For exports that write the customer only on the first line of an order."""
     unnest: bool = False
-    """Whether each member of nested objects is a column, such as `user.id`."""
+    """Whether members of nested objects become columns, such as `user.id`."""
     missing: dict[str, tuple[str, ...]] = Field(default={})
-    """Texts or numbers that mean a missing value in one column, such as the user id "0" of all who are not logged in."""
+    """Values that mean a missing value, by column, such as the user id "0" of all users without a login."""
+    spelling: dict[str, Literal["upper", "lower"] | int] = Field(default={})
+    """How ids become those of the other tables, without blanks around: in capitals, in small letters, or with zeros in front
+    up to this many characters."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
-    """Decimal mark of columns with written numbers such as "1.234,50 €"; grouping marks, blanks and currencies are left out."""
+    """Decimal mark of columns with numbers such as "1.234,50 €". Grouping marks, blanks and currencies are ignored."""
     times: dict[str, str] = Field(default={})
-    """Format of columns with times other than numbers and ISO 8601, such as "%d.%m.%Y %H:%M"."""
+    """Format of columns with times that are neither numbers nor ISO 8601, such as "%d.%m.%Y %H:%M"."""
     clocks: dict[str, str] = Field(default={})
-    """Column with the time of day that belongs to a column of `times` with the date; its format covers both, with a blank."""
+    """Column with the time of day for a column of `times` with the date. The format in `times` covers both, separated by a
+    blank."""
     booleans: dict[str, tuple[str, str]] = Field(default={})
-    """The texts for true and false of columns with truth values, in any case, such as ["yes", "no"]."""
+    """Texts for true and false, by column, in upper or lower case, such as ["yes", "no"]."""
     durations: dict[str, Literal["m:s", "h:m"]] = Field(default={})
-    """What two numbers mean in columns with durations, such as 3:45, which become seconds, as 1 h 30 min and PT1H30M do."""
+    """Columns with durations such as 1 h 30 min or PT1H30M, which are converted to seconds, and the meaning of 3:45 in them."""
     units: dict[str, tuple[str, ...]] = Field(default={})
-    """Texts after the numbers of columns that are left out, such as ["kg"] or ["star", "stars"]."""
+    """Units after numbers, which are ignored, by column, such as ["kg"] or ["star", "stars"]."""
     dates: dict[str, tuple[str, ...]] = Field(default={})
-    """Columns made of others with year, month and day, and perhaps hour, minute and second, in this order."""
+    """Times composed of the columns of year, month and day, and optionally hour, minute and second, in this order."""
     flags: dict[str, tuple[str, ...]] = Field(default={})
-    """Columns made of others with truth values or counts: the name of the last that is true or above 0 in each row, if any."""
+    """Columns composed of boolean or count columns: the name of the last column that is true or above 0 in a row, if any."""
     lists: tuple[str, ...] = ()
-    """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
+    """Columns with lists in the notation of a programming language, such as "['a', 'b']"; of objects, the names are used."""
 
     @field_validator("encoding")
     @classmethod
@@ -275,75 +273,78 @@ class DataConfig(Section):
     """The three tables and their columns; paths are relative to the data folder."""
 
     interactions: str = "interactions.parquet"
-    """One row for each interaction: Parquet, CSV or other text, JSON lines; a folder, or a pattern such as "sales_*.csv"."""
+    """File with one row for each interaction: Parquet, CSV or other text, JSON lines; a folder, or a pattern such as
+    "sales_*.csv"."""
     users: str | None = None
-    """One row for each user; needed only for user fields that the interactions do not have."""
+    """File with one row for each user; needed only for user fields that are not in the interactions."""
     items: str | None = None
-    """One row for each item; its rows are the catalogue, plus items that only the interactions name."""
+    """File with one row for each item. The catalogue contains these items and those that occur only in the interactions."""
     formats: dict[Literal["interactions", "users", "items"], FileFormat] = Field(default={})
     attributes: tuple[str, ...] = ()
-    """Columns of the items table that no field reads and that requests may filter by; columns of fields they may anyway."""
+    """Columns of the items table that requests can filter by and show, although no field reads them."""
     user_attributes: tuple[str, ...] = ()
-    """Columns of the users table that no field reads and that are kept with each user, such as a name to find the user by."""
+    """Columns of the users table that are stored although no field reads them, such as a name to search users by."""
     user_id: str = "user_id"
     """Column with the user's id, in the interactions and in the users table."""
     item_id: str = "item_id"
     """Column with the item's id, in the interactions and in the items table."""
     id_in_users: str | None = None
-    """What the users table calls its id column, where that is not `user_id`; the same in files of new users."""
+    """Name of the id column in the users table and in files of new users, if it is not `user_id`."""
     id_in_items: str | None = None
-    """What the items table calls its id column, where that is not `item_id`; the same in files of new items."""
+    """Name of the id column in the items table and in files of new items, if it is not `item_id`."""
     nulls: tuple[str, ...] = ()
-    """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
+    """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N". An empty cell is always missing."""
     missing_ids: Literal["error", "left out"] = "error"
-    """Whether rows without an id, such as purchases of unknown customers, are an error."""
+    """Whether rows without an id, such as purchases of unknown customers, are an error or dropped."""
     missing_times: Literal["error", "left out"] = "error"
-    """Whether rows without a time are an error, where `time` names a column."""
+    """Whether rows without a time are an error or dropped."""
     repeated_ids: Literal["error", "first", "last"] = "error"
-    """Whether several rows of a user or item in their table are an error; with "first" or "last", that row counts."""
+    """Whether several rows of one user or item in its table are an error, or which of them is used."""
     text: tuple[str, ...] = ()
-    """Columns whose values are kept exactly as they are written, such as product codes: without it, a column of a CSV file in
-    which every value is a number, a truth value, a date or a time is read as such, and 1.50 is 1.5. Any table; ids too."""
+    """Columns of any table, including ids, whose values are kept exactly as written, such as product codes. Otherwise a text
+    column in which every value is a number, boolean, date or time gets this type, so that 1.50 becomes 1.5."""
     user_columns: tuple[str, ...] = ()
-    """Columns of the interactions that describe the user: read as columns of the users table, for each user the value that
-    most of the user's rows have (of equally frequent ones the last)."""
+    """Columns of the interactions that describe the user. They are read as columns of the users table: for each user the most
+    frequent value (of equally frequent values the last)."""
     item_columns: tuple[str, ...] = ()
-    """Columns of the interactions that describe the item, such as its title in a log: read as columns of the items table, for
-    each item the value that most of its rows have (of equally frequent ones the last)."""
+    """Columns of the interactions that describe the item, such as its title. They are read as columns of the items table: for
+    each item the most frequent value (of equally frequent values the last)."""
     time: str | None = None
-    """Time or position; orders each user's interactions. Ties keep the order of the file."""
+    """Column with the time or position, which orders the interactions of each user. Ties keep the order of the file."""
     weight: str | None = None
-    """Positive strength of an interaction; 1 for all when left out."""
+    """Column with the positive weight of an interaction; default: weight 1 for all."""
     half_life: float | None = Field(default=None, gt=0)
-    """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
+    """Number of later interactions of the same user that halves the weight of a training interaction; default: no decay."""
     label: str | None = None
-    """Column of 1 and 0; a row of 0 was shown and not taken, and is a negative of log loss."""
+    """Column of 1 and 0. A row with 0 was shown and not taken; it is a negative of the log loss."""
     available_from: str | None = None
-    """Column of the items table with the time from which each item is on offer, in the unit of `time`. An item without training
-    interactions is not used as a negative, unless it was on offer before the last of them; needs `time` and `items`."""
+    """Column of the items table with the time from which each item is available, in the unit of `time`. An item without
+    training interactions is used as a negative only if it was available before the last training interaction. Needs `time`
+    and `items`."""
     outcome: OutcomeConfig | None = None
     events: EventsConfig | None = None
     since: Bound | None = None
-    """Interactions before this time are left out: a date or time, or a number in the unit of `time` (unix seconds where that
-    column holds dates). Items that these alone name are not in the catalogue, and users do not have them in their history."""
+    """Ignore interactions before this time: a date or time, or a number in the unit of `time` (unix seconds if that column
+    contains dates). Items that occur only in ignored interactions are not in the catalogue, and histories do not contain
+    them."""
     until: Bound | None = None
-    """Interactions at or after this time are left out; as `since`."""
+    """Ignore interactions at or after this time; see `since`."""
     repeats: Literal["keep", "merge"] = "keep"
-    """Whether each row of a user with the same item counts, or only the last one, with the sum of their weights."""
+    """With "merge", several rows of a user with the same item become one: the last, with the sum of the weights."""
     min_user: int = Field(default=1, ge=1)
-    """Users with fewer different items are left out, and so are their interactions; together with `min_item`, again and again
-    until both hold (a k-core). What is left out by `since`, `until` and `outcome` does not count, nor what was not taken."""
+    """Ignore users with fewer different items, together with `min_item` repeatedly until both hold (a k-core). Rows that are
+    ignored by `since`, `until` and `outcome`, and negatives, do not count."""
     min_item: int = Field(default=1, ge=1)
-    """Items with fewer different users are left out. Those of an items table stay in the catalogue, without interactions."""
+    """Ignore interactions with items that have fewer different users. Items in an items table stay in the catalogue."""
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""
+    """Random share of the training interactions for validation, if the split has no validation part."""
     carve_last: int = Field(default=0, ge=0)
-    """Last training interactions of each user to validate on, when the split leaves none; needs `time`."""
+    """Number of last training interactions of each user for validation, if the split has no validation part. Needs `time`."""
 
     contains_changes_through: int = Field(default=0, ge=0)
-    """The items table contains all live changes up to this sequence, as an answer to a change names it. Later ones stay on top
-    of what is trained from it; by default all do."""
+    """Sequence number of the last live change that the items table already contains. Later changes are applied on top of the
+    table; by default all changes."""
 
     @model_validator(mode="after")
     def _columns_play_one_part(self) -> "DataConfig":
@@ -374,6 +375,12 @@ class DataConfig(Section):
             ),
         )
         return self
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Path of each table that is named: interactions, users, items."""
+        paths = {"interactions": self.interactions, "users": self.users, "items": self.items}
+        return {name: path for name, path in paths.items() if path is not None}
 
     @property
     def outcome_columns(self) -> tuple[str, ...]:

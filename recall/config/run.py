@@ -4,7 +4,7 @@ An error names every fault of the file.
 """
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -38,34 +38,34 @@ class IndexConfig(Section):
     """Index over the item vectors."""
 
     kind: str = "auto"
-    """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with codes of 16 bits. 'cells': this
-    project's own 8-bit codes in cells, no Faiss file. 'auto': 'exact' for few items, and for more the fastest of all that are
-    shown to reach the target. 'faiss': the same among the Faiss kinds. 'milvus': an index in
-    Milvus, the faster of 'milvus_flat' and 'milvus_hnsw' that reaches the target. 'pgvector': the same in Postgres, of
-    'pgvector_exact' and 'pgvector_hnsw'. An engine that a program registers adds its own."""
+    """'auto': 'exact' for few items, otherwise the fastest embedded index that reaches the target. 'faiss': the same among the
+    Faiss kinds. 'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with 16-bit codes. 'cells':
+    this project's inverted file with 8-bit codes. 'milvus': an index in Milvus, the faster of 'milvus_flat' and 'milvus_hnsw'
+    that reaches the target. 'pgvector': the same in Postgres, of 'pgvector_exact' and 'pgvector_hnsw'. Engines that a program
+    registers add their kinds."""
     exact_up_to: int = Field(default=20_000, ge=0)
-    """With kind 'auto' or 'faiss': write a Faiss IndexFlatIP up to this many items, and try no other kind."""
+    """With kind 'auto' or 'faiss': use exact search up to this number of items."""
     target: float = Field(default=0.99, gt=0, le=1)
-    """Share of the exact top n that an approximate index must find, in the mean over users."""
+    """Recall that an approximate index must reach: the share of the exact top n, in the mean over users."""
     n: int = Field(default=100, ge=1)
-    """Length of the lists that the target speaks of."""
+    """Length of the lists that the target refers to."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1)
-    """Probability with which the lower bound on that share holds; with kind 'auto' or 'faiss' the bound must reach the
-    target."""
+    """Confidence level of the lower bound on the recall. With a kind that chooses among others, such as 'auto', the bound must
+    reach the target."""
     seconds: float = Field(default=600, gt=0)
-    """With kind 'auto' or 'faiss': after this time no other candidate is begun."""
+    """Time limit in seconds after which no further candidate is tried, with kind 'auto' or 'faiss'."""
     boosts: tuple[str, ...] = ()
-    """What requests may give weights to beside the model: columns of items that hold numbers, or `column=value` for 1 where
-    an item holds the value and 0 where it does not. Numbers count as they are, missing ones as 0."""
+    """Boosts that requests can weight: numeric columns of the items, or `column=value`, which is 1 for items with this value
+    and 0 otherwise. Numbers are not scaled; missing numbers count as 0."""
 
     @classmethod
-    def recorded(cls, values: JsonValue) -> "IndexConfig":
+    def recorded(cls, values: Mapping[str, JsonValue]) -> "IndexConfig":
         """Parse the section of a bundle's manifest.
 
         Kinds that are no longer built become 'ivf', those of an engine that is not registered here 'auto'.
         """
-        kind = values.get("kind", "auto") if isinstance(values, dict) else None
-        if isinstance(values, dict) and kind not in INDEX_KINDS:
+        kind = values.get("kind", "auto")
+        if kind not in INDEX_KINDS:
             values = {**values, "kind": "ivf" if kind in _NO_LONGER_BUILT else "auto"}
         return cls.model_validate(values)
 
@@ -85,34 +85,35 @@ class IndexConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Requests to the finished model, and metrics of the answers."""
+    """Offline evaluation: requests and metrics."""
 
     at: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(5, 10, 20), min_length=1)
-    """Lengths of list that the metrics are given for, each 1 to 1000, the longest that an answer may be."""
+    """Lengths of lists (k) that metrics are computed for, each 1 to 1000."""
     mask: Literal["none", "context", "user"] = "user"
-    """Leave out of a list: nothing, what exactly this context has in train, or all that the user has in train."""
+    """Items to exclude from the lists: none, the training items of the same context, or all training items of the user."""
     request: Literal["row", "context"] = "context"
-    """One request for each test row, or one for all test rows that share their user and context."""
+    """One request for each test row, or one for all test rows with the same user and context."""
     intervals: int = Field(default=1000, ge=0)
-    """Bootstrap resamples of users for the 95 % intervals; 0 leaves them out."""
+    """Number of bootstrap samples of users for the 95 % confidence intervals; 0 for none."""
     sample: int = Field(default=10_000, ge=1)
-    """At most this many requests, drawn once, for the dial, for cold start, for hold-outs and for what each field is worth."""
+    """Maximum number of requests, sampled once, for the popularity weight, cold start, hold-outs and contributions of
+    fields."""
     dial: tuple[Annotated[float, Field(ge=0, le=10)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-    """Settings of a request's `popularity` for the curve of recall and coverage; an empty list leaves it out."""
+    """Values of a request's `popularity` for the curve of recall and coverage; empty for none."""
 
 
 class ExportConfig(Section):
-    """Proof of the exported vectors, and number of versions that are kept."""
+    """Check of the exported vectors, and number of versions to keep."""
 
     users: int = Field(default=256, ge=1)
-    """Users drawn for the proof."""
+    """Number of users sampled for the check."""
     items: int = Field(default=1024, ge=1)
-    """Items drawn for the proof."""
+    """Number of items sampled for the check."""
     tolerance: float = Field(default=1e-4, gt=0)
-    """Largest relative difference between a served score and the model's at which a bundle is still published."""
+    """Largest relative difference between a served score and the score of the model with which a bundle is published."""
     keep: int = Field(default=3, ge=1)
-    """Versions that stay when one is published: so many of the newest, and so many of those that were live last. One that is
-    being served stays too."""
+    """Number of versions to keep when one is published: of the newest, and of those that were live last. Versions that are
+    being served are kept, too."""
 
 
 class RunConfig(Section):
@@ -121,7 +122,7 @@ class RunConfig(Section):
     name: str = "run"
     """Name of the bundle."""
     seed: int = Field(default=0, ge=0)
-    """Fixes every random choice of the run."""
+    """Seed of all random numbers of the run."""
     data: DataConfig = DataConfig()
     fields: dict[str, AnyField]
     model: Annotated[ModelConfig, Field(discriminator="kind")] = FMConfig()

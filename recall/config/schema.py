@@ -16,13 +16,13 @@ from typing_extensions import override
 
 
 def refuse_if(*faults: tuple[object, str]) -> None:
-    """Raise ValueError for the first of some faults that is there.
+    """Raise ValueError for the first fault that is present.
 
     Args:
-        faults: whether the fault is there, and its message.
+        faults: whether each fault is present, and its message.
     """
-    for fault, message in faults:
-        if fault:
+    for is_present, message in faults:
+        if is_present:
             raise ValueError(message)
 
 
@@ -36,62 +36,62 @@ class _Base(BaseModel):
 
 
 class Record(BaseModel):
-    """Base of what a manifest records: frozen, and every number is finite."""
+    """Base of the records in manifests: frozen, and every number is finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FieldConfig(_Base):
-    """Base of all kinds of field, which describes a kind to the program.
+    """Base of the kinds of fields.
 
     Attributes:
-        reads_numbers: whether its column holds numbers, which text is parsed to.
-        learns_values: whether it learns a vocabulary from the training data.
+        reads_numbers: whether the field reads numbers, so that text is parsed as numbers.
+        learns_values: whether the field learns a vocabulary from the training data.
     """
 
     reads_numbers: ClassVar[bool] = False
     learns_values: ClassVar[bool] = False
 
-    if TYPE_CHECKING:  # each kind declares the two itself: their place among its keys is part of the bundle's text
+    if TYPE_CHECKING:  # each kind declares both itself, because the order of keys is part of the fingerprint
         side: Side
         kind: str
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the fields that it is made of; their encoders are built before its own."""
+        """Names of the fields that it is made of; empty for most kinds."""
         return ()
 
     @property
     def single_valued(self) -> bool:
-        """Whether it has one value in each row, so that a cross can be made of it."""
+        """Whether it has exactly one value in each row, as the parts of a cross must."""
         return False
 
     @property
     def standardized(self) -> bool:
-        """Whether its numbers are divided by their standard deviation."""
+        """Whether its numbers are centred and divided by their standard deviation."""
         return False
 
     def columns(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the columns that a field called `name` reads itself, values first.
+        """Return the columns that a field of this name reads, the column of values first.
 
         A cross or a history reads none.
         """
         return ()
 
     def separators(self, name: str) -> dict[str, str]:  # noqa: ARG002
-        """Return what cuts the text of its columns into values, by column."""
+        """Return the separator of values in text, by column."""
         return {}
 
 
 class ColumnField(FieldConfig):
-    """Base of the kinds that read a column."""
+    """Base of the kinds of fields that read a column."""
 
     side: Side
-    """Which of the two vectors the field belongs to."""
+    """Whether the field describes the user (or request) or the item."""
     column: str | None = None
-    """Column that holds the values; the field's own name when left out."""
+    """Column with the values; default: the name of the field."""
     source: Source | None = None
-    """Table that holds the column; found by itself unless two tables have it."""
+    """Table with the column; needed only if two tables have it."""
 
     @model_validator(mode="after")
     def _source_fits_side(self) -> "ColumnField":
@@ -113,13 +113,13 @@ class ColumnField(FieldConfig):
 
 
 class CategoricalField(ColumnField):
-    """One value of many, each with a row of its own."""
+    """One value of a vocabulary, each with its own embedding."""
 
     learns_values = True
 
     kind: Literal["categorical"]
     min_count: int = Field(default=1, ge=1)
-    """Values seen less often than this fall to the field's unknown row."""
+    """Values seen less often share the embedding of unknown values."""
 
     @override
     @property
@@ -128,19 +128,19 @@ class CategoricalField(ColumnField):
 
 
 class BagField(ColumnField):
-    """Any number of values at once: a list column, or text cut at `separator`."""
+    """Any number of values: a list column, or text split at `separator`."""
 
     learns_values = True
 
     kind: Literal["bag"]
     min_count: int = Field(default=1, ge=1)
-    """Values seen less often than this fall to the field's unknown row."""
+    """Values seen less often share the embedding of unknown values."""
     separator: str = "|"
-    """Cuts a text column into values; a list column needs none."""
+    """Separator of the values in a text column; ignored for list columns."""
     weights: str | None = None
     """Column with one weight for each value of the bag."""
     norm: Norm = "sqrt"
-    """Divides the bag's weights by their number, by its square root, or not at all."""
+    """Divide the weights by their number ("mean"), by its square root ("sqrt"), or not at all ("none")."""
 
     @override
     def columns(self, name: str) -> tuple[str, ...]:
@@ -152,13 +152,13 @@ class BagField(ColumnField):
 
 
 class NumericField(ColumnField):
-    """A number. A missing number has a row of its own, unlike zero."""
+    """A number. Missing numbers have a separate embedding."""
 
     reads_numbers = True
 
     kind: Literal["numeric"]
     scale: Literal["standard", "log", "buckets"] = "standard"
-    """Centre and divide by the standard deviation; the same after sign(x) log(1 + |x|); or quantile buckets."""
+    """Standardise, standardise sign(x) log(1 + |x|), or divide into quantile buckets."""
     buckets: int = Field(default=10, ge=2, le=10_000)
     """Number of quantile buckets, with scale 'buckets'."""
 
@@ -174,11 +174,11 @@ class NumericField(ColumnField):
 
 
 class HashedField(ColumnField):
-    """One value of too many to list: its row is a stable hash of the value."""
+    """One value of too many to list: a stable hash of the value selects the embedding."""
 
     kind: Literal["hashed"]
     buckets: int = Field(default=1 << 16, ge=2, le=1 << 28)
-    """Number of rows that the values share."""
+    """Number of embeddings that the values share."""
 
     @override
     @property
@@ -190,10 +190,10 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class HistoryField(FieldConfig):
-    """The user's previous items, most recent first, cut into ranges of lags.
+    """The user's previous items, most recent first, divided into ranges of lags.
 
-    Each range is a bag. It has rows of its own, or all ranges share one table of rows and differ in what their items weigh.
-    Without `data.time` there is no order: the field is a bag of all other items of the user, and has one range without decay.
+    Each range is a bag, with its own embeddings, or with embeddings shared by all ranges. Without `data.time` there is no
+    order: the field is a bag of all other items of the user, with one range and no decay.
     """
 
     kind: Literal["history"]
@@ -202,20 +202,20 @@ class HistoryField(FieldConfig):
     lags: tuple[tuple[int, int], ...] = ((1, 1), (2, 3), (4, 10))
     """Inclusive ranges; lag 1 is the item just before."""
     min_count: int = Field(default=1, ge=1)
-    """Items with fewer training interactions than this fall to the unknown row."""
+    """Items with fewer training interactions share the embedding of unknown values."""
     norm: Norm = "sqrt"
-    """Divides the weights of a range by their sum, by the root of their sum of squares, or not at all."""
+    """Divide the weights of a range by their sum ("mean"), by the root of their sum of squares ("sqrt"), or not at all
+    ("none")."""
     # a bundle holds the following settings only where they are used, so that others stay as they were
     shared: bool = Field(default=False, exclude_if=operator.not_)
-    """One table of rows for all ranges: long histories then need no more rows than short ones."""
+    """Share the embeddings among all ranges, so that long histories need no more parameters than short ones."""
     weights: tuple[_Finite, ...] = Field(default=(), exclude_if=operator.not_)
-    """What each range weighs, in the order of `lags`; 1 each when left out."""
+    """Weight of each range, in the order of `lags`; default: 1."""
     learn_weights: bool = Field(default=False, exclude_if=operator.not_)
-    """With `shared` and several ranges: train what each range weighs, beside the table. The first keeps its weight, the others
-    begin with theirs, which are not 0. The published bundle has the result as its `weights`; a run that continues from it keeps
-    them."""
+    """With `shared` and several ranges: train the weights. The weight of the first range is fixed; the others start from
+    `weights`, which must not be 0. The published bundle contains the result as `weights`, and continued training keeps them."""
     decay: float = Field(default=0.0, ge=0, le=10, exclude_if=operator.not_)
-    """The item of lag l weighs l^-decay within its range: 0 weighs all alike, 1 the second item half of the first."""
+    """The item at lag l has weight l^-decay within its range: with 0 all are equal, with 1 the second has half the weight."""
 
     @field_validator("lags")
     @classmethod
@@ -245,17 +245,17 @@ class HistoryField(FieldConfig):
 
     @property
     def weighted(self) -> bool:
-        """Whether ranges have weights, so that it cannot have others instead."""
+        """Whether the configuration gives or learns weights of ranges."""
         return self.learn_weights or bool(self.weights)
 
-    def learned(self, factors: Iterable[float]) -> "HistoryField":
-        """Return the field with weights that training has found.
+    def with_learnt_weights(self, factors: Iterable[float]) -> "HistoryField":
+        """Return the field with the weights that training has learnt.
 
         Args:
-            factors: what it has multiplied the weight of each range by, for all but the first, which keeps its own.
+            factors: learnt factor of the weight of each range but the first, whose weight is fixed.
         """
-        given = self.weights or (1.0,) * len(self.lags)
-        weights = tuple(weight * factor for weight, factor in zip(given, (1.0, *factors), strict=True))
+        initial = self.weights or (1.0,) * len(self.lags)
+        weights = tuple(weight * factor for weight, factor in zip(initial, (1.0, *factors), strict=True))
         return self.model_copy(update={"weights": weights, "learn_weights": False})
 
     @property
@@ -265,15 +265,15 @@ class HistoryField(FieldConfig):
 
 
 class CrossField(FieldConfig):
-    """A categorical made of the values of two single-valued fields of one side."""
+    """The combination of the values of two single-valued fields of one side."""
 
     kind: Literal["cross"]
     side: Side
-    """Which of the two vectors the field belongs to, as both of its parts do."""
+    """Side of the field and of both of its parts."""
     of: tuple[str, str]
     """Names of two categorical, hashed or bucketed numeric fields."""
     min_count: int = Field(default=1, ge=1)
-    """Pairs seen less often than this fall to the unknown row."""
+    """Pairs seen less often share the embedding of unknown values."""
 
     @override
     @property
@@ -360,7 +360,7 @@ class Schema(_Base):
         return found
 
     def separator(self, column: str) -> str | None:
-        """Return what cuts the text of a column of items into values, or None."""
+        """Return the separator of values in a text column of items, or None."""
         return self.separators("item").get(column)
 
     @property
@@ -379,12 +379,12 @@ class Schema(_Base):
         return max(self.histories.values(), key=lambda field: field.longest, default=None)
 
     def with_weights_of(self, trained: "Schema") -> "Schema":
-        """Replace weights that are to be learnt by those that a trained schema has."""
-        found = {name: field for name, field in trained.histories.items() if field.weights and not field.learn_weights}
+        """Replace weights of histories that are to be learnt by those of a trained schema."""
+        learnt = {name: field for name, field in trained.histories.items() if field.weights and not field.learn_weights}
         known = {
-            name: field.model_copy(update={"weights": found[name].weights, "learn_weights": False})
+            name: field.model_copy(update={"weights": learnt[name].weights, "learn_weights": False})
             for name, field in self.histories.items()
-            if field.learn_weights and name in found
+            if field.learn_weights and name in learnt
         }
         return self.model_copy(update={"fields": {**self.fields, **known}})
 
@@ -416,9 +416,6 @@ class Schema(_Base):
         """
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-# What all sections of the file have in common.
 
 
 class Section(BaseModel):

@@ -13,7 +13,7 @@ class _Factors(Section):
     k: int = Field(default=64, ge=1, le=1024)
     """Number of factors of one embedding."""
     cosine: bool = False
-    """Scale user and item vectors to unit length, so that scores are cosines; not for the square loss."""
+    """Scale user and item vectors to unit length, so that scores are cosines. Not supported by the square loss."""
 
 
 class FMConfig(_Factors):
@@ -34,14 +34,14 @@ class FMConfig(_Factors):
 class FwFMConfig(_Factors):
     """Field-weighted factorization machine (Pan et al. 2018).
 
-    Vectors have rank k + 1 numbers.
+    Vectors have rank x k + 1 numbers.
     """
 
     kind: Literal["fwfm"]
     rank: int | None = Field(default=None, ge=1)
-    """Keep at most so many directions of the weights between user and item fields; all that are there when left out."""
+    """Maximum rank of the matrix of weights between user and item fields; default: its full rank."""
     tolerance: float = Field(default=1e-6, ge=0, lt=1)
-    """Drop directions whose singular value is at most this share of the largest."""
+    """Drop singular values of this matrix of at most this share of the largest."""
 
     @model_validator(mode="after")
     def _a_cosine_is_whole(self) -> "FwFMConfig":
@@ -63,7 +63,7 @@ class FwFMConfig(_Factors):
 class FFMConfig(_Factors):
     """Field-aware factorization machine (Juan et al. 2016).
 
-    Vectors have (user fields) (item fields) k + 1 numbers.
+    Vectors have (user fields) x (item fields) x k + 1 numbers.
     """
 
     kind: Literal["ffm"]
@@ -79,7 +79,7 @@ class FFMConfig(_Factors):
 
 
 class LRConfig(Section):
-    """Logistic or linear regression: first-order weights only; all users get one list."""
+    """Logistic or linear regression: first-order weights; the same list for all."""
 
     kind: Literal["lr"]
 
@@ -107,49 +107,50 @@ ModelConfig = FMConfig | FwFMConfig | FFMConfig | LRConfig
 
 
 class StoppingConfig(Section):
-    """When to look at the validation part, and when to stop."""
+    """Evaluation on the validation part during training, and early stopping."""
 
     every: int = Field(default=1, ge=1)
-    """Sweeps or epochs between two evaluations on validation."""
+    """Sweeps or epochs between two evaluations on the validation part."""
     patience: int = Field(default=3, ge=1)
-    """Evaluations without a better figure before training stops, not counting an opening; the best model is kept."""
+    """Number of evaluations without a better metric after which training stops, not counting an opening. The best model is
+    used."""
     metric: Literal["ndcg", "recall"] = "ndcg"
-    """The figure that must get better, less popularity's lead over it with the same requests asked as by unknown users, where
-    that lead is beyond chance."""
+    """Metric for early stopping. It is reduced by the lead of popularity over the model on the same requests with unknown user
+    ids, if that lead is significant."""
     at: int = Field(default=10, ge=1)
-    """Length of the list that the figure speaks of."""
+    """Length of the list that the metric is computed on."""
     requests: int = Field(default=10_000, ge=1)
-    """At most this many validation requests are evaluated, drawn once. Where it is left out, those during training are fewer,
-but at least 1,000, if they would take more than a tenth of a sweep; the figures at the end are of all."""
+    """Maximum number of validation requests to evaluate during training. If it is not set and an evaluation would take more
+    than a tenth of a sweep, fewer requests are used, but at least 1,000. After training, all requests are evaluated."""
 
 
 class OpeningConfig(Section):
     """Warm-up: square loss over all pairs by ALS, before another objective."""
 
     sweeps: int = Field(default=6, ge=1)
-    """Times that both sides are solved."""
+    """Number of sweeps, each of which solves both sides."""
     steps: int = Field(default=5, ge=1)
-    """Conjugate-gradient steps on each side in each sweep."""
+    """Conjugate-gradient steps for each side in a sweep."""
     unobserved: float = Field(default=20.0, gt=0)
-    """Weight of all pairs together, whose score is drawn to 0, for each unit of observed weight, drawn to 1."""
+    """Total weight of all pairs (target 0) for each unit of observed weight (target 1)."""
     popularity: float = Field(default=0.25, ge=0, le=2)
-    """Items share that weight as this power of their observed count."""
+    """That weight is distributed over items by this power of their observed count."""
     activity: float = Field(default=0.5, ge=0, le=2)
-    """Contexts share that weight as this power of their observed count."""
+    """That weight is distributed over contexts by this power of their observed count."""
     regularisation: float = Field(default=0.001, ge=0)
-    """Weight of the squared size of the parameters, beside what each of them sees of the data."""
+    """Weight of the L2 regularisation."""
     nu: float = Field(default=1.0, ge=0, le=2)
-    """Regularisation of a feature grows with this power of how much data it sees."""
+    """The regularisation of a feature grows with this power of its weight in the data."""
     first_order: float = Field(default=1.0, gt=0)
-    """Regularisation of first-order weights, as a multiple of that of factors."""
+    """Regularisation of first-order weights, as a multiple of that of the factors."""
     drop: float = Field(default=0.05, ge=0, lt=1)
-    """Weight of all items trained once more as new ones, beside the weight 1 of each as it is: with the id unknown, and with
-    further values unknown or missing. It trains the rows that new items are made of."""
+    """Weight of a second copy of all items whose id, and further values, are masked as unknown or missing; the items
+    themselves have weight 1. The copies train the embeddings of unknown values, which new items use."""
     scale: float = Field(default=0.1, gt=0)
-    """Standard deviation of a starting vector's length."""
+    """Standard deviation of the initial length of vectors."""
     start: Literal["random", "singular"] = Field(default="random", exclude_if=partial(operator.eq, "random"))
-    """Where ids and histories begin: at random, or as the leading singular vectors of the normalised interactions. Other
-    features begin at random."""
+    """Initialise ids and histories at random, or with the leading singular vectors of the normalised interactions. Other
+    features are initialised at random."""
 
 
 class SquareConfig(OpeningConfig):
@@ -157,10 +158,10 @@ class SquareConfig(OpeningConfig):
 
     objective: Literal["square"] = "square"
     sweeps: int = Field(default=12, ge=1)
-    """Times that both sides are solved, at most."""
+    """Maximum number of sweeps, each of which solves both sides."""
     new_items: float = Field(default=1.0, ge=0, le=1)
-    """How often an item without training interactions is in a list, relative to a trained one: 1 is as often, 0 leaves new
-    items at the level that was learnt, which is next to never. It needs an item field beside the id."""
+    """How often items without training interactions should appear in lists, relative to trained items: 1 means equally often, 0
+    disables the adjustment (new items then hardly ever appear). Needs an item field besides the id."""
     stopping: StoppingConfig = StoppingConfig()
 
     @property
@@ -175,43 +176,43 @@ class SquareConfig(OpeningConfig):
 
 
 class FTRLConfig(Section):
-    """FTRL-Proximal for the first-order weights, which makes many exactly zero."""
+    """FTRL-Proximal for first-order weights, which makes many of them exactly zero."""
 
     l1: float = Field(default=0.001, ge=0)
-    """Weight of the sum of absolute values; larger makes more weights zero."""
+    """Weight of the L1 regularisation; larger values make more weights zero."""
     l2: float = Field(default=0.0, ge=0)
-    """Weight of the squared size."""
+    """Weight of the L2 regularisation."""
     learning_rate: float = Field(default=0.1, gt=0)
-    """Alpha of McMahan et al. 2013; beta is 1."""
+    """Learning rate (alpha of McMahan et al. 2013; beta is 1)."""
 
 
 class GradientConfig(Section):
-    """Settings of all learning by stochastic gradients."""
+    """Settings of all objectives that are trained by stochastic gradients."""
 
     epochs: int = Field(default=20, ge=1)
-    """Passes over the training part, at most."""
+    """Maximum number of passes over the training part."""
     optimiser: Literal["adam", "adagrad", "sgd"] = "adam"
-    """Rule that turns gradients into steps of the rows that a batch uses."""
+    """Optimizer; updates are row-sparse."""
     learning_rate: float = Field(default=0.01, gt=0)
-    """Size of a step."""
+    """Learning rate."""
     schedule: Literal["linear", "constant"] = "linear"
-    """Let the learning rate fall to 0 in a straight line over all epochs, or leave it."""
+    """Decrease the learning rate linearly to 0 over all epochs, or keep it constant."""
     first_order: FTRLConfig | None = None
-    """A rule of their own for the first-order weights; that of the factors when left out."""
+    """Optimizer of the first-order weights; default: that of the factors."""
     regularisation: float = Field(default=0.0, ge=0)
-    """Weight of the squared size of the parameters that a step touches."""
+    """Weight of the L2 regularisation of the parameters that a step updates."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of a context's values left out of each batch, the others weighing more."""
+    """Share of the values of a context that are dropped in each batch; the others are scaled up."""
     drop: float = Field(default=0.05, ge=0, lt=1)
-    """Share of a batch's items that train as new ones: with the id unknown, and with further values unknown or missing. It
-    trains the rows that new items are made of."""
+    """Share of the items of a batch whose id, and further values, are masked as unknown or missing. They train the embeddings
+    of unknown values, which new items use."""
     scale: float = Field(default=1.0, gt=0)
-    """Standard deviation of a starting vector's length."""
+    """Standard deviation of the initial length of vectors."""
     new_items: float = Field(default=1.0, ge=0, le=1)
-    """How often an item without training interactions is in a list, relative to a trained one: 1 is as often, 0 leaves new
-    items at the level that was learnt, which is next to never. It needs an item field beside the id."""
+    """How often items without training interactions should appear in lists, relative to trained items: 1 means equally often, 0
+    disables the adjustment (new items then hardly ever appear). Needs an item field besides the id."""
     opening: OpeningConfig | None = None
-    """Sweeps of the square loss to begin with; from chance when left out."""
+    """Initialise with sweeps of the square loss; default: random initialisation."""
     stopping: StoppingConfig = StoppingConfig()
 
     @property
@@ -231,28 +232,28 @@ class GradientConfig(Section):
 
 
 class SoftmaxConfig(GradientConfig):
-    """Softmax: an observed item against the whole catalogue, or a part of it."""
+    """Softmax of the observed item over the whole catalogue, or over a sample."""
 
     objective: Literal["softmax"]
     candidates: Literal["all", "sampled", "in-batch"] = "all"
-    """Against every item, against draws that a batch shares, or against the items of the batch's other pairs."""
+    """Candidates of the softmax: all items, a sample shared by the batch, or the items of the other pairs in the batch."""
     batch: int = Field(default=256, ge=1)
-    """Contexts in one step; observed pairs in one step with candidates "in-batch"."""
+    """Number of contexts in a batch; with candidates "in-batch", number of observed pairs."""
     temperature: float = Field(default=1.0, gt=0)
-    """Scores are divided by it; about 0.1 with model.cosine."""
+    """Scores are divided by the temperature; use about 0.1 with model.cosine."""
     activity: float = Field(default=1.0, ge=0, le=2)
-    """A context weighs as this power of its observed weight."""
+    """The weight of a context is this power of its observed weight."""
     samples: int = Field(default=1024, ge=1)
-    """Draws in one step with candidates "sampled"."""
+    """Size of the sample with candidates "sampled"."""
     popularity: float = Field(default=0.5, ge=0, le=2)
-    """Samples are drawn with this power of the item's observed count."""
+    """Items are sampled with probability proportional to this power of their observed count."""
     correct: bool = True
-    """With candidates "in-batch": take the logarithm of an item's share of all pairs from its scores."""
+    """With candidates "in-batch": subtract the logarithm of an item's share of all pairs from its scores."""
     top: int | None = Field(default=None, ge=1, exclude_if=operator.not_)
-    """SL@K with this K, for lists of that length: observed items weigh more, the further they score above the item in place K.
-    All weigh alike when left out."""
+    """K of the SL@K loss, for lists of this length: observed items have a higher weight, the further they score above the item
+    at position K. Default: equal weights."""
     top_temperature: float = Field(default=1.0, gt=0, exclude_if=partial(operator.eq, 1.0))
-    """With `top`: that difference is divided by it."""
+    """With `top`: temperature of that difference."""
 
     @model_validator(mode="after")
     def _a_place_is_one_in_the_whole_catalogue(self) -> "SoftmaxConfig":
@@ -277,31 +278,32 @@ class PairwiseConfig(GradientConfig):
 
     objective: Literal["bpr", "warp", "logistic"]
     batch: int = Field(default=4096, ge=1)
-    """Observed pairs in one step."""
+    """Number of observed pairs in a batch."""
     negatives: int = Field(default=4, ge=1)
-    """Negatives drawn for a pair; "warp" stops at the first that scores too high; with `data.label` "logistic" draws none."""
+    """Negatives sampled for a pair. "warp" stops at the first that scores too high; "logistic" with `data.label` samples
+    none."""
     popularity: float = Field(default=0.5, ge=0, le=2)
-    """Negatives are drawn with this power of the item's observed count."""
+    """Negatives are sampled with probability proportional to this power of their observed count."""
     hard: float = Field(default=0.0, ge=0, le=1)
-    """Share of the negatives drawn from the items that the model, as it was at the start of the epoch, puts on top."""
+    """Share of the negatives sampled from the top list of the model at the start of the epoch (hard negatives)."""
     pool: int = Field(default=100, ge=1, le=1000)
-    """Length of the list that hard negatives are drawn from."""
+    """Length of the top list that hard negatives are sampled from."""
     margin: float = Field(default=1.0, gt=0)
-    """With "warp": how far an observed item must score above a negative."""
+    """Margin by which an observed item must score above a negative, with "warp"."""
 
 
 class AutoConfig(Section):
-    """A short race of known recipes on a validation part.
+    """Compare objectives and settings on a validation part (the race), train the best.
 
-    The winner is trained on the validation part, too.
+    The final training includes the validation part.
     """
 
     objective: Literal["auto"]
     race: float | None = Field(default=None, gt=0)
-    """Seconds that the race may take; when left out 30, or on more than 200,000 interactions about the time of the final
+    """Time limit of the race in seconds. Default: 30, or with more than 200,000 interactions about the time of the final
     training."""
     new_items: float = Field(default=1.0, ge=0, le=1)
-    """As with any other objective, for the winner."""
+    """`new_items` of the final training."""
     stopping: StoppingConfig = StoppingConfig()
 
 

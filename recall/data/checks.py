@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
-from recall.data.clock import time_findings
+from recall.data.clock import follows_calendar, time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
-from recall.data.column_types import column_type
+from recall.data.columns import column_type, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Dependence, described_side, encode_distinct, leak_findings
 from recall.data.findings import (
@@ -31,8 +31,7 @@ from recall.data.findings import (
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
-from recall.data.roles import follows_calendar, looks_like_outcome
-from recall.data.sources import find_attributes, find_columns
+from recall.data.roles import looks_like_outcome
 from recall.data.split import TEST, TRAIN, VALID, Parts, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
@@ -116,14 +115,14 @@ def _check_formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
 
 def _run_checks(checks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Return the distinct findings, errors first."""
-    found: dict[Finding, None] = {}
+    distinct: dict[Finding, None] = {}
     for number, (name, findings) in enumerate(checks.items(), 1):
         say(f"{name} ({number} of {len(checks)})")
         try:
-            found |= dict.fromkeys(findings)
+            distinct |= dict.fromkeys(findings)
         except RecallError as error:  # one check that fails does not stop the others
-            found[Finding("error", str(error))] = None
-    return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
+            distinct[Finding("error", str(error))] = None
+    return sorted(distinct, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
 
 def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
@@ -144,18 +143,18 @@ def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
         for side, column in (("user", config.data.user_id), ("item", config.data.item_id)):
             if dataset.hold_out == f"{side}s":
                 continue
-            trained, asked = (dataset.events[side].gather(dataset.select(number)) for number in (TRAIN, part))
-            cold = int((~asked.is_in(trained.unique().implode())).sum())
+            trained, evaluated = (dataset.events[side].gather(dataset.select(number)) for number in (TRAIN, part))
+            cold = int((~evaluated.is_in(trained.unique().implode())).sum())
             if cold:
-                message = f"{cold:,} of {len(asked):,} {name} interactions are with {side}s that never train"
-                level = _level(cold, _MAX_UNKNOWN * len(asked))
+                message = f"{cold:,} of {len(evaluated):,} {name} interactions are with {side}s that never train"
+                level = _level(cold, _MAX_UNKNOWN * len(evaluated))
                 yield Finding(level, message, cold, "interactions", column)
 
 
 def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     """Report problems of columns that fields read, and columns that nothing reads."""
     data, schema = config.data, config.schema_
-    columns = find_columns(schema, tables)
+    columns = find_columns(schema, data, tables)
     read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
     for name, field in schema.column_fields.items():
         column = schema.column(name)
@@ -163,7 +162,7 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         possible = ("items",) if field.side == "item" else ("interactions", "users")
         for table in (table for table in possible if column in read[table]):  # none for an id, else one
             report = partial(Finding, table=table, column=column)
-            values = tables.named[table].collect([column])[column]
+            values = tables.named[table].column(column)
             if field.reads_numbers:
                 values = to_float(values, tables.named[table].where(column))
                 yield from spread_findings(values, field, report)
@@ -176,8 +175,7 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spelling_findings(values, report)
             if table == "interactions" and column in _outcome_columns(data):
                 yield report("warning", "the field reads what is known only after the interaction", len(values))
-    used = {data.user_id, data.item_id, *data.columns_of_rows}
-    used |= {*find_attributes(data, columns, tables), *find_attributes(data, columns, tables, "user")}
+    used = {data.user_id, data.item_id, *data.columns_of_rows, *columns.item_attributes, *columns.user_attributes}
     for table, source in tables.named.items():
         for column, dtype in source.types.items():
             if column not in read[table] and column not in used:
@@ -190,7 +188,7 @@ def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     Columns of fields with `source = "interactions"` are declared as contexts and skipped.
     """
     data, schema = config.data, config.schema_
-    context, table = find_columns(schema, tables).context, tables.interactions
+    context, table = find_columns(schema, data, tables).context, tables.interactions
     declared = {schema.column(name) for name, field in schema.column_fields.items() if field.source == "interactions"}
     names = [name for name in context if name not in {*declared, *_outcome_columns(data)} and not outcome_word(name)]
     for name in names:
@@ -234,18 +232,16 @@ def _outcome_columns(data: DataConfig) -> set[str]:
 def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """Report spelling of ids, and ids that the users or items table lacks."""
     for name, column in (("users", data.user_id), ("items", data.item_id)):
-        raw = {
-            table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
-        }
+        raw = {table: tables.named[table].column(column) for table in ("interactions", name) if table in tables.named}
         for table, values in raw.items():
             yield from rounded_id_findings(values, partial(Finding, table=table, column=column))
         report = partial(Finding, table="interactions", column=column)
         type_ = TEXT if column in data.text else id_type(raw.values())
         ids = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
         used = ids.unique()
-        most, count = ids.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _MIN_USERS else ("", 0)
+        user_id, count = ids.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _MIN_USERS else ("", 0)
         if count > _MAX_SHARE * len(ids):
-            message = f"{count:,} of {len(ids):,} interactions are of one user, {most!r}: if it means an unknown user, "
+            message = f"{count:,} of {len(ids):,} interactions are of one user, {user_id!r}: if it means an unknown user, "
             message += "leave these rows out; data.nulls may name it if it means nothing else"
             yield report("warning", message, count)
         yield from spelling_findings(used, report)
@@ -290,7 +286,7 @@ def _check_rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         yield report("note", message, len(raw))
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
-        parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
+        parts = column_parts(table.column(column), data.split, table.where(column))[taken]
         yield from _check_future(raw[data.user_id], times.values, parts, report)
 
 

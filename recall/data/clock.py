@@ -1,6 +1,6 @@
 """Detect the time column of the interactions, and check its values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +9,7 @@ import polars as pl
 
 from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
-from recall.data.column_names import AMOUNT, RATING, outcome_word, word_set, words
+from recall.data.column_names import AMOUNT, COLUMN_WORDS, RATING, outcome_word, words
 from recall.data.dependence import Codes, encode_distinct, function_gain
 from recall.data.findings import Finding, Report
 from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
@@ -50,17 +50,17 @@ def time_findings(times: Times, users: pl.Series, rule: Split, report: Report, n
 
 def _implausible_unix_times(values: Float64, unit: str, now: datetime) -> _Implausible:
     seconds = values / UNITS[unit]
-    left = np.ones(len(values), dtype=np.bool_)
+    plausible = np.ones(len(values), dtype=np.bool_)
     for other, each in UNITS.items():
         mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])  # none of the unit itself
-        left &= ~mixed
+        plausible &= ~mixed
         yield mixed, f"looks like {other} among {unit}", "the order and the split are wrong"
-    future = left & (seconds > now.timestamp() + _DAY)  # clocks and time zones differ
+    future = plausible & (seconds > now.timestamp() + _DAY)  # clocks and time zones differ
     yield future, "is in the future", "a placeholder for a missing date, or another unit?"
-    old = left & (seconds < OLDEST)
+    old = plausible & (seconds < OLDEST)
     yield old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?"
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-    far = left & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * max(high - low, _DAY))
+    far = plausible & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * max(high - low, _DAY))
     if far.mean() < 0.25:
         yield far, "is far from all others", "is it right?"
 
@@ -76,12 +76,12 @@ def _implausible_numbers(values: Float64) -> _Implausible:
 
 def _describe_rows(times: Times, users: pl.Series, rows: Bool, problem: str) -> str:
     """Say how many rows [n] have a problem, with up to three of their times."""
-    found = times.values.filter(rows).head(1000).unique(maintain_order=True).head(3)
-    shown = found if times.unit == 1 else pl.from_epoch(found, time_unit="us").dt.to_string("%Y-%m-%dT%H:%M:%S")
+    values = times.values.filter(rows).head(1000).unique(maintain_order=True).head(3)
+    examples = values if times.unit == 1 else pl.from_epoch(values, time_unit="us").dt.to_string("%Y-%m-%dT%H:%M:%S")
     frame = pl.DataFrame({"user": users, "time": times.values, "wrong": rows})
     latest = frame.group_by("user").agg(pl.col("wrong").filter(pl.col("time") == pl.col("time").max()).any())["wrong"]
     last = f", and for {int(latest.sum()):,} of {len(latest):,} users it is the latest" if latest.any() else ""
-    count = f"in {int(rows.sum()):,} of {len(users):,} rows the time {problem}, such as {', '.join(map(str, shown))}"
+    count = f"in {int(rows.sum()):,} of {len(users):,} rows the time {problem}, such as {', '.join(map(str, examples))}"
     return f"{count}, first in row {int(rows.argmax()) + 1:,}{last}"
 
 
@@ -102,15 +102,10 @@ def _bound_findings(values: Float64, unit: int, rule: TimeSplit, report: Report)
 
 # Recognise a time column.
 _TIME_WORDS = {  # words in names of time columns, the most certain with 3
-    **dict.fromkeys(word_set("timestamp time datetime ts when zeit zeitpunkt zeitstempel uhrzeit heure hora fecha datum"), 3),
-    **dict.fromkeys(word_set("日時 時間 时间"), 3),
-    **dict.fromkeys(word_set("date created at on occurred tag jour dia data 日付 日期 날짜"), 2),
-    **dict.fromkeys(word_set("position seq sequence step order day"), 1),
+    word: rank for rank, kind in ((1, "position"), (2, "date"), (3, "time")) for word in COLUMN_WORDS[kind]
 }
-_LATER_WORDS = word_set("status state updated modified changed upd lastmodified aktualisiert geandert actualizado modifie")
 LATER = -1
 """Rank of the name of a time of later changes, such as `reservation_status_date`."""
-_OTHER_WORDS = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
 _FORMATS = {
     "%m/%d/%Y %H:%M": "12/31/2010 8:26",
     "%d/%m/%Y %H:%M": "31/12/2010 8:26",
@@ -127,10 +122,13 @@ _SHEETS = 25_569  # the number that spreadsheets have for the first day of unix 
 _SAMPLE_ROWS = 2_000  # texts that are parsed; a time column is uniform
 _MIN_ROWS = 20  # rows below which a name alone decides
 _MIN_AGREEING = 0.95  # share of rows that must agree. Chosen, not tuned.
-_DATE_PART_WORDS = frozenset({"date", "datum", "fecha", "data", "tag", "jour", "dia", "uhrzeit", "heure", "hora"})
 _MAX_DATE_PART = 60  # numbers up to it, such as days of a month, hours or minutes, may be parts of a time
 _MAX_MISSING = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
 _MAX_POSITIONS = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
+_MIN_CALENDAR_GAIN = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
+_MIN_CORRELATION, _MIN_NUMBERED = 0.995, 0.9  # rank correlation with the time; share of rows with a number
+_MIN_DIFFERENT = 20  # different values above which numbers can count rows. Chosen, not tuned.
+_SAMPLE_TIMES = 2_000  # times that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +136,9 @@ class TimeCandidate:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: order of preference among columns: by content (2 for dates and unix times, 1 for ascending numbers, 0 for dates in
-            an unreadable format; half less if some are missing), then by name, then by number of distinct values.
-        reason: reason, which the draft shows as a comment.
+        rank: preference among columns, the first part first: content (2 for dates and unix times, 1 for ascending numbers,
+            0 for dates in a format that needs a conversion; half less if some are missing), name, number of distinct values.
+        reason: why the column may be the time; a comment in the draft.
     """
 
     rank: tuple[float, int, int]
@@ -165,28 +163,29 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
     known = values.drop_nulls()
     if known.is_empty() or values.dtype == pl.Boolean:
         return None
-    found = (
+    ranked = (
         _rank_dates(known)
         if numbers is None
         else _rank_unix_time(numbers, values.name) or _rank_rising(numbers, values.name, users)
     )
-    if found is None:
+    if ranked is None:
         return None
     codes = encode_distinct(values)
-    kept = codes >= 0
+    has_value = codes >= 0
     # a log with one visit per user has one time per user, but so has a sign-up date
     plain = set(words(values.name)) <= set(_TIME_WORDS)
     for owners in (items,) if plain else (items, users):
-        if function_gain(owners[kept], codes[kept]).value >= _MIN_AGREEING:
+        if function_gain(owners[has_value], codes[has_value]).value >= _MIN_AGREEING:
             return None
     named = words(values.name)
-    name = max((_TIME_WORDS.get(word, 0) for word in named), default=0) if not _LATER_WORDS & set(named) else LATER
+    name = max((_TIME_WORDS.get(word, 0) for word in named), default=0) if not COLUMN_WORDS["later"] & set(named) else LATER
     missing = values.null_count() / len(values)
-    reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    return TimeCandidate((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
+    reason = ranked[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
+    return TimeCandidate((0 if missing > _MAX_MISSING else ranked[0] - (missing > 0) / 2, name, known.n_unique()), reason)
 
 
 def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
+    """Rank dates, or text with dates; return the rank by content and the reason."""
     if known.dtype in (pl.Date, pl.Datetime):
         return 2, "dates or times"
     if known.dtype != pl.String:
@@ -203,12 +202,13 @@ def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
 
 
 def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
+    """Rank numbers that are unix times, days of spreadsheets, or dates in digits."""
     known = numbers.drop_nulls()
-    if _OTHER_WORDS & set(words(name)) or not len(known):
+    if COLUMN_WORDS["other_number"] & set(words(name)) or not len(known):
         return None
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
-    whole = bool((known == known.round()).all())
-    compact = whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
+    are_whole = bool((known == known.round()).all())
+    compact = are_whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
     named = any(_TIME_WORDS.get(word, 0) > 1 for word in words(name))  # other numbers may be anything
     if (different < min(len(known), 3) or (len(known) > 1_000 and different < 30)) and not (compact and named):
         return None
@@ -220,31 +220,32 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     for digits, unit in ((8, "days"), (14, "seconds")):
         day = known // 10.0 ** (digits - 8)
         possible = day.is_between(19_900_101, 21_000_100) & (day % 100).is_between(1, 31) & (day // 100 % 100).is_between(1, 12)
-        if whole and possible.all():
+        if are_whole and possible.all():
             return 2, f"{unit} written as year, month and day in one number"
     return None
 
 
 def _rank_rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | None:
     """Rank numbers that order the rows of each user and are named like a time."""
-    if not set(words(name)) & set(_TIME_WORDS) or _OTHER_WORDS & set(words(name)) or outcome_word(name, AMOUNT | RATING):
+    named = set(words(name))
+    if not named & set(_TIME_WORDS) or named & COLUMN_WORDS["other_number"] or outcome_word(name, AMOUNT | RATING):
         return None
-    if "day" in words(name) and float(numbers.max() or 0) <= _MAX_DATE_PART:  # type: ignore[arg-type]  # of a month
+    if "day" in named and float(numbers.max() or 0) <= _MAX_DATE_PART:  # type: ignore[arg-type]  # of a month
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
     pairs = pl.DataFrame({"user": users[known], "number": numbers.gather(known)})
-    if len(pairs) < _MIN_ROWS or _order_rows(pairs):
+    if len(pairs) < _MIN_ROWS or _number_rows(pairs):
         return 1, "numbers that order the rows of a user, under the name of a time"
-    plain = set(words(name)) <= set(_TIME_WORDS)
-    part = bool(_DATE_PART_WORDS & set(words(name))) and pairs["number"].max() <= _MAX_DATE_PART  # type: ignore[operator]
+    plain = named <= set(_TIME_WORDS)
+    part = bool(COLUMN_WORDS["date_part"] & named) and pairs["number"].max() <= _MAX_DATE_PART  # type: ignore[operator]
     many = pairs["number"].n_unique() > _MAX_POSITIONS
     if plain and many and not part and len(pairs.unique()) > len(pairs) / 2:
         return 1, "many different numbers, under the name of a time; the file is not in their order"
     return None
 
 
-def _order_rows(pairs: pl.DataFrame) -> bool:
-    """Return whether numbers rise within each user, or count the rows of each user."""
+def _number_rows(pairs: pl.DataFrame) -> bool:
+    """Return whether numbers rise within each user, or number the rows of each user."""
     if pairs["number"].n_unique() <= _MAX_POSITIONS:
         return False
     step = pairs.select((pl.col("number") - pl.col("number").shift(1)).over("user")).to_series().drop_nulls()
@@ -254,3 +255,66 @@ def _order_rows(pairs: pl.DataFrame) -> bool:
     )
     counting = users.select(((pl.col("rows") == pl.col("different")) & (pl.col("span") == pl.col("rows"))).mean()).item()
     return bool(rising or counting >= _MIN_AGREEING)
+
+
+def first_time_column(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
+    """Return the column of the best rank, and of equal ones the earliest.
+
+    A booking, for example, comes before the journey.
+
+    Args:
+        frame: the interactions.
+        times: rank of each column that may be the time; at least one.
+    """
+    best = max(times, key=lambda name: times[name].rank)
+    seconds: dict[str, pl.Series] = {}
+    for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
+        parsed = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
+        seconds |= {name: parsed.values.cast(pl.Float64) / parsed.unit} if parsed.unit > 1 else {}
+    timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
+    equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
+    first = min(equal, key=lambda name: equal[name], default=best)
+    return first if best in equal and equal[best] - equal[first] > _DAY else best
+
+
+def rises_with_time(values: pl.Series, times: pl.Series) -> bool:
+    """Return whether numbers rank as the times do.
+
+    Args:
+        values: the column, [n].
+        times: the time column, [n].
+    """
+    if values.dtype.is_nested() or values.dtype.is_temporal():
+        return False
+    try:
+        seconds = Times.of(times.drop_nulls(), "").values
+    except DataError:
+        return False
+    numbers = values.cast(pl.Float64, strict=False).filter(times.is_not_null())
+    both = pl.DataFrame({"number": numbers, "time": seconds}).drop_nulls()
+    if both["number"].n_unique() <= _MIN_DIFFERENT or len(both) < _MIN_NUMBERED * len(values):
+        return False
+    return bool(both.select(pl.corr("number", "time", method="spearman")).item() > _MIN_CORRELATION)
+
+
+def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
+    """Return whether a column is a function of hour, weekday or month.
+
+    Args:
+        values: a column of few distinct values, [n].
+        times: the time column, [n]; False is returned for times of an unknown unit.
+    """
+    try:
+        parsed = Times.of(times.drop_nulls(), "")
+    except DataError:
+        return False
+    numbers = parsed.values.cast(pl.Float64) / parsed.unit
+    codes = encode_distinct(values.filter(times.is_not_null()))
+    for factor in UNITS.values():
+        seconds = numbers / factor
+        if len(seconds) and seconds.is_between(3e8, 5e9).all():
+            moment = pl.from_epoch(seconds.filter(codes >= 0).cast(pl.Int64), time_unit="s").dt
+            hour, day = moment.hour(), moment.weekday()
+            groups = (hour, day, moment.month(), day.cast(pl.Int32) * 24 + hour)
+            return any(function_gain(encode_distinct(group), codes[codes >= 0]).exceeds(_MIN_CALENDAR_GAIN) for group in groups)
+    return False

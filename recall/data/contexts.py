@@ -217,7 +217,7 @@ def part_of(dataset: Dataset, encoder: FeatureEncoder, part: int, parts: int) ->
         events = _rows_of_part(events, keys, part, parts)
         if negatives is not None:  # no field reads a history, which would need the events before
             negatives = _rows_of_part(negatives, keys, part, parts).with_columns(before=pl.lit(0, pl.Int64))
-    return replace(dataset, events=events, negatives=negatives, whole=dataset.offer)
+    return replace(dataset, events=events, negatives=negatives, complete_offer=dataset.offer)
 
 
 def _rows_of_part(rows: pl.DataFrame, keys: list[str], part: int, parts: int) -> pl.DataFrame:
@@ -230,8 +230,8 @@ def _rows_of_part(rows: pl.DataFrame, keys: list[str], part: int, parts: int) ->
 def _assign_parts(counts: Int64, parts: int) -> Int64:
     """Return the part of each owner of `counts` [n] rows, rising: int64 [n]."""
     middle = np.cumsum(counts) - counts / 2
-    found: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
-    return found
+    part: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
+    return part
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> SparseRows:
@@ -259,7 +259,7 @@ def _encode_batches(
 ) -> Iterator[SparseRows]:
     """Yield the user features of some rows in batches, which bounds memory."""
     users = encoder.users.encode(dataset.users)
-    histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
+    histories = encoder.history_group(dataset.items[dataset.schema.item_id])
     piece = max(1, _BATCH_PAIRS // max(histories.longest, 16))
     for first in range(0, max(len(positions), 1), piece):
         events = rows[positions[first : first + piece]]

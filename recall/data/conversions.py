@@ -95,41 +95,44 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         pl.col(name).forward_fill().over(pl.col(group).rle_id()) if group else pl.col(name).forward_fill()
         for name, group in form.carry.items()
     )
-    there = frame.collect_schema().names() if form.missing else []
+    columns = frame.collect_schema().names() if form.missing or form.spelling else []
+    frame = frame.with_columns(respell(pl.col(name), how) for name, how in form.spelling.items() if name in columns)
     frame = frame.with_columns(
         pl.when(~pl.col(name).cast(pl.String).str.strip_chars().is_in(texts)).then(pl.col(name)).alias(name)
         for name, texts in form.missing.items()
-        if name in there
+        if name in columns
     )
     if not form.converted and not form.joined:
         return frame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
-    bare = {
+    without_units = {
         name: pl.col(name).str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
         for name, units in form.units.items()
     }
-    changes = [
-        rewrite_number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts
+    converted = [
+        rewrite_number(without_units.get(name, pl.col(name)), mark).alias(name)
+        for name, mark in form.numbers.items()
+        if name in texts
     ]
     for name, pattern in form.times.items():
         clock = form.clocks.get(name)
         if clock is not None and clock in types:
             day_and_clock = [pl.col(column).cast(pl.String).str.strip_chars() for column in (name, clock)]
-            changes.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
+            converted.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
-            changes.append(parse_time(pl.col(name), pattern).alias(name))
-    changes += [
+            converted.append(parse_time(pl.col(name), pattern).alias(name))
+    converted += [
         pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String))
         for name in form.lists
         if name in texts and name != form.explode
     ]
-    changes += [
+    converted += [
         pl.col(name).list.eval(pl.element().struct.field("name"))
         for name in form.lists
         if name != form.explode and isinstance(dtype := types.get(name), pl.List) and isinstance(dtype.inner, pl.Struct)
     ]
-    changes += [
+    converted += [
         pl.col(name)
         .str.strip_chars()
         .str.to_lowercase()
@@ -139,15 +142,28 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         for name, (yes, no) in form.booleans.items()
         if name in texts
     ]
-    changes += [rewrite_duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
-    changes += [pl.col(name).dt.total_microseconds() / 1e6 for name in form.durations if types.get(name) == pl.Duration]
-    made = [last_true_flag(names).alias(name) for name, names in form.flags.items() if not set(names).isdisjoint(types)]
-    made += [
+    converted += [rewrite_duration(pl.col(name), pair).alias(name) for name, pair in form.durations.items() if name in texts]
+    converted += [pl.col(name).dt.total_microseconds() / 1e6 for name in form.durations if types.get(name) == pl.Duration]
+    joined = [last_true_flag(names).alias(name) for name, names in form.flags.items() if not set(names).isdisjoint(types)]
+    joined += [
         pl.datetime(*(date_part(pl.col(part)).cast(pl.Int32) for part in parts)).alias(name)
         for name, parts in form.dates.items()
         if set(parts) <= set(types)
     ]
-    return frame.with_columns(changes).with_columns(made).drop(*form.clocks.values(), *form.joined, strict=False)
+    return frame.with_columns(converted).with_columns(joined).drop(*form.clocks.values(), *form.joined, strict=False)
+
+
+def respell(ids: pl.Expr, spelling: str | int) -> pl.Expr:
+    """Write ids as another program does, without blanks around them.
+
+    Args:
+        ids: text or integers.
+        spelling: "upper", "lower", or the number of characters that zeros in front fill.
+    """
+    text = ids.cast(pl.String).str.strip_chars()
+    if isinstance(spelling, int):
+        return text.str.zfill(spelling)
+    return text.str.to_uppercase() if spelling == "upper" else text.str.to_lowercase()
 
 
 def date_part(part: pl.Expr) -> pl.Expr:
@@ -160,13 +176,13 @@ def date_part(part: pl.Expr) -> pl.Expr:
 
 def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, where: str) -> None:
     """Raise DataError if a column is missing."""
-    there = frame.collect_schema().names()
+    columns = frame.collect_schema().names()
     for name in names:
-        if name not in there:
+        if name not in columns:
             raise DataError(
                 f"{setting} in data.formats names the column {name!r}, which the table lacks",
                 where=where,
-                hint=did_you_mean(name, there),
+                hint=did_you_mean(name, columns),
             )
 
 
@@ -240,23 +256,25 @@ def ambiguous_comma(text: pl.Expr) -> pl.Expr:
     return text.str.contains(r"(?:^|[^\d.,:])[1-9]\d{0,2},\d{3}(?:\D|$)") & ~decimal.any()
 
 
-def rewrite_duration(text: pl.Expr, two: str) -> pl.Expr:
+def rewrite_duration(text: pl.Expr, pair: str) -> pl.Expr:
     """Rewrite durations as seconds; other text remains unchanged.
 
     Args:
         text: column of durations such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
-        two: meaning of two numbers such as "3:45", "m:s" or "h:m".
+        pair: what two numbers such as "3:45" are, "m:s" or "h:m".
     """
     worded = text.str.strip_chars().str.replace(COLON_DURATIONS[3], "${1}${2}${3}h ${4}m ${5}s")
-    worded = worded.str.replace(COLON_DURATIONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
+    worded = worded.str.replace(COLON_DURATIONS[2], "${1}${2}m ${3}s" if pair == "m:s" else "${1}${2}h ${3}m")
     groups = worded.str.extract_groups(WORDED_DURATION).struct
     numbers = [groups.field(str(place)).str.replace(",", ".").cast(pl.Float64) for place in range(2, 6)]
-    seconds = pl.sum_horizontal(one * each for one, each in zip(numbers, _UNITS, strict=True))
+    seconds = pl.sum_horizontal(number * unit for number, unit in zip(numbers, _UNITS, strict=True))
     seconds = pl.when(groups.field("1") == "-").then(-seconds).otherwise(seconds)
     whole = seconds.round().cast(pl.Int64).cast(pl.String)
     written = pl.when(seconds == seconds.round()).then(whole).otherwise(seconds.cast(pl.String))
     known = (
-        pl.any_horizontal(one.is_not_null() for one in numbers) & ~text.str.contains(MONTH_DURATION) & ~ambiguous_comma(text)
+        pl.any_horizontal(number.is_not_null() for number in numbers)
+        & ~text.str.contains(MONTH_DURATION)
+        & ~ambiguous_comma(text)
     )
     return pl.when(known).then(written).otherwise(text)
 
@@ -267,9 +285,9 @@ def last_true_flag(names: Sequence[str]) -> pl.Expr:
     Args:
         names: columns of booleans, words for them, or numbers.
     """
-    said = {name: pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase() for name in names}
+    texts = {name: pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase() for name in names}
     true = {
-        name: text.is_in(TRUE_MARKS) | (text.cast(pl.Float64, strict=False).fill_nan(None) > 0) for name, text in said.items()
+        name: text.is_in(TRUE_MARKS) | (text.cast(pl.Float64, strict=False).fill_nan(None) > 0) for name, text in texts.items()
     }
     return pl.coalesce(pl.when(true[name]).then(pl.lit(name)) for name in reversed(names))
 
@@ -299,8 +317,10 @@ def _parse_list(text: str) -> list[str]:
     else:
         return [stripped]
     members = list(read) if isinstance(read, list | tuple | set | frozenset | dict) else [read]
-    names = (one.get("name", next(iter(one.values()), None)) if isinstance(one, dict) else one for one in members)
-    return [str(one).strip() for one in names if one is not None]
+    names = (
+        member.get("name", next(iter(member.values()), None)) if isinstance(member, dict) else member for member in members
+    )
+    return [str(name).strip() for name in names if name is not None]
 
 
 def _parse_unquoted_list(text: str) -> list[str]:

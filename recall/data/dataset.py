@@ -1,8 +1,8 @@
 """Load a run: interactions sorted by user and time, split; users and items."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Literal
@@ -11,39 +11,32 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Bool, Int32, Int64
-from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, TimeSplit, UsersSplit
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import Schema
-from recall.data.column_types import column_forms, find_types
+from recall.data.columns import column_forms, find_columns, find_types
 from recall.data.combine import move_columns
 from recall.data.entities import Offer, add_missing_ids, available, read_entities
 from recall.data.findings import Finding
-from recall.data.outcomes import Outcomes, RowWeights, WeightRange, drop_left_out
+from recall.data.outcomes import Outcomes, RowWeights, WeightRange
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
-from recall.data.selection import COUNTED, decay_shares, drop_incomplete_rows, select
-from recall.data.sources import find_attributes, find_columns
+from recall.data.selection import COUNTED, decay_shares, drop_unused_rows, select
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
-    Parts,
-    carve,
-    carve_last,
     column_parts,
     hashed_parts,
     id_hashes,
-    mark_given,
     order_by_user_and_time,
-    parts_of_next,
     random_parts,
     separate_negatives,
-    sorted_parts,
-    time_parts,
+    split_rows,
 )
 from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.features.boosts import Boosts, text_numbers
-from recall.features.canonical import UNTYPED, CanonicalTypes
-from recall.features.values import coded, number_column
+from recall.features.boosts import Boosts, numeric_text_columns
+from recall.features.canonical import UNTYPED, CanonicalTypes, flatten_lists
+from recall.features.values import number_column, to_enum
 
 _HASHED_AT_ONCE, _JOINED_AT_ONCE = 1 << 20, 1 << 16
 
@@ -75,7 +68,7 @@ class Dataset:
         available: bool [items], on offer by their date before training ended; None without a date column.
         left_out: messages about the rows that settings left out.
         ordered: whether a time column orders the interactions of a user.
-        whole: items of the complete data set, where this one is a part of it; else None.
+        complete_offer: offer of the complete data set if this one is a part of it; else None.
         mapped: file that numbers of `events` are mapped from; None where they are in memory.
     """
 
@@ -95,7 +88,7 @@ class Dataset:
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
     ordered: bool = True
-    whole: Offer | None = None
+    complete_offer: Offer | None = None
     mapped: mmap | None = None
 
     def unload(self) -> None:
@@ -115,8 +108,8 @@ class Dataset:
     @property
     def offer(self) -> Offer:
         """Items with training interactions, and items that were shown only."""
-        if self.whole is not None:
-            return self.whole
+        if self.complete_offer is not None:
+            return self.complete_offer
         negatives = self.events.clear() if self.negatives is None else self.negatives
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = negatives["item"].to_numpy()[negatives["split"].to_numpy() == TRAIN]
@@ -147,7 +140,7 @@ def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = N
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
-        types: of the columns, as a bundle records them; default: found from the values.
+        types: canonical types that a bundle records; None to find them from the values.
 
     Raises:
         DataError: A table, column or value does not match the configuration.
@@ -156,45 +149,21 @@ def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = N
     return dataset_of(config, open_tables(config.data, root), types=types)
 
 
-def open_tables(data: DataConfig, root: Path) -> Tables:
+def open_tables(data: DataConfig, sources: Path | Mapping[str, object]) -> Tables:
     """Open the tables of a run, without reading them.
+
+    Rows that the settings leave out are dropped, and columns move to users and items.
 
     Args:
         data: names the tables and columns.
-        root: folder that relative paths start at, or of prepared data.
+        sources: folder of prepared data, or as for `read_tables`.
 
     Raises:
-        RecallError: As `open_prepared`, or `read_tables` and `apply_settings`.
+        RecallError: As `open_prepared`, or `read_tables`, `drop_unused_rows` and `move_columns`.
     """
-    return open_prepared(data, root) if is_prepared(root) else apply_settings(data, read_tables(data, root))
-
-
-def apply_settings(data: DataConfig, tables: Tables) -> Tables:
-    """Drop rows that the settings leave out, and move columns to users and items.
-
-    Args:
-        data: the settings.
-        tables: the opened tables.
-
-    Raises:
-        DataError: A column is missing.
-        ConfigError: A column to move is in its table already.
-    """
-    return move_columns(data, drop_unused_rows(data, tables))
-
-
-def drop_unused_rows(data: DataConfig, tables: Tables) -> Tables:
-    """Drop incomplete rows, and interactions that outcome or event leave out.
-
-    Args:
-        data: the settings.
-        tables: the opened tables.
-
-    Raises:
-        DataError: A column is missing, or no row is left.
-    """
-    tables = drop_incomplete_rows(data, tables)
-    return replace(tables, interactions=drop_left_out(data, tables.interactions))
+    if isinstance(sources, Path) and is_prepared(sources):
+        return open_prepared(data, sources)
+    return move_columns(data, drop_unused_rows(data, read_tables(data, sources)))
 
 
 def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: CanonicalTypes | None = None) -> Dataset:
@@ -211,8 +180,12 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         ConfigError: A field can be read in two ways, the split lacks a column, or nothing is left to train on.
     """
     schema, data, where = config.schema_, config.data, tables.interactions.where
-    columns = find_columns(schema, tables)
-    user_numbers, item_numbers = schema.number_columns("user"), schema.number_columns("item")
+    columns = find_columns(schema, data, tables)
+    item_types = tables.items.types if tables.items is not None else {}
+    numbers = {
+        "user": schema.number_columns("user"),
+        "item": schema.number_columns("item") | numeric_text_columns(config.index.boosts, columns.item_attributes, item_types),
+    }
     prepared, raw = tables if isinstance(tables, PreparedTables) else None, pl.DataFrame()
     if prepared is not None:
         prepared.verify_files()
@@ -222,40 +195,41 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         if raw.is_empty():
             raise DataError("there are no interactions", where=str(tables.interactions.path), hint="Give at least one row")
     column: Callable[[str], pl.Series] = prepared.column if prepared is not None else raw.get_column
-    attributes = find_attributes(data, columns, tables)
-    item_numbers |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
-    item_columns = (*columns.items, *attributes)
-    user_columns = (*columns.users, *find_attributes(data, columns, tables, "user"))
+    item_columns = (*columns.items, *columns.item_attributes)
+    user_columns = (*columns.users, *columns.user_attributes)
     raw_users = None if tables.users is None else tables.users.collect([data.user_id, *user_columns])
     raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
     assumptions: tuple[Finding, ...] = ()
     if types is None:
-        frames = (column if prepared is None else prepared.distinct, raw_users, raw_items)
-        types, assumptions = find_types(
-            schema, frames, columns.context, {"user": user_numbers, "item": item_numbers}, data.text
-        )
-        del frames
+        values = column if prepared is None else prepared.distinct
+        types, assumptions = find_types(schema, (values, raw_users, raw_items), columns.context, numbers, data.text)
         types = types if prepared is None else prepared.with_recorded_types(types)
     user_forms, item_forms = column_forms(schema, types)
-    listed_users = read_entities(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
-    listed_items = read_entities(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
+    listed_users = read_entities(tables.users, data.user_id, user_columns, numbers["user"], user_forms, raw_users)
+    listed_items = read_entities(tables.items, data.item_id, item_columns, numbers["item"], item_forms, raw_items)
     del raw_users, raw_items
+
+    def number_ids(raw: pl.DataFrame) -> tuple[tuple[pl.DataFrame, Int32], tuple[pl.DataFrame, Int32]]:
+        return (
+            add_missing_ids(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id)),
+            add_missing_ids(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id)),
+        )
+
     if prepared is not None:
         users, user = prepared.add_missing_ids("user", listed_users, user_forms)
         items, item = prepared.add_missing_ids("item", listed_items, item_forms)
         times, taken, left_out = prepared.times(user), prepared.taken(), prepared.manifest.left_out
         weights = RowWeights(prepared.weights(), where(WEIGHT) if data.weighed_by else "")
     else:
-        users, user = add_missing_ids(listed_users, user_forms.canonical(column(data.user_id), ""), where(data.user_id))
-        items, item = add_missing_ids(listed_items, item_forms.canonical(column(data.item_id), ""), where(data.item_id))
+        (users, user), (items, item) = number_ids(raw)
         times = Times.of(column(data.time), where(data.time)) if data.time is not None else None
         outcomes = Outcomes.of(raw, data, where)
         taken, left_out = outcomes.taken, ()
         weights = RowWeights.of(raw, data.weight, where(data.weighed_by) if data.weighed_by else "", outcomes.weight)
-    bags = {name for one, field in schema.fields.items() if field.kind == "bag" for name in schema.columns(one)}
+    bags = {column for name, field in schema.fields.items() if field.kind == "bag" for column in schema.columns(name)}
     context = [
         number_column(column(name), where(name))
-        if name in user_numbers
+        if name in numbers["user"]
         else prepared.text(name, user_forms)
         if prepared is not None and name not in bags
         else user_forms.canonical(column(name), where(name))
@@ -264,42 +238,33 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     context = context if prepared is None else [prepared.cast_to_recorded(values) for values in context]
     selection = None if prepared is not None else select(data, user, item, times, taken, weights.values, where)
     if selection is not None:  # after every row was read, so that errors name rows of the file
-        kept, left_out = selection.rows, selection.notes
-        raw, known = raw.filter(kept), int(kept[:known].sum())
+        kept, left_out = np.flatnonzero(selection.rows), selection.notes
+        raw, known = raw[kept], int(selection.rows[:known].sum())
         column = raw.get_column
-        users, user = add_missing_ids(listed_users, user_forms.canonical(column(data.user_id), ""), where(data.user_id))
-        items, item = add_missing_ids(listed_items, item_forms.canonical(column(data.item_id), ""), where(data.item_id))
-        times = None if times is None else replace(times, values=times.values.filter(kept))
-        taken = None if taken is None else taken[kept]
+        (users, user), (items, item) = number_ids(raw)
+        times, taken = None if times is None else times.at(kept), None if taken is None else taken[kept]
         weights = RowWeights(selection.weights[kept], weights.where and weights.where + COUNTED)
-        context = [values.filter(kept) for values in context]
-    context = [values if values.name in bags else coded(values) for values in context]
+        context = [values.gather(kept) for values in context]
     Boosts.of(
         config.index.boosts, items.columns, items.get_column, len(items), schema, types.items
     )  # an invalid boost fails before training
-    named_parts: Parts | None = None
-    match data.split:
-        case ColumnSplit(column=split_column):
-            split_values = (
-                column(split_column) if prepared is None else tables.interactions.collect([split_column])[split_column]
-            )  # ids too, by row
-            named_parts = column_parts(split_values, data.split, where(split_column))
-        case UsersSplit():
-            named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
-        case ItemsSplit():
-            named_parts = hashed_parts(items[data.item_id], data.split, config.seed)[item]
-        case RandomSplit():
-            hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
-            named_parts = random_parts(*hashes, data.split, config.seed)
-    rows = _Rows(user, item, times, named_parts, context)
-    del raw, column, user, item, context, named_parts
-    order, shown_positions, before = separate_negatives(
-        order_by_user_and_time(rows.user, times) if prepared is None else None, taken, len(rows.user)
+    rows = pl.DataFrame(
+        [
+            pl.Series("user", user),
+            pl.Series("item", item),
+            *_named_parts(config, tables, users[data.user_id], user, items[data.item_id], item, column),
+            *(values if values.name in bags else to_enum(values) for values in context),
+        ]
     )
-    shown = rows.at(shown_positions)
-    rows = rows if order is None else rows.at(order)
+    del raw, column, user, item, context
+    order, shown_positions, before = separate_negatives(
+        order_by_user_and_time(rows["user"].to_numpy(), times) if prepared is None else None, taken, len(rows)
+    )
+    shown, shown_times = rows[shown_positions], None if times is None else times.at(shown_positions)
+    if order is not None:
+        rows, times = rows[order], None if times is None else times.at(order)
     new_rows = (True, True) if known == 0 or order is None else (order >= known, shown_positions >= known)
-    parts, shown_parts = _parts(rows, shown, before, len(users), config, *new_rows)
+    parts, shown_parts = split_rows(config, rows, times, shown, shown_times, before, len(users), *new_rows)
     is_training = parts == TRAIN
     if not is_training.any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
@@ -308,29 +273,25 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     weight = file_weights if order is None else file_weights.gather(order)
     observation = float(weight.filter(is_training).min())  # type: ignore[arg-type]
     if data.half_life is not None:
-        weight = weight * pl.Series(decay_shares(rows.user, parts, data.half_life))
+        weight = weight * pl.Series(decay_shares(rows["user"].to_numpy(), parts, data.half_life))
     is_available = None
     if data.available_from is not None:
-        trained_times = None if rows.times is None else replace(rows.times, values=rows.times.values.filter(is_training))
+        trained_times = None if times is None else times.at(np.flatnonzero(is_training))
         is_available = available(tables.items, data.available_from, len(items), trained_times)
         if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, regardless of its date
-            is_available &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
+            is_available &= hashed_parts(items[data.item_id], data.split, config.seed) == TRAIN
     del times, order, training, is_training
-    events = rows.frame(parts, weight)
-    negatives = (
-        shown.frame(shown_parts, file_weights.gather(shown_positions)).with_columns(before=before)
-        if data.has_negatives
-        else None
-    )
+    event_columns = ["user", "item", "weight", "split", *columns.context]
+    shown = shown.with_columns(weight=file_weights.gather(shown_positions), split=shown_parts)
     return Dataset(
         schema,
-        events,
+        rows.with_columns(weight=weight, split=parts).select(event_columns),
         users,
         items,
         columns.context,
         columns.users,
         columns.items,
-        negatives,
+        shown.select(*event_columns, before=pl.Series(before)) if data.has_negatives else None,
         data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else "",
         weight_range=weight_range,
         observation=observation,
@@ -338,77 +299,35 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         assumptions=assumptions,
         available=is_available,
         left_out=left_out,
-        ordered=config.data.time is not None,
+        ordered=data.time is not None,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Columns of interactions in one order.
-
-    Attributes:
-        user: int32 [n].
-        item: int32 [n].
-        times: times [n], if there is a time column.
-        parts: int8 [n], where a column or a hash decides the split; else None.
-        context: context columns, each [n].
-    """
-
-    user: Int32
-    item: Int32
-    times: Times | None
-    parts: Parts | None
-    context: list[pl.Series]
-
-    def at(self, positions: Int64) -> "_Rows":
-        """Return the rows at the positions, int64 [m]."""
-        times = None if self.times is None else replace(self.times, values=self.times.values.gather(positions))
-        parts = None if self.parts is None else self.parts[positions]
-        return _Rows(
-            self.user[positions], self.item[positions], times, parts, [column.gather(positions) for column in self.context]
-        )
-
-    def frame(self, parts: Parts, weight: pl.Series) -> pl.DataFrame:
-        """Return `Dataset.events` of these rows, given their parts and weights [n]."""
-        user, item, split = pl.Series("user", self.user), pl.Series("item", self.item), pl.Series("split", parts)
-        return pl.DataFrame([user, item, weight.alias("weight"), split, *self.context])
-
-
-def _parts(
-    rows: _Rows,
-    shown: _Rows,
-    before: Int64,
-    n_users: int,
+def _named_parts(
     config: RunConfig,
-    new_rows: Bool | Literal[True],
-    new_shown: Bool | Literal[True],
-) -> tuple[Parts, Parts]:
-    """Return the parts of interactions and negatives.
-
-    Args:
-        rows: interactions by user and time.
-        shown: negatives by user and time.
-        before: int64 [m], number of interactions before each negative.
-        n_users: number of users.
-        config: the run.
-        new_rows: bool [n], interactions that may be moved to validation; True for all.
-        new_shown: bool [m], negatives that may be.
-    """
-    data = config.data
-    if rows.parts is not None and shown.parts is not None:
-        parts, shown_parts = rows.parts, shown.parts
-        if isinstance(data.split, UsersSplit) and rows.times is not None:
-            parts = mark_given(parts, rows.user, data.split.given)
-    else:
-        starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user, minlength=n_users))])
-        parts = sorted_parts(starts, rows.times, data.split)
-        if isinstance(data.split, TimeSplit) and rows.times is not None and shown.times is not None:
-            shown_parts = time_parts(shown.times, rows.times, data.split)
-        else:
-            shown_parts = parts_of_next(shown.user, before, starts, parts)
-    parts = carve_last(parts, data.carve_last, rows.user, new_rows)
-    carved = carve(parts, data.carve, config.seed, new_rows)
-    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, new_shown)
+    tables: Tables,
+    user_ids: pl.Series,
+    user: Int32,
+    item_ids: pl.Series,
+    item: Int32,
+    column: Callable[[str], pl.Series],
+) -> list[pl.Series]:
+    """Return the part of each row as `split`, where a column or a hash decides it."""
+    rule, where = config.data.split, tables.interactions.where
+    match rule:
+        case ColumnSplit(column=name):
+            # of prepared data the column as it was copied, also where it is an id
+            values = tables.interactions.column(name) if isinstance(tables, PreparedTables) else column(name)
+            parts = column_parts(values, rule, where(name))
+        case UsersSplit():
+            parts = hashed_parts(user_ids, rule, config.seed)[user]
+        case ItemsSplit():
+            parts = hashed_parts(item_ids, rule, config.seed)[item]
+        case RandomSplit():
+            parts = random_parts(id_hashes(user_ids)[user], id_hashes(item_ids)[item], rule, config.seed)
+        case _:
+            return []
+    return [pl.Series("split", parts)]
 
 
 def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
@@ -416,7 +335,7 @@ def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
     digest.update(np.packbits(values.is_null().to_numpy()).tobytes())
     if isinstance(values.dtype, pl.List):
         digest.update(values.list.len().fill_null(0).to_numpy().tobytes())
-        _digest(digest, values.explode(empty_as_null=False, keep_nulls=False))
+        _digest(digest, flatten_lists(values))
     elif values.dtype == pl.String:
         digest.update(values.str.len_bytes().fill_null(0).to_numpy().tobytes())
         for part in values.to_frame().iter_slices(_JOINED_AT_ONCE):  # Python's texts take several times the memory

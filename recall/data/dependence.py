@@ -60,22 +60,15 @@ def predict_by_group(groups: Codes, values: Codes) -> Float64:
     Returns:
         float64 [n]: 1 for a hit, 0 for a miss, 0.5 for a tie; NaN for a row that is alone in its group.
     """
-    width = int(values.max(initial=0)) + 1
-    pairs, of_row, count = np.unique(groups.astype(np.int64) * width + values, return_inverse=True, return_counts=True)
-    group = pairs // width
-    order = np.lexsort((count, group))
-    starts = np.flatnonzero(np.append(True, np.diff(group[order]) > 0))
-    ends = np.append(starts[1:], len(order)) - 1
-    second = np.where(ends > starts, count[order[ends - 1]], 0)
-    place = np.repeat(np.arange(len(starts)), ends - starts + 1)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = place
-    best = order[ends][rank]  # of each pair, the most frequent pair of its group
-    rival = np.where(best == np.arange(len(pairs)), second[rank], count[best])
-    size = np.bincount(rank, weights=count)[rank]
-    own = count - 1
-    hit = np.where(own > rival, 1.0, np.where((own == rival) & (own > 0), 0.5, 0.0))
-    return np.where(size > 1, hit, np.nan)[of_row]
+    rows = pl.DataFrame({"group": groups, "value": values})
+    count, others = pl.col("count"), pl.col("count") - 1  # rows with the value, and those without the row itself
+    largest, second = count.max(), count.top_k(2).sum() - count.max()
+    rival = pl.when(count < largest.over("group")).then(largest.over("group")).otherwise(second.over("group"))
+    hit = pl.when(others > rival).then(1.0).when((others == rival) & (others > 0)).then(0.5).otherwise(0.0)
+    hits = (
+        rows.group_by("group", "value").agg(count=pl.len()).with_columns(hit=pl.when(count.sum().over("group") > 1).then(hit))
+    )
+    return rows.join(hits, on=["group", "value"], how="left", maintain_order="left")["hit"].to_numpy()
 
 
 def function_gain(groups: Codes, values: Codes) -> Gain:
@@ -88,13 +81,14 @@ def function_gain(groups: Codes, values: Codes) -> Gain:
     if not len(values):
         return NO_GAIN
     hit = predict_by_group(groups, values)
-    seen = ~np.isnan(hit)
-    again = int(seen.sum()) - len(np.unique(groups[seen]))  # rows that could have contradicted the first of their group
-    if 0 < seen.sum() < _FEWEST and (hit[seen] == 1).all():
-        alike = float(np.square(np.bincount(values) / len(values)).sum())
-        return Gain(1.0, 1.0, int(seen.sum())) if alike**again < _CHANCE else NO_GAIN
-    guess = predict_by_group(np.zeros(len(values), dtype=np.int64), values)[seen]
-    return _gain(hit[seen] - guess, 1 - float(guess.mean()) if len(guess) else 0.0)
+    predicted = ~np.isnan(hit)
+    # rows that could have contradicted the first of their group
+    repeats = int(predicted.sum()) - len(np.unique(groups[predicted]))
+    if 0 < predicted.sum() < _FEWEST and (hit[predicted] == 1).all():
+        chance_of_equal = float(np.square(np.bincount(values) / len(values)).sum())
+        return Gain(1.0, 1.0, int(predicted.sum())) if chance_of_equal**repeats < _CHANCE else NO_GAIN
+    guess = predict_by_group(np.zeros(len(values), dtype=np.int64), values)[predicted]
+    return _gain(hit[predicted] - guess, 1 - float(guess.mean()) if len(guess) else 0.0)
 
 
 def number_gain(groups: Codes, values: Float64) -> Gain:
@@ -108,10 +102,10 @@ def number_gain(groups: Codes, values: Float64) -> Gain:
         return NO_GAIN
     rank = pl.Series(values, dtype=pl.Float64).rank("average").to_numpy()
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
-    seen = size[group] > 1
+    predicted = size[group] > 1
     total = np.bincount(group, weights=rank)[group]
-    error = (rank - (total - rank) / np.maximum(size[group] - 1, 1))[seen] ** 2
-    spread = (rank - rank.mean())[seen] ** 2
+    error = (rank - (total - rank) / np.maximum(size[group] - 1, 1))[predicted] ** 2
+    spread = (rank - rank.mean())[predicted] ** 2
     return _gain(spread - error, float(spread.mean()) if len(spread) else 0.0)
 
 
@@ -208,17 +202,18 @@ def leak_findings(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[
     events = _sample(dataset.events)
     user, item = events["user"].to_numpy(), events["item"].to_numpy()
     for name in (column for column in dataset.context_columns if column not in outcomes):
-        found = Dependence.of(user, item, events[name])
+        relations = Dependence.of(user, item, events[name])
         message = ""
-        if found.of_item.exceeds(OF_ITEM):
+        if relations.of_item.exceeds(OF_ITEM):
             message = (
-                f"this context nearly follows from the item ({found.of_item.value:.0%} of what a guess leaves open), so that "
-                "it tells the model what is to be found: name it in data.item_columns and give its field side = 'item'"
+                f"this context nearly follows from the item ({relations.of_item.value:.0%} of what a guess leaves open), so "
+                "that it tells the model what is to be found: name it in data.item_columns and give its field side = 'item'"
             )
-        elif found.choice.exceeds(CHOICE):
+        elif relations.choice.exceeds(CHOICE):
             message = (
-                f"the value of this context nearly determines the item ({found.choice.value:.0%} of what user and popularity "
-                "leave open): the service reaches an evaluation's figures only if a request knows it before an item is chosen"
+                f"the value of this context nearly determines the item ({relations.choice.value:.0%} of what user and "
+                "popularity leave open): the service reaches an evaluation's figures only if a request knows it before an item "
+                "is chosen"
             )
         elif word := outcome_word(name):
             message = (

@@ -13,6 +13,8 @@ from recall.errors import DataError
 from recall.features.canonical import ColumnForms
 from recall.features.values import Distinct, canonical_series, examples, number_column
 
+_MAX_ROWS = int(np.iinfo(np.int32).max)
+
 
 def read_entities(
     table: Table | None,
@@ -79,16 +81,35 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
         `frame` with a row for each new id, with null in the other columns; and int32 [n], the row of each interaction.
 
     Raises:
-        DataError: An interaction has no id.
+        DataError: An interaction has no id, or there are too many ids.
     """
     distinct = Distinct.of(used)
     ids = canonical_series(used.gather(distinct.first)).alias(frame.columns[0])
     if ids.to_frame().select(id_missing([ids.name])).to_series().any():
         refuse_missing_ids(ids.gather(distinct.codes), where)
-    everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
-    rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
+    all_ids = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
+    require_numbered(len(all_ids), where)
+    rows = all_ids.to_frame().with_columns(row=np.arange(len(all_ids), dtype=np.int32))
     row = ids.to_frame().join(rows, on=ids.name, how="left", maintain_order="left").to_series(1).to_numpy()
-    return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
+    return pl.concat([frame, all_ids[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
+
+
+def require_numbered(count: int, where: str) -> None:
+    """Check that rows of users or items fit in 32 bits.
+
+    Args:
+        count: number of users or items.
+        where: location of the id column, for the error.
+
+    Raises:
+        DataError: There are more than 2,147,483,647.
+    """
+    if count > _MAX_ROWS:
+        raise DataError(
+            f"{count:,} ids are more than a row of 32 bits can number ({_MAX_ROWS:,})",
+            where=where,
+            hint="Leave ids out that occur in few interactions, in the source files",
+        )
 
 
 def id_missing(ids: Sequence[str]) -> pl.Expr:
@@ -190,11 +211,11 @@ def available(table: Table | None, column: str, n: int, times: Times | None) -> 
             where="data.available_from",
             hint="Set data.items and data.time as well",
         )
-    raw = table.collect([column])[column]
-    given = np.flatnonzero(raw.is_not_null().to_numpy())
+    raw = table.column(column)
+    has_date = np.flatnonzero(raw.is_not_null().to_numpy())
     result = np.zeros(n, dtype=np.bool_)
-    if len(given):
-        since = Times.of(raw.gather(given), table.where(column))
+    if len(has_date):
+        since = Times.of(raw.gather(has_date), table.where(column))
         if since.unit != times.unit:
             found_kind, expected_kind = ("dates", "numbers") if times.unit == 1 else ("numbers", "dates")
             raise DataError(
@@ -203,5 +224,5 @@ def available(table: Table | None, column: str, n: int, times: Times | None) -> 
                 why="the two are compared with each other",
                 hint="Write both as dates, or both as numbers in the same unit",
             )
-        result[given] = since.values.to_numpy() <= times.values.max()
+        result[has_date] = since.values.to_numpy() <= times.values.max()
     return result

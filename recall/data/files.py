@@ -1,4 +1,4 @@
-"""Read files of Parquet, text and JSON lines, as they are written.
+"""Read files of Parquet, text and JSON lines, also compressed.
 
 Text in UTF-8 with a separator of one character is scanned lazily; other text is decoded in memory.
 """
@@ -61,8 +61,8 @@ def files_of(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return sorted(path.parent.glob(path.name)) if "*" in path.name and not path.exists() else [path]
-    found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._" and one.stat().st_size)
-    kinds = {kind_of(one) for one in found}
+    found = sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._" and file.stat().st_size)
+    kinds = {kind_of(file) for file in found}
     if len(kinds) != 1:
         raise DataError(
             "the folder has no files" if not found else "the folder has files of several kinds",
@@ -72,22 +72,22 @@ def files_of(path: Path) -> list[Path]:
     return found
 
 
-def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = None) -> pl.LazyFrame:
+def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | None = None) -> pl.LazyFrame:
     """Open a table lazily.
 
     Args:
         path: a file or folder.
         nulls: texts of a text file that mean a missing value.
-        written: how it is written; with it, a text file may have any name.
+        file_format: its format; with it, a text file may have any name.
 
     Raises:
         DataError: The name says nothing of the format, or columns of a text file have one name.
         PolarsError: The file is damaged.
     """
     files = files_of(path)
-    form = written if written is not None else FileFormat()
+    form = file_format if file_format is not None else FileFormat()
     kind, where = kind_of(files[0]), f"data.formats, for {path}"
-    if kind is None and written is None:
+    if kind is None and file_format is None:
         raise DataError(
             "a table must be .parquet, .csv, .tsv, .txt or .jsonl",
             where=str(path),
@@ -97,11 +97,11 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
         return convert_columns(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
     if kind == "json":
         return convert_columns(
-            pl.concat([_add_partition_columns(_read_json(one), path, one) for one in files], how="diagonal_relaxed"),
+            pl.concat([_add_partition_columns(_read_json(file), path, file) for file in files], how="diagonal_relaxed"),
             form,
             where,
         )
-    parts = [_add_partition_columns(_clean_cells(_scan_text(one, nulls, form), nulls, form), path, one) for one in files]
+    parts = [_add_partition_columns(_clean_cells(_scan_text(file, nulls, form), nulls, form), path, file) for file in files]
     first = parts[0].collect_schema().names()
     for number, file in enumerate(files[1:], 1):
         names = parts[number].collect_schema().names()
@@ -131,7 +131,7 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
 
     Args:
         path: the file.
-        error: what the library said that read it.
+        error: error of the library that read it.
     """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     quotes = ', such as quote = "" where quotes are ordinary characters' if '"' in reason else ""
@@ -141,19 +141,19 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
     return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)
 
 
-def read_content(path: Path, most: int = -1) -> bytes:
+def read_content(path: Path, max_bytes: int = -1) -> bytes:
     """Return the bytes of a file, decompressed.
 
     Args:
         path: the file.
-        most: bytes that are read; -1 for all.
+        max_bytes: number of bytes to read; -1 for all.
 
     Raises:
         DataError: It cannot be read or decompressed, or a zip archive has another number of members than one.
     """
     try:
         with _open_decompressed(path) as file:
-            return bytes(file.read(most))
+            return bytes(file.read(max_bytes))
     except _decompression_errors() as error:
         raise unreadable_file(path, error) from None
 
@@ -179,7 +179,7 @@ def _open_decompressed(path: Path) -> IO[bytes] | gzip.GzipFile:
             return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
         case ".zip":
             with zipfile.ZipFile(path) as archive:
-                members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
+                members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
                 if len(members) != 1:
                     shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
                     raise DataError(
@@ -214,10 +214,10 @@ def _read_json(path: Path) -> pl.LazyFrame:
 def _rows_of_columns(read: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of an object of columns: lists, or as pandas writes them."""
     types = read.dtypes
-    if all(isinstance(one, pl.List) and not one.inner.is_nested() for one in types):
+    if all(isinstance(dtype, pl.List) and not dtype.inner.is_nested() for dtype in types):
         are_rows = len({len(values[0]) for values in read}) == 1
         return read.explode(read.columns, empty_as_null=False, keep_nulls=False) if are_rows else read
-    members = {tuple(field.name for field in one.fields) if isinstance(one, pl.Struct) else () for one in types}
+    members = {tuple(field.name for field in dtype.fields) if isinstance(dtype, pl.Struct) else () for dtype in types}
     if len(members) == 1 and all(name.isdecimal() for name in next(iter(members))) and members != {()}:
         return pl.DataFrame({values.name: list(values[0].values()) for values in read}, strict=False)
     return read
@@ -226,8 +226,8 @@ def _rows_of_columns(read: pl.DataFrame) -> pl.DataFrame:
 def _scan_text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
-    plain_mark = len(separator.encode()) == 1
-    decode = not plain_mark or form.backslashes or form.rules or codecs.lookup(form.encoding).name != "utf-8"
+    is_one_byte = len(separator.encode()) == 1
+    decode = not is_one_byte or form.backslashes or form.rules or codecs.lookup(form.encoding).name != "utf-8"
     if decode or path.suffix.lower() == ".zip":
         try:
             text = read_content(path).decode(form.encoding)
@@ -237,9 +237,9 @@ def _scan_text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFra
             ) from None
         text = double_escaped_quotes(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
         text = remove_rules(text) if form.rules else text
-        source = (text if plain_mark else _replace_separator(text, separator)).removeprefix("\ufeff").encode()
+        source = (text if is_one_byte else _replace_separator(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
-    mark, quote = separator if plain_mark else _UNIT, form.quote or None
+    mark, quote = separator if is_one_byte else _UNIT, form.quote or None
     head = source[:_HEAD] if isinstance(source, bytes) else read_content(path, _HEAD)
     end = "\r" if b"\r" in head and b"\n" not in head else "\n"
     if header is None:
@@ -258,16 +258,16 @@ def _scan_text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFra
     )
 
 
-def split_lines(text: str, most: int = 0) -> list[str]:
+def split_lines(text: str, max_lines: int = 0) -> list[str]:
     """Split a text at the ends of its lines.
 
     `str.splitlines` also splits at characters that may be inside of a cell, such as U+2028.
 
     Args:
         text: any.
-        most: lines, after which all others are left out; 0 for all.
+        max_lines: number of lines to return; 0 for all.
     """
-    return re.split(r"\r\n?|\n", text, maxsplit=most)[: most or None]
+    return re.split(r"\r\n?|\n", text, maxsplit=max_lines)[: max_lines or None]
 
 
 def double_escaped_quotes(text: str) -> str:
@@ -316,10 +316,10 @@ def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: st
         eol_char=end,
     )
     names = [name for name in head.row(0) if name is not None] if len(head) else []
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         raise DataError(
-            f"two columns have one name: {', '.join(map(repr, twice))}",
+            f"two columns have one name: {', '.join(map(repr, repeated))}",
             where=str(path),
             why=f"the header is {', '.join(map(str, names[:20]))}{', ...' if len(names) > 20 else ''}",
             hint="Rename or remove one of the two",

@@ -11,7 +11,7 @@ import polars as pl
 
 from recall.config.schema import FieldConfig
 from recall.data.conversions import LIST_NOTATION
-from recall.features.canonical import BLANKS, EXACT, stripped
+from recall.features.canonical import BLANKS, EXACT, flatten_lists, strip_values
 from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
@@ -87,16 +87,16 @@ def spelling_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
     parsed = texts.cast(pl.Float64, strict=False)
     close = texts.filter(parsed.is_not_null() & parsed.is_duplicated()).sort()
     times = Counter(map(Decimal, close))  # exact decimals, because long ids that differ may be equal in float64
-    twice = pl.Series([text for text in close if times[Decimal(text)] > 1])
-    if len(twice):
-        message = f"one number is written in several ways, such as {examples(twice)}: each way is a value of its own"
-        yield report("warning", message, len(twice))
+    repeated = pl.Series([text for text in close if times[Decimal(text)] > 1])
+    if len(repeated):
+        message = f"one number is written in several ways, such as {examples(repeated)}: each way is a value of its own"
+        yield report("warning", message, len(repeated))
     words, numerals = texts.filter(parsed.is_null()), texts.filter(parsed.is_not_null())
-    fewer = min(words, numerals, key=len)
-    if 0 < len(fewer) <= _MAX_RARE * len(texts):
-        kinds = ("words", "numbers") if fewer is words else ("numbers", "words")
-        message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(fewer.sort())}: are they meant?"
-        yield report("warning", message, len(fewer))
+    minority = min(words, numerals, key=len)
+    if 0 < len(minority) <= _MAX_RARE * len(texts):
+        kinds = ("words", "numbers") if minority is words else ("numbers", "words")
+        message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(minority.sort())}: are they meant?"
+        yield report("warning", message, len(minority))
 
 
 def variety_findings(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
@@ -106,11 +106,11 @@ def variety_findings(values: pl.Series, field: FieldConfig, report: Report, sepa
         values: [n].
         field: the field that reads it.
         report: makes the findings.
-        separator: that cuts text into values; None for single values.
+        separator: separator of the values of a bag in text; None for single values.
     """
     if separator is not None and values.dtype == pl.String:
         values = values.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
-    known = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
+    known = flatten_lists(values) if isinstance(values.dtype, pl.List) else values
     known = known.drop_nulls()
     distinct = known.n_unique()
     if distinct <= 1:
@@ -132,13 +132,13 @@ def spread_findings(values: pl.Series, field: FieldConfig, report: Report) -> It
     known = values.drop_nulls().to_numpy()
     if not field.standardized or len(known) < 2 or not known.std():
         return
-    far = int((np.abs(known - known.mean()) > _MAX_DEVIATIONS * known.std()).sum())
-    if far:
+    outliers = int((np.abs(known - known.mean()) > _MAX_DEVIATIONS * known.std()).sum())
+    if outliers:
         message = (
-            f"in {far:,} of {len(values):,} rows the value lies more than {_MAX_DEVIATIONS:g} standard deviations out: "
+            f"in {outliers:,} of {len(values):,} rows the value lies more than {_MAX_DEVIATIONS:g} standard deviations out: "
             'scale = "log" or "buckets" tames them'
         )
-        yield report("warning", message, far)
+        yield report("warning", message, outliers)
     if known.std() > _MAX_DEVIATION:
         message = f"the standard deviation is {known.std():.3g}: is this a quantity rather than an id or time?"
         yield report("note", message, len(known))
@@ -217,9 +217,10 @@ def guess_separator(texts: pl.Series) -> str:
         texts: String [n], none missing.
     """
     for mark in _SEPARATORS:
-        holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > _MIN_HOLDING * len(texts) and (
-            mark == "|" or (_parts_recur(holding, mark) and _parts_combine(texts, mark) and not _positions_matter(texts, mark))
+        separated = texts.filter(texts.str.contains(mark, literal=True))
+        if len(separated) > _MIN_HOLDING * len(texts) and (
+            mark == "|"
+            or (_parts_recur(separated, mark) and _parts_combine(texts, mark) and not _positions_matter(texts, mark))
         ):
             return mark
     return ""
@@ -241,15 +242,18 @@ def _parts_combine(texts: pl.Series, mark: str) -> bool:
 
 
 def _positions_matter(texts: pl.Series, mark: str) -> bool:
-    """Return whether the position of a part has a meaning, as in "Smith, John".
+    """Return whether a part means something by its position, as in "Smith, John".
 
-    It has if each text has two parts, and no value occurs in both positions.
+    It has if all texts with the mark have equally many parts, and no value occurs in two positions or as a text.
     """
-    parts = texts.str.split(mark)
-    if (parts.list.len() != 2).any():
+    texts = texts.unique()
+    held = texts.str.contains(mark, literal=True)
+    parts = texts.filter(held).str.split(mark)
+    if parts.list.len().n_unique() > 1:
         return False
-    first, second = (set(parts.list.get(place).str.strip_chars(BLANKS)) for place in (0, 1))
-    return not first & second
+    columns = [texts.filter(~held), *(parts.list.get(place) for place in range(parts.list.len()[0]))]
+    values = pl.concat([column.str.strip_chars(BLANKS).unique() for column in columns])
+    return values.is_unique().all()
 
 
 def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
@@ -257,18 +261,18 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
 
     Args:
         values: [n], the column: lists, or text with a separator.
-        separator: that cuts text into values.
+        separator: separator of the values in text.
         report: makes the findings.
     """
     if isinstance(values.dtype, pl.List | pl.Array):
-        lists = stripped(values.cast(pl.List(values.dtype.inner)))
+        lists = strip_values(values.cast(pl.List(values.dtype.inner)))
     elif values.dtype == pl.String:
         texts = values.drop_nulls()
         yield from _separator_findings(texts.filter(texts != ""), separator, report)
-        lists = stripped(values.str.split(separator))
+        lists = strip_values(values.str.split(separator))
     else:
         return
-    parts = lists.explode(empty_as_null=False, keep_nulls=False)
+    parts = flatten_lists(lists)
     if parts.dtype != pl.String:
         return
     yield from spelling_findings(parts, report)
@@ -276,10 +280,10 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
     if len(empty):
         yield report("note", f"{len(empty):,} bags have an empty value between separators; it does not count", len(empty))
     counted = lists.list.eval(pl.element().filter(pl.element() != ""))
-    twice = counted.filter((counted.list.len() > counted.list.n_unique()).fill_null(value=False))
-    if len(twice):
-        message = f"{len(twice):,} bags hold a value twice, such as {examples(twice.list.join('|'))}: it counts twice"
-        yield report("note", message, len(twice))
+    repeated = counted.filter((counted.list.len() > counted.list.n_unique()).fill_null(value=False))
+    if len(repeated):
+        message = f"{len(repeated):,} bags hold a value twice, such as {examples(repeated.list.join('|'))}: it counts twice"
+        yield report("note", message, len(repeated))
 
 
 def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
@@ -296,9 +300,9 @@ def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Ite
     if cut > _MIN_HOLDING * len(texts):
         return
     for mark in (other for other in (*_SEPARATORS, *_BLANKS) if other != separator):
-        holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _parts_recur(holding, mark)):
+        separated = texts.filter(texts.str.contains(mark, literal=True))
+        if len(separated) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _parts_recur(separated, mark)):
             few = f"{f'only {cut:,} cells hold' if cut else 'no cell holds'} the separator {separator!r}"
-            message = f"{few}, while {len(holding):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
-            yield report("warning", message, len(holding))
+            message = f"{few}, while {len(separated):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
+            yield report("warning", message, len(separated))
             return

@@ -1,25 +1,28 @@
-"""Combine new interactions, users and items with those of earlier runs."""
+"""Combine new tables with those of earlier runs, in memory or in their files."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
 
+from recall._file_system import fsync
 from recall.config import DataConfig, RunConfig
-from recall.data.column_types import column_type
+from recall.data.columns import column_type
 from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows
-from recall.data.dataset import Dataset, dataset_of, drop_unused_rows
-from recall.data.split import REMEMBERED
+from recall.data.dataset import Dataset, dataset_of
+from recall.data.files import files_of
+from recall.data.selection import drop_unused_rows
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
-from recall.errors import DataError
+from recall.errors import DataError, RecallError
 from recall.features.canonical import CanonicalTypes, canonical_column
 from recall.features.values import Distinct
 
-_MIN_KNOWN, _MIN_ITEMS = 0.05, 10  # share of known items among those of new interactions, checked from 10 items on
+_MIN_KNOWN, _MIN_ITEMS = 0.05, 10  # share of known items among those of new interactions; fewer items say nothing
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
@@ -67,24 +70,25 @@ class Additions:
             types: as for `load_dataset`.
 
         Raises:
-            DataError: As `load_dataset`; names the row of the original file.
-            ConfigError: As `load_dataset`.
+            RecallError: As `load_dataset`; names the row of the original file.
         """
+        keys = {"interactions": None, "users": config.data.user_id, "items": config.data.item_id}
         try:
             return dataset_of(config, self.tables, self.known, types)
         except DataError as error:
-            raise self._located(error, config.data) from None
+            for name, newer in self.after.named.items():
+                older = self.before.named.get(name)
+                if older is not None and error.where.startswith(str(newer.path)):
+                    raise _at_source_row(error, older, newer, keys[name]) from None
+            raise
 
-    def _located(self, error: DataError, data: DataConfig) -> DataError:
-        """Return an error about a row of a combined table for the row of its source file."""
-        keys = {"interactions": None, "users": data.user_id, "items": data.item_id}
-        for name, newer in self.after.named.items():
-            older = self.before.named.get(name)
-            if error.row is None or older is None or not error.where.startswith(str(newer.path)):
-                continue
-            table, row = find_source_row(older, newer, keys[name], error.row)
-            return error.at(str(table.path) + error.where.removeprefix(str(newer.path)), row)
+
+def _at_source_row(error: DataError, older: Table, newer: Table, key: str | None) -> DataError:
+    """Return an error about a row of a combined table for the row of its source file."""
+    if error.row is None:
         return error
+    table, row = find_source_row(older, newer, key, error.row)
+    return error.at(str(table.path) + error.where.removeprefix(str(newer.path)) + table.note, row)
 
 
 def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
@@ -140,42 +144,40 @@ def drop_repeated(data: DataConfig, older: Table, newer: Table) -> tuple[Table, 
         try:
             columns[keys.index(data.time)] = Times.of(raw[data.time], combined.where(data.time)).values
         except DataError as error:
-            if error.row is not None:
-                table, row = find_source_row(older, newer, None, error.row)
-                raise error.at(table.where(data.time), row) from None
-            raise
+            raise _at_source_row(error, older, newer, None) from None
     rows = pl.DataFrame({"code": Distinct.of(pl.DataFrame(columns)).codes}).with_row_index("row")
     is_old = pl.col("row") < known
     copies = rows.select(is_old.sum().over("code") > pl.int_range(pl.len()).over("code") - is_old.sum().over("code"))
     repeated = copies.to_series()[known:]
     if not repeated.any():
         items = columns[keys.index(data.item_id)]
-        return newer, _unknown_items_note(items[known:], items[:known]), known
+        distinct = items[known:].unique()
+        shared = int(distinct.is_in(items[:known].unique().implode()).sum())
+        return newer, unknown_items_note(shared, len(distinct), "the old interactions"), known
     equal_in = "every column" if data.time is None else "user, item and time"
     message = f"{repeated.sum():,} of {len(repeated):,} new interactions equal old ones in {equal_in}"
     remaining = replace(newer, frame=newer.frame.collect().filter(~repeated).lazy())
     return remaining, f"{message}: they are left out, so that none counts twice", known
 
 
-def _unknown_items_note(items: pl.Series, known: pl.Series) -> str:
+def unknown_items_note(known: int, items: int, among: str) -> str:
     """Return a warning if nearly all items of the new interactions are unknown, or "".
 
     Args:
-        items: items of the new interactions, [n].
-        known: items of the old interactions, [m].
+        known: how many of these items are known.
+        items: number of distinct items of the new interactions.
+        among: where known items come from.
     """
-    distinct = items.unique()
-    shared = int(distinct.is_in(known.unique().implode()).sum())
-    if len(distinct) < _MIN_ITEMS or shared >= _MIN_KNOWN * len(distinct):
+    if items < _MIN_ITEMS or known >= _MIN_KNOWN * items:
         return ""
     return (
-        f"{shared:,} of the {len(distinct):,} items of the new interactions are in the old interactions: are they those of "
-        "another data set, or written in another way?"
+        f"{known:,} of the {items:,} items of the new interactions are in {among}: are they those of another data set, or "
+        "written in another way?"
     )
 
 
 def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
-    """Return the new interactions, with old and new users and items.
+    """Return the new interactions, and the users and items of all runs.
 
     Args:
         data: names the tables and columns.
@@ -201,8 +203,8 @@ def read_new_tables(data: DataConfig, folder: Path, before: Collection[str]) -> 
     Raises:
         DataError: As `read_tables`.
     """
-    paths = {"users": data.users, "items": data.items}
-    missing = [name for name, path in paths.items() if path is not None and name in before and not (folder / path).exists()]
+    old = {*before} - {"interactions"}
+    missing = [name for name, path in data.files.items() if name in old and not (folder / path).exists()]
     return read_tables(data.model_copy(update=dict.fromkeys(missing)), folder)
 
 
@@ -215,55 +217,117 @@ def _upsert_entities(data: DataConfig, before: Mapping[str, Table], after: Table
     return replace(after, users=entities["users"], items=entities["items"])
 
 
-class RememberedUser(Protocol):
-    """Stored interactions of one user, such as `recall.store.users.record.UserRecord`."""
-
-    @property
-    def history(self) -> Sequence[str]:
-        """Items of the latest interactions, most recent first."""
-
-    @property
-    def seen(self) -> Sequence[str]:
-        """Every different item interacted with, most recent first."""
+# Append to the files.
 
 
-def with_remembered(dataset: Dataset, users: Iterable[tuple[str, RememberedUser]]) -> Dataset:
-    """Prepend the interactions that a bundle stores for each user.
+class AppendError(RecallError):
+    """The file system refused a file with the added rows; the file stays as it was."""
 
-    They are not trained or evaluated on, because their time and context are lost. But they are masked, they are part of
-    histories, and they are exported with the users.
+    exit_code = 73
+
+
+def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
+    """Check that `append` can add tables to others without a loss.
 
     Args:
-        dataset: data set with all of these users; stored items that left the catalogue are skipped.
-        users: id and record of each user.
+        data: names the tables and columns.
+        new: folder of the new tables.
+        old: folder of the old tables.
+
+    Raises:
+        DataError: A table is in a format that is read but not written, or the columns differ.
     """
-    schema = dataset.schema
-    earlier = pl.DataFrame(
-        [(user_id, _oldest_first(record)) for user_id, record in users],
-        schema={schema.user_id: pl.String(), schema.item_id: pl.List(pl.String())},
-        orient="row",
-    ).explode(schema.item_id, empty_as_null=False, keep_nulls=False)
-    types = dataset.events.schema
-    user_rows, item_rows = (
-        frame.select(key).with_row_index(name)
-        for frame, key, name in ((dataset.users, schema.user_id, "user"), (dataset.items, schema.item_id, "item"))
-    )
-    joined = earlier.join(user_rows, on=schema.user_id, maintain_order="left")
-    events = joined.join(item_rows, on=schema.item_id, maintain_order="left").select(
-        pl.col("user").cast(types["user"]),
-        pl.col("item").cast(types["item"]),
-        pl.lit(1.0, dtype=types["weight"]).alias("weight"),
-        pl.lit(REMEMBERED, dtype=types["split"]).alias("split"),
-        *(pl.lit(None, dtype=types[name]).alias(name) for name in dataset.context_columns),
-    )
-    negatives = dataset.negatives
-    if negatives is not None:
-        prepended = pl.Series(np.cumsum(np.bincount(events["user"], minlength=len(dataset.users))))  # up to each user
-        negatives = negatives.with_columns(before=pl.col("before") + prepended.gather(negatives["user"]))
-    all_events = pl.concat([events, dataset.events]).sort("user", maintain_order=True)
-    return replace(dataset, events=all_events, negatives=negatives)
+    for name, older, newer in _old_and_new_tables(data, new, old):
+        path = older.path
+        first = files_of(path)[0]
+        if name in data.formats or first.suffix.lower() not in (".parquet", ".csv") or path not in (first, first.parent):
+            raise DataError(
+                "rows cannot be added to this file",
+                where=str(path),
+                why="rows are added to a file of Parquet or plain CSV, or to a folder of such files",
+                hint="Convert it, or leave out --data to continue from the bundle and the new tables alone",
+            )
+        if path.is_dir() and name != "interactions":
+            raise DataError(
+                f"the {name} are a folder of files, in which no row can be replaced",
+                where=str(path),
+                hint="Write them as one file, or leave out --data",
+            )
+        for column, dtype in older.types.items():
+            if column not in newer.types:
+                raise DataError(
+                    f"the new {name} lack column {column!r}, which the old ones have",
+                    where=str(newer.path),
+                    hint="Give every column; its cells may be empty",
+                )
+            if newer.types[column] != dtype and path.is_dir():
+                raise DataError(
+                    f"column {column!r} is of type {newer.types[column]}, and {dtype} in {path}",
+                    where=str(newer.path),
+                    hint="Write both in one type",
+                )
+        for column in newer.columns:
+            if column not in older.types:
+                raise DataError(
+                    f"the new {name} have column {column!r}, which the old ones lack",
+                    where=str(newer.path),
+                    why="its values would be lost where the rows are added to the old ones",
+                    hint=f"Add the column to {path}, where its cells may be empty, or leave it out",
+                )
 
 
-def _oldest_first(record: RememberedUser) -> list[str]:
-    recent = set(record.history)
-    return [*reversed([item for item in record.seen if item not in recent]), *reversed(record.history)]
+def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
+    """Add new interactions to the old ones, and replace users and items by new ones.
+
+    Interactions that equal old ones are left out, and a file whose rows stay the same is not written: a second call changes
+    nothing, and one after an interruption does the rest.
+
+    Args:
+        data: names the tables and columns.
+        new: folder of the new tables.
+        old: folder of the old tables; a folder of interactions gets another file.
+
+    Returns:
+        The number of rows that were added or replaced, by table.
+
+    Raises:
+        AppendError: The file system refused; tables before the one that it names have their rows.
+    """
+    counts = {}
+    for name, older, newer in _old_and_new_tables(data, new, old):
+        if name == "interactions":
+            rows = drop_repeated(data, older, newer)[0].frame.select(older.columns).collect()
+            written = rows if older.path.is_dir() else pl.concat([older.frame.collect(), rows], how="vertical_relaxed")
+            counts[name] = len(rows)
+        else:
+            key = data.user_id if name == "users" else data.item_id
+            written = upsert_rows(older, newer, key).frame.select(older.columns).collect()
+            counts[name] = 0 if written.equals(older.frame.collect()) else newer.frame.select(pl.len()).collect().item()
+        if counts[name]:
+            _write(older, written.rename(dict(older.original_names)))
+    return counts
+
+
+def _old_and_new_tables(data: DataConfig, new: Path, old: Path) -> Iterator[tuple[str, Table, Table]]:
+    before = read_tables(data, old).named
+    yield from ((name, before[name], newer) for name, newer in read_new_tables(data, new, before).named.items())
+
+
+def _write(table: Table, rows: pl.DataFrame) -> None:
+    path, ending = table.path, table.path.suffix.lower()
+    if path.is_dir():
+        ending = files_of(path)[0].suffix
+        digest = hashlib.sha256(rows.write_csv().encode() if ending == ".csv" else rows.write_ipc(None).getvalue())
+        path = path / f"zz-added-{digest.hexdigest()[:16]}{ending}"  # after all others by name, which is the order of rows
+    staged = path.with_name(f".{path.name}.part")
+    try:
+        (rows.write_csv if ending == ".csv" else rows.write_parquet)(staged)
+        fsync(staged)
+        os.replace(staged, path)
+        fsync(path.parent)
+    except (OSError, PolarsError) as error:
+        raise AppendError(
+            "the new rows could not be added", where=str(path), why=str(error), hint="Free some space, and run it again"
+        ) from None
+    finally:
+        staged.unlink(missing_ok=True)

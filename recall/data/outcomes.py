@@ -10,6 +10,7 @@ import polars as pl
 
 from recall._arrays import Bool, Float64, Integers
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
+from recall.data.column_names import BOOLEAN_WORDS, TRUE_WORDS
 from recall.data.findings import Finding
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
@@ -98,7 +99,7 @@ def drop_left_out(data: DataConfig, table: Table) -> Table:
 
 
 def parse_labels(values: pl.Series, where: str) -> Bool:
-    """Parse a column of 1 and 0, or true and false; bool [n].
+    """Parse a column of 1 and 0, or of words such as true and false; bool [n].
 
     Args:
         values: [n], the column.
@@ -108,7 +109,7 @@ def parse_labels(values: pl.Series, where: str) -> Bool:
         DataError: A label is missing or something else, or no row has label 1.
     """
     if values.dtype == pl.String:
-        words = {"true": "1", "false": "0"}
+        words = {word: str(int(word in TRUE_WORDS)) for pair in BOOLEAN_WORDS for word in pair}
         values = values.str.strip_chars().str.to_lowercase().replace_strict(words, default=values)
     parsed = to_float(values, where)
     if parsed.null_count():
@@ -151,8 +152,8 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
             where=where,
             hint='Set data.events.missing to "taken", "left out" or "not taken"',
         )
-    found = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
-    unknown = texts.filter(found.is_null() & texts.is_not_null())
+    weights = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
+    unknown = texts.filter(weights.is_null() & texts.is_not_null())
     if len(unknown):
         distinct = unknown.unique().sort()
         raise DataError(
@@ -161,7 +162,7 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
             why="data.events says what each event counts as",
             hint=f"Add them to data.events.weights, .left_out or .not_taken. {did_you_mean(distinct[0], known)}",
         )
-    return found.fill_null(_MISSING[rule.missing]).to_numpy()
+    return weights.fill_null(_MISSING[rule.missing]).to_numpy()
 
 
 _MISSING = {"error": float("nan"), "taken": 1.0, "left out": float("nan"), "not taken": 0.0}
@@ -179,7 +180,7 @@ class WeightRange:
         where: the file and the column.
         smallest: smallest weight of a training row, before any decay.
         largest: largest weight of a training row, before any decay.
-        mean: of the training rows.
+        mean: mean weight of the training rows, before any decay.
         smallest_row: row of `smallest` in the file, from 1.
         largest_row: row of `largest` in the file, from 1.
         rows: number of training rows.

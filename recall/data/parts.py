@@ -52,8 +52,8 @@ def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     Warns where a part is empty or far from its configured size, and where the test pairs are known already.
 
     Args:
-        config: of the run.
-        dataset: split.
+        config: configuration of the run.
+        dataset: the split data set.
     """
     data, sizes = config.data, _part_sizes(dataset)
     if isinstance(data.split, NoSplit) and not data.carve and not data.carve_last:
@@ -76,22 +76,22 @@ def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
 def _part_sizes(dataset: Dataset) -> Sizes:
     """Return the size of each part; train, valid and test are there even if empty."""
     columns = {"rows": pl.len(), "users": pl.col("user").n_unique(), "items": pl.col("item").n_unique()}
-    found = {row.pop("split"): row for row in dataset.events.group_by("split").agg(**columns).iter_rows(named=True)}
+    sizes = {row.pop("split"): row for row in dataset.events.group_by("split").agg(**columns).iter_rows(named=True)}
     empty = dict.fromkeys(columns, 0)
-    return {part: found.get(part, empty) for part in _NAMES if part >= TRAIN or part in found}
+    return {part: sizes.get(part, empty) for part in _NAMES if part >= TRAIN or part in sizes}
 
 
 def _describe(sizes: Sizes) -> str:
-    whole = max(sum(size["rows"] for part, size in sizes.items() if part >= TRAIN), 1)
+    total = max(sum(size["rows"] for part, size in sizes.items() if part >= TRAIN), 1)
     parts = []
     for part, size in sizes.items():
         users = f"{size['users']:,} user{'s' * (size['users'] != 1)}"
-        shown = (
-            f"{size['rows']:,} ({size['rows'] / whole:.1%}, {users})"
+        share = (
+            f"{size['rows']:,} ({size['rows'] / total:.1%}, {users})"
             if part >= TRAIN
             else f"besides {size['rows']:,} of {users}"
         )
-        parts.append(f"{shown} {_NAMES[part]}")
+        parts.append(f"{share} {_NAMES[part]}")
     return ", ".join(parts)
 
 
@@ -115,15 +115,15 @@ def _share_findings(config: RunConfig, dataset: Dataset, sizes: Sizes, part: int
     """Report a part whose share is far from the configured one."""
     rule, events = config.data.split, dataset.events
     unit, drawn = "rows", len(events)
-    whole = sum(size["rows"] for number, size in sizes.items() if number >= TRAIN)
+    total = sum(size["rows"] for number, size in sizes.items() if number >= TRAIN)
     if isinstance(rule, UsersSplit | ItemsSplit):
         unit = rule.by
-        drawn = whole = events[unit.removesuffix("s")].n_unique()
+        drawn = total = events[unit.removesuffix("s")].n_unique()
     elif isinstance(rule, RandomSplit):
         drawn = events.select("user", "item").n_unique()
     elif part == VALID and config.data.carve and not isinstance(rule, TimeSplit):
-        whole = sizes[VALID]["rows"] + sizes[TRAIN]["rows"]
-    share = sizes[part][unit] / max(whole, 1)
+        total = sizes[VALID]["rows"] + sizes[TRAIN]["rows"]
+    share = sizes[part][unit] / max(total, 1)
     chance = _SIGMAS * (configured * (1 - configured) / drawn) ** 0.5 if isinstance(rule, HashSplit) else 1 / drawn
     if abs(share - configured) > max(_MAX_DEVIATION * configured, chance):
         message = f"{share:.1%} of the {unit} {_NAMES[part]}, where data.split asks for {configured:.1%}"
@@ -140,8 +140,10 @@ def _early_stopping_findings(config: RunConfig, sizes: Sizes) -> Iterator[Findin
         if config.data.carve and _share_of_split(config.data.split, VALID):
             message = "data.carve does nothing: the split itself gives a validation part"
     elif isinstance(config.train, AutoConfig):
-        held = "the last training interaction of each user" if config.data.time is not None else "a tenth of the training part"
-        message = f"no interaction validates: the race of recipes holds out {held}, and the winner trains on it"
+        hold_out = (
+            "the last training interaction of each user" if config.data.time is not None else "a tenth of the training part"
+        )
+        message = f"no interaction validates: the race of recipes holds out {hold_out}, and the winner trains on it"
     elif not isinstance(config.data.split, NoSplit) or "stopping" in config.train.model_fields_set:
         message = (
             f"no interaction validates: all {config.train.sweeps} passes are made and the last model is kept, not the best"
@@ -159,21 +161,21 @@ def _known_pair_findings(config: RunConfig, dataset: Dataset) -> Iterator[Findin
         return
     keys = ["user", "item", *(dataset.context_columns if config.evaluation.mask == "context" else ())]
     for part, name in ((VALID, "validation"), (TEST, "test")):
-        held_out = dataset.events.select(keys).filter(dataset.events["split"] == part)
-        if held_out.is_empty():
+        hold_out = dataset.events.select(keys).filter(dataset.events["split"] == part)
+        if hold_out.is_empty():
             continue
         # those that are judged are far fewer, and so is the table that is built of them
-        distinct_pairs = held_out.unique()
+        distinct_pairs = hold_out.unique()
         known = pl.concat(
             rows.filter(pl.col("split") < part).select(keys).join(distinct_pairs, on=keys, how="semi", nulls_equal=True)
             for rows in dataset.events.iter_slices(_BATCH_ROWS)
         )
-        repeated = len(held_out.join(known, on=keys, how="semi", nulls_equal=True))
+        repeated = len(hold_out.join(known, on=keys, how="semi", nulls_equal=True))
         message = (
-            f"{repeated:,} of {len(held_out):,} {name} pairs are known from before: evaluation.mask = "
+            f"{repeated:,} of {len(hold_out):,} {name} pairs are known from before: evaluation.mask = "
             f'"{config.evaluation.mask}" leaves known items out of the answers, so each counts as a miss'
         )
-        if repeated >= _MAX_KNOWN * len(held_out):
+        if repeated >= _MAX_KNOWN * len(hold_out):
             message += '; set evaluation.mask = "none" where repeats are to be recommended, or leave the repeats out'
             yield Finding("warning", message, repeated, "interactions")
         elif repeated:

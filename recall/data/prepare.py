@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
-from recall._fsync import descriptor
+from recall._file_system import descriptor, file_sha256, flock
 from recall.config import ColumnSplit, DataConfig, RunConfig
-from recall.data.column_types import Frames, find_types
+from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
 from recall.data.files import files_of, unreadable_file
 from recall.data.outcomes import Outcomes, RowWeights
@@ -33,20 +33,17 @@ from recall.data.prepared import (
     PreparedManifest,
     PreparedTables,
     ReadAs,
-    sha256,
     write_manifest,
 )
 from recall.data.selection import Selection, select
-from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, normalize
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.features.canonical import TEXT, ColumnForms, id_type, inferred
+from recall.features.canonical import TEXT, ColumnForms, id_type, infer_type
 from recall.features.values import canonical_series, number_column
 
 _BATCH_ROWS = 1 << 19  # rows that are read at once
 _SHARD_ROWS = 1 << 21  # rows of a shard, by default
-_MAX_ROW = int(np.iinfo(np.int32).max)
 _ROW, _FACTOR = "recall_row", "recall_factor"
 _RESERVED = (USER, ITEM, TIME, WEIGHT, TAKEN, _ROW, _FACTOR)
 
@@ -72,7 +69,7 @@ def prepare(config: RunConfig, tables: Tables, root: Path, folder: Path, shards:
     if isinstance(tables, PreparedTables):
         raise DataError("the data is prepared already", where=str(root), hint="Name the folder of the source files")
     data = config.data
-    columns = find_columns(config.schema_, tables)
+    columns = find_columns(config.schema_, data, tables)
     split = [data.split.column] if isinstance(data.split, ColumnSplit) else []
     copied = tuple(dict.fromkeys((*columns.context, *split)))
     for name in (data.user_id, data.item_id, *data.columns_of_rows, *copied):
@@ -85,7 +82,7 @@ def prepare(config: RunConfig, tables: Tables, root: Path, folder: Path, shards:
 def _write_folder(
     config: RunConfig,
     tables: Tables,
-    columns: FieldColumns,
+    columns: RunColumns,
     copied: tuple[str, ...],
     root: Path,
     folder: Path,
@@ -95,11 +92,11 @@ def _write_folder(
     data = config.data
     states = _file_states(data, root)
     if tables.users is not None:
-        names = [data.user_id, *columns.users, *find_attributes(data, columns, tables, "user")]
+        names = [data.user_id, *columns.users, *columns.user_attributes]
         tables.users.collect(names).write_parquet(folder / "users.parquet")
     if tables.items is not None:
         dates = [data.available_from] if data.available_from is not None else []
-        names = [data.item_id, *columns.items, *find_attributes(data, columns, tables), *dates]
+        names = [data.item_id, *columns.items, *columns.item_attributes, *dates]
         tables.items.collect(names).write_parquet(folder / "items.parquet")
     users, items = (_Entities.of(side, key, data, tables) for side, key in ((USER, data.user_id), (ITEM, data.item_id)))
     source = _InteractionSource(data, tables.interactions, users, items, copied)
@@ -113,7 +110,7 @@ def _write_folder(
     for name, ids in (("user", source.users), ("item", source.items)):
         pl.DataFrame({"id": ids.texts}).write_parquet(folder / f"{name}_ids.parquet")
     _write_shards(folder, source, shards)
-    sources = {name: sha256(root / name) for name in states}
+    sources = {name: file_sha256(root / name) for name in states}
     changed = dict(states.items() ^ _file_states(data, root).items())
     if changed:
         raise _source_changed_error(str(root / min(changed)))
@@ -126,17 +123,14 @@ def _lock_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / UNFINISHED
     with descriptor(folder) as folder_fd:  # the kernel frees the lock when the process dies
-        try:
-            fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                "another process prepares data here",
-                where=str(folder),
-                why=f"process {marker.read_text()}" if marker.exists() else "",
-                hint="Wait for it, or name another folder",
-            ) from None
-        except OSError:
-            pass  # the file system has no locks
+        with suppress(OSError):  # the file system has no locks
+            if not flock(folder_fd, fcntl.LOCK_EX):
+                raise DataError(
+                    "another process prepares data here",
+                    where=str(folder),
+                    why=f"process {marker.read_text()}" if marker.exists() else "",
+                    hint="Wait for it, or name another folder",
+                )
         if (folder / MANIFEST).exists():
             raise DataError("the folder holds prepared data", where=str(folder), hint="Remove it, or name another folder")
         if not marker.exists() and any(folder.iterdir()):
@@ -159,25 +153,6 @@ def _source_changed_error(where: str) -> DataError:
     )
 
 
-def require_rows(count: int, what: str, where: str) -> None:
-    """Check that rows of users or items fit in 32 bits.
-
-    Args:
-        count: number of users or items.
-        what: users or items.
-        where: location of the id column, for the error.
-
-    Raises:
-        DataError: There are more than 2,147,483,647.
-    """
-    if count > _MAX_ROW:
-        raise DataError(
-            f"{count:,} {what} are more than a row of 32 bits can number ({_MAX_ROW:,})",
-            where=where,
-            hint="Leave ids out that occur in few interactions, in the source files",
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Entities:
     """Users or items, numbered by row.
@@ -196,30 +171,23 @@ class _Entities:
 
     @staticmethod
     def of(row_column: str, key: str, data: DataConfig, tables: Tables) -> "_Entities":
-        """Collect the ids of one side, new ones in order of appearance.
-
-        Args:
-            row_column: column of the rows in prepared data, `USER` or `ITEM`.
-            key: id column.
-            data: names the columns.
-            tables: the source tables.
-        """
+        """Collect the ids of one side (`USER` or `ITEM`), new ones in order of appearance."""
         table, interactions = tables.users if row_column == USER else tables.items, tables.interactions
         where = interactions.where(key)
         first_rows = interactions.select([key]).with_row_index(_ROW).group_by(key).agg(pl.col(_ROW).min(), count=pl.len())
         try:
-            found = first_rows.sort(_ROW).collect(engine="streaming")
+            distinct_ids = first_rows.sort(_ROW).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(interactions.path, error) from None
-        if found.is_empty():
+        if distinct_ids.is_empty():
             raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
-        spelled = normalize(found.select(key))[key]
-        texts = canonical_series(spelled)
+        ids = normalize(distinct_ids.select(key))[key]
+        texts = canonical_series(ids)
         if texts.to_frame().select(id_missing([key])).to_series().any():
-            refuse_missing_ids(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
-        columns = {where: spelled} if table is None else {where: spelled, table.where(key): table.collect([key])[key]}
+            refuse_missing_ids(canonical_series(interactions.column(key)), where)  # all rows, which the error counts
+        columns = {where: ids} if table is None else {where: ids, table.where(key): table.column(key)}
         for place, column in columns.items():
-            if column.dtype.is_float() and inferred(canonical_series(column)) == "float64":
+            if column.dtype.is_float() and infer_type(canonical_series(column)) == "float64":
                 raise DataError(
                     "ids are fractional numbers, which cannot be prepared",
                     where=place,
@@ -227,10 +195,9 @@ class _Entities:
                 )
         forms = ColumnForms({key: TEXT if key in data.text else id_type(columns.values())})
         known = read_entities(table, key, (), (), forms)
-        require_rows(len(known) + len(spelled), "users" if row_column == USER else "items", where)
         all_ids, rows = add_missing_ids(known, forms.canonical(texts, where), where)
-        counts = np.bincount(rows, weights=found["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)
-        return _Entities(all_ids.to_series(0), len(known), counts, found.select(key, pl.Series(row_column, rows)))
+        counts = np.bincount(rows, weights=distinct_ids["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)
+        return _Entities(all_ids.to_series(0), len(known), counts, distinct_ids.select(key, pl.Series(row_column, rows)))
 
     def renumbered(self, rows: Int32) -> "_Entities":
         """Renumber the ids after a selection, as if there were no other interactions.
@@ -354,11 +321,6 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
     """Write the interactions, sorted by user, time and row of the source.
 
     Batches are first spooled to one folder for each shard, which is a range of users; then each shard is sorted in memory.
-
-    Args:
-        folder: folder of the prepared data.
-        source: the interactions.
-        shards: maximum number of shards.
     """
     ends = np.cumsum(source.users.counts)
     total = int(ends[-1])
@@ -382,7 +344,7 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
         parts = [pl.scan_ipc(path) for path in sorted((spool / str(number)).iterdir())]
         keys = [USER, TIME, _ROW] if source.data.time is not None else [USER, _ROW]
         rows = pl.concat(parts, how="vertical_relaxed")
-        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else rows
+        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if pl.Float64 in times else rows
         shard = rows.sort(keys).drop(_ROW).collect()
         shard.write_parquet(folder / SHARDS / f"part-{number:05}.parquet", statistics=False)
         shutil.rmtree(spool / str(number))
@@ -390,17 +352,17 @@ def _write_shards(folder: Path, source: _InteractionSource, shards: int | None) 
 
 
 def _types_of_all_rows(
-    config: RunConfig, columns: FieldColumns, tables: Tables
+    config: RunConfig, columns: RunColumns, tables: Tables
 ) -> tuple[dict[str, dict[str, str]], dict[str, ReadAs]]:
     """Return the types by side, and how context columns are read, over all rows."""
     schema, data, where = config.schema_, config.data, tables.interactions.where
     numbers, separators = schema.number_columns("user"), schema.separators("user")
     users = None if tables.users is None else tables.users.collect([data.user_id])
     items = None if tables.items is None else tables.items.collect([data.item_id])
-    frames: Frames = (lambda name: tables.interactions.collect([name])[name], users, items)
-    found, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
+    frames: Frames = (tables.interactions.column, users, items)
+    all_types, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
     types = {
-        side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in found.state().items()
+        side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in all_types.state().items()
     }
     number_types = {name: str(number_column(frames[0](name), where(name)).dtype) for name in columns.context if name in numbers}
     return types, {
@@ -411,6 +373,5 @@ def _types_of_all_rows(
 
 def _file_states(data: DataConfig, root: Path) -> dict[str, tuple[int, int]]:
     """Return the size and modification time of each source file."""
-    paths = [root / one for one in (data.interactions, data.users, data.items) if one is not None]
-    found = {os.path.relpath(path, root): path.stat() for one in paths for path in files_of(one)}
-    return {name: (state.st_size, state.st_mtime_ns) for name, state in found.items()}
+    states = {os.path.relpath(path, root): path.stat() for name in data.files.values() for path in files_of(root / name)}
+    return {name: (state.st_size, state.st_mtime_ns) for name, state in states.items()}

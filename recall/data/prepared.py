@@ -3,7 +3,6 @@
 docs/reference/prepared-data.md specifies the format, for other programs that write such a folder.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from polars.datatypes import DataType
 from pydantic import Field, JsonValue, ValidationError
 
 from recall._arrays import Bool, Float64, Int32
-from recall._fsync import fsync
+from recall._file_system import file_sha256, fsync
 from recall.config import ColumnSplit, DataConfig
 from recall.config.schema import Record, Schema, Side
 from recall.data.entities import refuse_missing_ids
@@ -27,7 +26,7 @@ from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
-from recall.features.values import coded, examples
+from recall.features.values import examples, to_enum
 
 FORMAT: Final = 1
 SHARDS: Final = "interactions"
@@ -58,7 +57,7 @@ class PreparedFile(Record):
 
 
 class ReadAs(Record):
-    """Reading of an interactions column by fields, which decides its type."""
+    """Reading of a column of the interactions by fields, on which its type depends."""
 
     number: Literal["Float64", "Int64", "UInt64"] | None = None
     """Type of the numbers over all rows; None if no field reads numbers."""
@@ -100,8 +99,8 @@ class PreparedTables(Tables):
 
     Attributes:
         folder: the folder.
-        manifest: its manifest.
-        sides: side by id column.
+        manifest: manifest of the folder.
+        sides: user or item, by id column.
     """
 
     folder: Path
@@ -109,12 +108,12 @@ class PreparedTables(Tables):
     sides: Mapping[str, Side]
 
     def column(self, name: str) -> pl.Series:
-        """Read a copied column of all shards, or the ids of one side.
+        """Read a copied column, or the ids of one side by row.
 
         Raises:
             DataError: As `Table.collect`.
         """
-        return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.collect([name])[name]
+        return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.column(name)
 
     def distinct(self, name: str) -> pl.Series:
         """Read the distinct values of a copied text column; of other columns all values."""
@@ -134,14 +133,14 @@ class PreparedTables(Tables):
         """
         where = self.interactions.where(name)
         if self.interactions.types[name] == pl.String:
-            kind = coded(forms.canonical(self.distinct(name), where)).dtype
+            kind = to_enum(forms.canonical(self.distinct(name), where)).dtype
             if isinstance(kind, pl.Enum):
                 return pl.concat([forms.canonical(part, where).cast(kind) for part in self._read_shards(name)])
-        return coded(forms.canonical(self.column(name), where))
+        return to_enum(forms.canonical(self.column(name), where))
 
     def _read_shards(self, name: str) -> Iterator[pl.Series]:
         shards = (replace(self.interactions, frame=pl.scan_parquet(path)) for path in self._shard_paths())
-        return (shard.collect([name])[name] for shard in shards)
+        return (shard.column(name) for shard in shards)
 
     def cast_to_recorded(self, numbers: pl.Series) -> pl.Series:
         """Cast a numeric column to the type over all rows, those left out included."""
@@ -162,8 +161,8 @@ class PreparedTables(Tables):
             return
         numbers, cuts = schema.number_columns("user"), schema.separators("user")
         for name in context:
-            then = self.manifest.read_as.get(name)
-            if then is None or (then.number is not None, then.separator) != (name in numbers, cuts.get(name)):
+            recorded = self.manifest.read_as.get(name)
+            if recorded is None or (recorded.number is not None, recorded.separator) != (name in numbers, cuts.get(name)):
                 raise DataError(
                     f"fields read the column {name!r} in another way than when the data was prepared",
                     where=str(self.folder),
@@ -184,12 +183,12 @@ class PreparedTables(Tables):
             DataError: A file is missing or damaged.
         """
         for name, file in self.manifest.files.items():
-            found = sha256(_require_file(self.folder / name))
-            if found != file.sha256:
+            digest = file_sha256(_require_file(self.folder / name))
+            if digest != file.sha256:
                 raise DataError(
                     "the file is damaged",
                     where=str(self.folder / name),
-                    why=f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}",
+                    why=f"its SHA-256 is {digest}, and {self.folder / MANIFEST} says {file.sha256}",
                     hint=_PREPARE_AGAIN,
                 )
 
@@ -201,8 +200,8 @@ class PreparedTables(Tables):
         """Return all users or items, and the row of each interaction.
 
         Args:
-            side: which of the two.
-            frame: from `recall.data.entities.read_entities`; its first column is the id.
+            side: user or item.
+            frame: result of `recall.data.entities.read_entities`; its first column is the id.
             forms: canonical types by column.
 
         Returns:
@@ -281,13 +280,13 @@ class PreparedTables(Tables):
         Raises:
             DataError: A shard lacks the column or holds another type.
         """
-        found = np.empty(self.manifest.interactions, dtype=pl.Series(dtype=dtype).to_physical().to_numpy().dtype)
+        values = np.empty(self.manifest.interactions, dtype=pl.Series(dtype=dtype).to_physical().to_numpy().dtype)
         end = 0
         for path in self._shard_paths():
             part = self._read(path, column, dtype).to_physical().to_numpy()
-            found[end : end + len(part)] = part
+            values[end : end + len(part)] = part
             end += len(part)
-        return found
+        return values
 
     def _shard_paths(self) -> list[Path]:
         return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/")]
@@ -329,11 +328,11 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         DataError: The folder is incomplete, of a newer format, or was prepared with other settings.
     """
     manifest = read_manifest(folder)
-    now, then = data.model_dump(mode="json"), manifest.settings
+    settings, recorded = data.model_dump(mode="json"), manifest.settings
     changed = [
-        f"data.{name} was {orjson.dumps(then.get(name)).decode()} and is {orjson.dumps(now.get(name)).decode()}"
-        for name in sorted({*then, *now} - _APPLIED_WHEN_READ)
-        if now.get(name) != then.get(name)
+        f"data.{name} was {orjson.dumps(recorded.get(name)).decode()} and is {orjson.dumps(settings.get(name)).decode()}"
+        for name in sorted({*recorded, *settings} - _APPLIED_WHEN_READ)
+        if settings.get(name) != recorded.get(name)
     ]
     if changed:
         raise DataError(
@@ -376,7 +375,7 @@ def read_manifest(folder: Path) -> PreparedManifest:
     """Read the manifest of a prepared folder.
 
     Args:
-        folder: that `is_prepared`.
+        folder: a folder of prepared data, complete or not.
 
     Raises:
         DataError: There is none yet, it is damaged, or it is of a newer format.
@@ -425,7 +424,7 @@ def write_manifest(
     paths = [*sorted((folder / SHARDS).glob("*.parquet")), *(folder / name for name in (*_IDS.values(), *_TABLES.values()))]
     files = {
         str(path.relative_to(folder)): PreparedFile(
-            rows=pl.scan_parquet(path).select(pl.len()).collect().item(), sha256=sha256(path)
+            rows=pl.scan_parquet(path).select(pl.len()).collect().item(), sha256=file_sha256(path)
         )
         for path in paths
         if path.exists()
@@ -453,12 +452,6 @@ def write_manifest(
     fsync(folder)
     fsync(folder.parent)
     return manifest
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_file(path: Path) -> Path:

@@ -9,11 +9,12 @@ import polars as pl
 
 from recall._arrays import Float64, Int64
 from recall.config import RunConfig
+from recall.data.columns import find_columns
 from recall.data.prepared import PreparedTables
-from recall.data.sources import find_attributes, find_columns
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError, RecallError
+from recall.features.canonical import flatten_lists
 from recall.features.values import canonical_series
 
 _EXAMPLES = 3  # values of a column that are shown
@@ -34,12 +35,12 @@ class ColumnProfile:
 
     Attributes:
         table: interactions, users or items.
-        column: its name in the table.
-        type: as it is read.
-        use: what the run does with it; empty for nothing.
-        rows: of the table.
-        missing: rows without a value.
-        different: distinct values.
+        column: name of the column.
+        type: type as it is read.
+        use: use in the run, such as a field; empty for none.
+        rows: number of rows of the table.
+        missing: number of rows without a value.
+        different: number of distinct values.
         examples: the most frequent values.
     """
 
@@ -58,13 +59,13 @@ class Profile:
     """The tables of a run, summarised.
 
     Attributes:
-        rows: of each table.
-        per_user: int64 [users], interactions of each user, falling.
-        per_item: int64 [items], interactions of each item, falling.
+        rows: number of rows of each table.
+        per_user: int64 [users], number of interactions of each user, descending.
+        per_item: int64 [items], number of interactions of each item, descending.
         first: the earliest time; empty without a time.
         last: the latest time.
-        periods: interactions by period of time.
-        columns: of all tables.
+        periods: number of interactions by period of time.
+        columns: the columns of all tables.
     """
 
     rows: dict[str, int]
@@ -81,8 +82,8 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
 
     Args:
         config: names the columns.
-        tables: as they were opened.
-        say: called with the column that is read.
+        tables: the opened tables.
+        say: called with the name of each column.
 
     Raises:
         DataError: A table cannot be read, or lacks an id column, or the tables are prepared data, which lacks most columns.
@@ -97,7 +98,7 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     )
     first, last, periods = _time_line(tables.interactions, data.time)
     columns = tuple(_profile_columns(config, tables, say))
-    rows = {name: max((one.rows for one in columns if one.table == name), default=0) for name in tables.named}
+    rows = {name: max((column.rows for column in columns if column.table == name), default=0) for name in tables.named}
     return Profile(rows, per_user, per_item, first, last, periods, columns)
 
 
@@ -105,7 +106,7 @@ def concentration(counts: Int64) -> tuple[Float64, Float64]:
     """Return which share of all interactions the most frequent users or items have.
 
     Args:
-        counts: int64 [n], falling.
+        counts: int64 [n], descending.
 
     Returns:
         Shares of the users or items, and of the interactions, float64 [m] in percent; at most 101 points.
@@ -123,7 +124,7 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
     if column is None:
         return "", "", {}
     try:
-        times = Times.of(table.collect([column])[column].drop_nulls(), "")
+        times = Times.of(table.column(column).drop_nulls(), "")
     except RecallError:
         return "", "", {}
     values = times.values.to_numpy().astype(np.float64)
@@ -134,11 +135,11 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
         values = values[within_unit(values, UNITS[unit])]  # the check reports the others
     if not unit:  # positions rather than times
         counts, edges = np.histogram(values, bins=min(_PERIODS, len(np.unique(values))))
-        shown = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}
-        return f"{values.min():,.15g}", f"{values.max():,.15g}", shown
+        counts_by_edge = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}
+        return f"{values.min():,.15g}", f"{values.max():,.15g}", counts_by_edge
     moments = pl.from_epoch(pl.Series((values * (1e6 / UNITS[unit])).astype(np.int64)), time_unit="us")
     hours = np.ptp(values) / UNITS[unit] / 3600
-    every, pattern = next((one for length, one in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
+    every, pattern = next((period for length, period in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
     starts = moments.dt.truncate(every).alias("start").to_frame()
     everyone = starts.select(pl.datetime_range(pl.col("start").min(), pl.col("start").max(), every))  # those without rows, too
     periods = everyone.join(starts.group_by("start").len("count"), on="start", how="left", maintain_order="left")
@@ -154,7 +155,7 @@ def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], Non
             say(f"{name}.{column}")
             values = pl.Series(column, [], dtype=table.types[column])
             try:
-                values = table.collect([column])[column]
+                values = table.column(column)
             except RecallError:  # of a type that no field reads, or not what its format says
                 with suppress(pl.exceptions.PolarsError):
                     values = table.frame.select(column).collect()[column]
@@ -162,15 +163,15 @@ def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], Non
 
 
 def _profile_column(table: str, values: pl.Series, use: str) -> ColumnProfile:
-    parts = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
+    parts = flatten_lists(values) if isinstance(values.dtype, pl.List) else values
     counted = parts.drop_nulls()
     if counted.dtype.is_nested() or counted.dtype == pl.Binary:
         counted = pl.Series(dtype=pl.String)  # these values cannot be counted
     counts = counted.alias("value").value_counts(sort=True)
-    shown = tuple(map(str, counts.head(_EXAMPLES)["value"]))
+    examples = tuple(map(str, counts.head(_EXAMPLES)["value"]))
     inner = str(parts.dtype).partition("(")[0].lower()
     type_ = f"list of {inner}" if isinstance(values.dtype, pl.List) else inner
-    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), len(counts), shown)
+    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), len(counts), examples)
 
 
 def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
@@ -178,20 +179,18 @@ def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     data, schema = config.data, config.schema_
     roles = {"time": data.time, "weight": data.weight, "label": data.label}
     roles |= {use: rule.column for use, rule in (("outcome", data.outcome), ("event", data.events)) if rule is not None}
-    found = {("interactions", column): use for use, column in roles.items() if column is not None}
-    found |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
-    found |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
+    uses = {("interactions", column): use for use, column in roles.items() if column is not None}
+    uses |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
+    uses |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}
     try:
-        columns = find_columns(schema, tables)
-        attributes = find_attributes(data, columns, tables)
-        of_users = find_attributes(data, columns, tables, "user")
+        columns = find_columns(schema, data, tables)
     except RecallError:  # a finding of the check
-        return found
-    found |= {("items", name): "attribute for filters" for name in attributes}
-    found |= {("users", name): "attribute, kept with each user" for name in of_users}
+        return uses
+    uses |= {("items", name): "attribute for filters" for name in columns.item_attributes}
+    uses |= {("users", name): "attribute, kept with each user" for name in columns.user_attributes}
     read = {"users": columns.users, "interactions": columns.context, "items": columns.items}
     for name, field in schema.column_fields.items():
         for table in ("items",) if field.side == "item" else ("users", "interactions"):
             if not set(read[table]).isdisjoint(field.columns(name)):
-                found |= {(table, column): f"field {name} ({field.kind})" for column in field.columns(name)}
-    return found
+                uses |= {(table, column): f"field {name} ({field.kind})" for column in field.columns(name)}
+    return uses

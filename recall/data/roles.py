@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.data.clock import TimeCandidate, rank_time_column
+from recall.data.clock import TimeCandidate, first_time_column, follows_calendar, rank_time_column, rises_with_time
 from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
+    COLUMN_WORDS,
     CONSEQUENCE,
     DELETED,
     EVENT,
@@ -39,18 +40,13 @@ from recall.data.column_names import (
     names_reaction,
     names_visit,
     outcome_word,
-    word_set,
     words,
 )
-from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
-from recall.data.times import UNITS, Times
-from recall.errors import DataError
-from recall.features.values import canonical_series
+from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct
+from recall.features.values import canonical_series, cast_all
 
-_TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
+_SCALE_TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
-_CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
-_DAY, _SAMPLE_TIMES = 86_400, 2_000  # seconds; times that are compared
 
 
 def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
@@ -72,55 +68,19 @@ def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
     if set(levels) == {0.0, 1.0}:
         return "switch"
     low, high = float(levels.min() or 0), float(levels.max() or 0)  # type: ignore[arg-type]
-    if not _FEWEST_LEVELS <= len(levels) <= MOST_LEVELS or low not in (0.0, 0.5, 1.0) or high not in _TOPS:
+    if not _FEWEST_LEVELS <= len(levels) <= MOST_LEVELS or low not in (0.0, 0.5, 1.0) or high not in _SCALE_TOPS:
         return ""
     half_steps = bool((levels * 2 == (levels * 2).round()).all())
     return "scale" if half_steps and len(levels) >= 0.4 * min(high, 20) else ""
 
 
-def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
-    """Return whether a column is a function of hour, weekday or month.
-
-    Args:
-        values: a column of few distinct values, [n].
-        times: the time column, [n]; False is returned for times of an unknown unit.
-    """
-    try:
-        found = Times.of(times.drop_nulls(), "")
-    except DataError:
-        return False
-    numbers = found.values.cast(pl.Float64) / found.unit
-    codes = encode_distinct(values.filter(times.is_not_null()))
-    for factor in UNITS.values():
-        seconds = numbers / factor
-        if len(seconds) and seconds.is_between(3e8, 5e9).all():
-            moment = pl.from_epoch(seconds.filter(codes >= 0).cast(pl.Int64), time_unit="s").dt
-            hour, day = moment.hour(), moment.weekday()
-            groups = (hour, day, moment.month(), day.cast(pl.Int32) * 24 + hour)
-            return any(function_gain(encode_distinct(group), codes[codes >= 0]).exceeds(_CALENDAR) for group in groups)
-    return False
-
-
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
-# origins, not events
-_SOURCE_WORDS = word_set("source channel referrer referer medium page section origin campaign via tab screen")
-# flags that may describe a user or item, unlike bought
-_STATE_WORDS = word_set("subscribed abonniert recommended hidden removed")
-# states that a request knows
-_PERSONAL_WORDS = word_set("marital civil relationship family employment membership member weather mood")
-_PROGRESS_WORDS = word_set(
-    "pending open closed active inactive processing finished completed cancelled waiting done curso finalizado empezar "
-    "pendiente terminado aprobado abandonado andamento aberto concluido pendente corso aperto chiuso finito completato"
-)
-# of a column about a text, such as message_type
-_ASPECT_WORDS = word_set("type kind device channel language lang category")
 _MAX_GRADE = 100  # of marks at school or in percent
-_ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
-_RISING, _MIN_NUMBERED = 0.995, 0.9  # rank correlation with the time; share of rows with a number
 _MAX_STATES = 4  # texts of a state up to which it is not a part of a country
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
+_MIN_MULTIPLES = 0.9  # share of the rows that are multiples of the smallest number of their item
 _MIN_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
 
 
@@ -132,9 +92,9 @@ class Role:
         kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session,
             "consequence" depends on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its
             values only.
-        reason: reason, which the draft shows as a comment.
-        time: rank of a time column; else None.
-        events: proposed weights of an event column; else None.
+        reason: why the column has this role; a comment in the draft.
+        time: rank of the time column; None for other columns.
+        events: proposed weights of an event column; None for other columns.
         low: smallest value of a rating or an amount.
         high: largest value of a rating or an amount.
         levels: distinct values of a rating, ascending; empty for booleans.
@@ -143,20 +103,9 @@ class Role:
     """
 
     kind: Literal[
-        "split",
-        "time",
-        "label",
-        "event",
-        "rating",
-        "amount",
-        "consequence",
-        "item",
-        "user",
-        "visit",
-        "moment",
-        "assumed",
-        "context",
-    ]
+        "split", "time", "label", "event", "rating", "amount", "consequence",
+        "item", "user", "visit", "moment", "assumed", "context",
+    ]  # fmt: skip
     reason: str
     time: TimeCandidate | None = None
     events: EventRule | None = None
@@ -179,30 +128,34 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     users, items = (encode_distinct(canonical_series(frame[name])) for name in (user_id, item_id))
     complete = np.flatnonzero((users >= 0) & (items >= 0))
     frame, users, items = frame[complete], users[complete], items[complete]
-    roles = {
-        name: _detect_role(frame[name], users, items, distinct_values.get(name))
-        for name in frame.columns
-        if name not in (user_id, item_id)
+    columns = [name for name in frame.columns if name not in (user_id, item_id)]
+    ranked = {
+        name: rank_time_column(frame[name], numbers_of(frame[name]), users, items)
+        for name in columns
+        if not frame[name].dtype.is_nested()
     }
-    times = {name: role.time for name, role in roles.items() if role.time is not None}
-    time_column = _first_time(frame, times) if times else None
-    for name in times:
-        if name != time_column:
-            role = Role("moment", f"{times[name].reason}, beside {time_column}; no field reads a moment")
-            roles[name] = (
-                role
-                if times[name].rank[0] > 1
-                else _detect_role_without_time(frame[name], users, items, distinct_values.get(name))
-            )
+    times = {name: time for name, time in ranked.items() if time is not None}
+    time_column = first_time_column(frame, times) if times else None
+    roles: dict[str, Role] = {}
+    for name in columns:
+        time = times.get(name)
+        if time is not None and name == time_column:
+            roles[name] = Role("time", time.reason, time=time)
+        elif time is not None and time.rank[0] > 1:
+            roles[name] = Role("moment", f"{time.reason}, beside {time_column}; no field reads a moment")
+        else:
+            roles[name] = _detect_role(frame[name], users, items, distinct_values.get(name, frame[name]))
     flags = [name for name, role in roles.items() if role.flag]
     for name in flags if len(flags) > 1 else ():
         role = _describing_role(frame[name], users, items)  # such as whether the user has subscribed
         ids = pl.DataFrame({"id": users if role.kind == "user" else items, "value": frame[name]}).drop_nulls()
         always = ids.n_unique() == ids["id"].n_unique()  # what most users of an item do follows from it nearly as well
-        roles |= {name: role} if role.kind in ("item", "user") and always and _STATE_WORDS & set(words(name)) else {}
+        roles |= (
+            {name: role} if role.kind in ("item", "user") and always and COLUMN_WORDS["flag_state"] & set(words(name)) else {}
+        )
     has_flag = any(roles[name].flag for name in flags)
     for name, role in roles.items():
-        if role.kind in ("context", "assumed") and time_column is not None and _rises_with(frame[name], frame[time_column]):
+        if role.kind in ("context", "assumed") and time_column is not None and rises_with_time(frame[name], frame[time_column]):
             why = f"it rises with {time_column}, as numbers of rows and weeks do, so that a new request has another value"
             roles[name] = Role("moment", why)
         elif role.kind == "label" and (rating := _rating_of_refused(frame, name, roles, users, items)):
@@ -211,21 +164,6 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
             assumed = _assumed_outcome(frame[name], None if time_column is None else frame[time_column], has_flag=has_flag)
             roles[name] = _detail_of_events(frame, name, roles) or assumed or _state_role(frame[name]) or role
     return roles
-
-
-def _rises_with(values: pl.Series, times: pl.Series) -> bool:
-    """Return whether numbers rank as the times do."""
-    if values.dtype.is_nested() or values.dtype.is_temporal():
-        return False
-    try:
-        seconds = Times.of(times.drop_nulls(), "").values
-    except DataError:
-        return False
-    numbers = values.cast(pl.Float64, strict=False).filter(times.is_not_null())
-    both = pl.DataFrame({"number": numbers, "time": seconds}).drop_nulls()
-    if both["number"].n_unique() <= _MIN_VISITS or len(both) < _MIN_NUMBERED * len(values):
-        return False
-    return bool(both.select(pl.corr("number", "time", method="spearman")).item() > _RISING)
 
 
 def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role], users: Codes, items: Codes) -> str:
@@ -245,22 +183,6 @@ def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role
     return ""
 
 
-def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
-    """Return the column of the best rank, and of equal ones the earliest.
-
-    A booking, for example, comes before the journey.
-    """
-    best = max(times, key=lambda name: times[name].rank)
-    seconds: dict[str, pl.Series] = {}
-    for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
-        found = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
-        seconds |= {name: found.values.cast(pl.Float64) / found.unit} if found.unit > 1 else {}
-    timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
-    equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
-    first = min(equal, key=lambda name: equal[name], default=best)
-    return first if best in equal and equal[best] - equal[first] > _DAY else best
-
-
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
     """Return the role of a column that follows from the event, or None.
 
@@ -270,7 +192,7 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
     """
     if frame[name].dtype.is_nested():
         return None
-    for other in (one for one, role in found.items() if role.kind == "event" and one in frame.columns):
+    for other in (column for column, role in found.items() if role.kind == "event" and column in frame.columns):
         different, events = frame[name].n_unique(), frame[other].n_unique()
         if 1 < events <= different <= 2 * events < len(frame) / 10 and frame.select(name, other).n_unique() == different:
             return Role("consequence", f"its values tell {other}")
@@ -284,14 +206,14 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
 def _state_role(values: pl.Series) -> Role | None:
     """Return the role of words for the state of a row, or None."""
     named = set(words(values.name))
-    if values.dtype != pl.String or not STATE & named or _PERSONAL_WORDS & named:
+    if values.dtype != pl.String or not STATE & named or COLUMN_WORDS["personal_state"] & named:
         return None
     texts = values.drop_nulls().unique()
     if len(texts) > _MAX_EVENTS[True]:
         return None
-    said = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
-    said = said or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
-    return Role("consequence", "the state of the row by its name, perhaps a later one") if said else None
+    is_state = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
+    is_state = is_state or known_events(texts) or any(COLUMN_WORDS["progress"] & set(words(text)) for text in texts)
+    return Role("consequence", "the state of the row by its name, perhaps a later one") if is_state else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -303,27 +225,28 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
         return values.cast(pl.Float64).fill_nan(None)
     if values.dtype != pl.String:
         return None
-    parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
-    if parsed.null_count() > values.null_count() or values.str.contains(r"^\s*0\d").any():
+    parsed = cast_all(values.str.strip_chars(), pl.Float64)
+    if parsed is None or values.str.contains(r"^\s*0\d").any():
         return None
     return parsed.fill_nan(None)
 
 
-def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+def _detect_role(values: pl.Series, users: Codes, items: Codes, all_values: pl.Series) -> Role:
+    """Return the role of a column that is not the time.
+
+    Args:
+        values: the column, [n].
+        users: integer [n] >= 0, user of each row.
+        items: integer [n] >= 0, item of each row.
+        all_values: the same column, or its distinct values over all rows of the table.
+    """
     if values.dtype.is_nested():
         return _describing_role(values, users, items)
-    distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
+    distinct = all_values.drop_nulls().unique()
     if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= {"train", "valid", "test"}:
         return Role("split", "names the part of every row")
-    time = rank_time_column(values, numbers_of(values), users, items)
-    if time is not None:
-        return Role("time", time.reason, time=time)
-    return _detect_role_without_time(values, users, items, whole)
-
-
-def _detect_role_without_time(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     numbers = numbers_of(values)
-    outcome = _outcome_by_name(values, numbers, whole)
+    outcome = _outcome_by_name(values, numbers, distinct)
     has_missing = (values if numbers is None else numbers).null_count() > 0
     outcome = _with_missing(outcome, values) if outcome is not None and has_missing else outcome
     if outcome is not None and outcome.kind not in ("amount", "consequence"):
@@ -338,7 +261,7 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
     rule = role.events
     if role.kind == "label":
         texts = canonical_series(values.fill_nan(None) if values.dtype.is_float() else values).drop_nulls().unique().sort()
-        no = tuple(text for text in texts if text.lower() in ("0", "false"))
+        no = tuple(text for text in texts if text.lower() not in TRUE_MARKS)
         rule = EventRule({text: 1.0 for text in texts if text not in no}, (), no, (), "left out" if no else "not taken")
     elif rule is not None:
         rule = replace(rule, missing="left out" if role.flag and not outcome_word(values.name, NEGATIVE) else "taken")
@@ -372,16 +295,25 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
 
 def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
-    """Return whether a column holds amounts that may be known only afterwards."""
+    """Return whether a column holds amounts that may be known only afterwards.
+
+    They are many, have fractions, or count from 0; other whole numbers may be codes.
+    """
     if known_before(name) or names_id(name) or PRICE & set(words(name)):
         return False
-    return numbers.drop_nulls().n_unique() > MOST_LEVELS
+    known, different = numbers.drop_nulls(), numbers.drop_nulls().n_unique()
+    counts = different > 2 and bool((known == 0).any() or (known != known.round()).any())
+    return counts or different > MOST_LEVELS
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     """Return the role item, user, visit or context by what determines the column."""
     relations = Dependence.of(users, items, values)
     side = described_side(relations)
+    if side == "item" and values.dtype.is_numeric() and _are_multiples(values, items):
+        levels = tuple(values.drop_nulls().cast(pl.Float64).unique().sort())
+        reason = f"{levels[0]:g} to {levels[-1]:g}: multiples of the smallest number of an item, as price times quantity"
+        return Role("amount", reason, low=levels[0], high=levels[-1], levels=levels)
     if side == "item":
         return Role("item", f"follows from the item in {relations.of_item.rows:,} rows that could be compared")
     if side == "user":
@@ -399,6 +331,14 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     return Role("context", "")
 
 
+def _are_multiples(numbers: pl.Series, items: Codes) -> bool:
+    """Return whether numbers are multiples of the smallest of their item."""
+    frame = pl.DataFrame({"number": numbers, "item": items}).drop_nulls().filter(pl.col("number") > 0)
+    times = frame.select(pl.col("number") / pl.col("number").min().over("item")).to_series()
+    whole = ((times - times.round()).abs() < 1e-6).mean() or 0.0
+    return bool(whole > _MIN_MULTIPLES and (times > 1).mean() > 1 - _MIN_MULTIPLES)  # type: ignore[operator]
+
+
 def _names_visits(values: pl.Series, users: Codes) -> bool:
     """Return whether nearly every value belongs to one user, who has several values."""
     known = values.drop_nulls()
@@ -410,12 +350,11 @@ def _names_visits(values: pl.Series, users: Codes) -> bool:
     return different > _MIN_VISITS and of_one >= _MIN_OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
 
 
-def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
+def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, distinct: pl.Series) -> Role | None:
     """Return the role of a column that its name makes an outcome, or None."""
-    name, known = values.name, values.drop_nulls()
-    if known.is_empty():
+    name = values.name
+    if values.null_count() == len(values):
         return None
-    distinct = known.unique() if whole is None else whole.drop_nulls()
     if numbers is None or values.dtype == pl.Boolean:
         return _outcome_of_words(values, distinct)
     different = numbers_of(distinct)
@@ -443,12 +382,13 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, CONSEQUENCE):
         return Role("consequence", f"{low:g} to {high:g}: what followed, by the name")
-    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
+    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in COLUMN_WORDS["id_suffix"]:
         return Role("amount", f"{low:g} to {high:g}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
 
 def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
+    """Return the role of a column of text or booleans that is an outcome, or None."""
     name, texts = values.name, canonical_series(distinct).unique().sort()
     lower, named = {text.strip().lower() for text in texts}, set(words(name))
     if len(lower) == 1 and lower <= TRUE_MARKS and values.null_count() and outcome_word(name, LABEL):
@@ -460,13 +400,13 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
         left_out, not_taken = (no, ()) if outcome_word(name, DELETED) else ((), no)
         return Role("event", reason, events=EventRule(yes, left_out, not_taken, ()), flag=True)
-    if lower == {"true", "false"}:
-        reason = "true and false, and the name says what the user did"
-        return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
-    if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
+    if lower in BOOLEAN_WORDS and outcome_word(name, LABEL):
+        yes, no = sorted(lower, key=lambda text: text not in TRUE_WORDS)
+        return Role("label", f"{yes} and {no}, and the name says what the user did", flag=True)
+    if lower in BOOLEAN_WORDS and not outcome_word(name, EVENT):  # a column of yes and no may answer any question
         return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
-    recognised = [] if _SOURCE_WORDS & named else known_events(texts)
+    recognised = [] if COLUMN_WORDS["source"] & named else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
     rule = event_rule(texts, state=bool(STATE & named)) if few else EventRule({}, (), (), ())
     if few and (
@@ -474,7 +414,7 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     ):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
-    aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
+    aspect = few and COLUMN_WORDS["aspect"] & set(words(name)[-1:])
     graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
     if (outcome_word(name, TEXT | RATING | EVENT | LABEL | HEADING) or graded) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"

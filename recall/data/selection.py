@@ -1,6 +1,6 @@
 """Select and weigh interactions by time, repeats, k-core and recency.
 
-`drop_incomplete_rows` also drops rows without ids, and repeated rows of users and items.
+`drop_unused_rows` drops those that lack an id or a time, and repeated rows of users and items.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ from recall._arrays import Bool, Float32, Float64, Integers
 from recall.config import DataConfig
 from recall.data.entities import id_missing
 from recall.data.findings import Finding
-from recall.data.split import TRAIN, Parts
+from recall.data.outcomes import drop_left_out
+from recall.data.split import TRAIN, Parts, later_rows
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time
 from recall.errors import ConfigError, DataError
@@ -124,11 +125,11 @@ def k_core(user: Integers, item: Integers, min_user: int, min_item: int) -> Bool
     """
     pairs = pl.DataFrame({"user": user, "item": item})
     enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
-    left = pairs.unique()
-    while len(fewer := left.filter(enough)) < len(left):
-        left = fewer
+    remaining = pairs.unique()
+    while len(fewer := remaining.filter(enough)) < len(remaining):
+        remaining = fewer
     rows = np.zeros(len(user), dtype=np.bool_)
-    rows[pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"]] = True
+    rows[pairs.with_row_index("row").join(remaining, on=["user", "item"], how="semi")["row"]] = True
     return rows
 
 
@@ -170,9 +171,7 @@ def decay_shares(user: Integers, parts: Parts, half_life: float) -> Float32:
     """
     shares = np.ones(len(user), dtype=np.float32)
     training = np.flatnonzero(parts == TRAIN)
-    of_user = user[training]
-    ages = np.searchsorted(of_user, of_user, side="right") - 1 - np.arange(len(training))  # later ones of the user
-    shares[training] = np.maximum(np.exp2(-ages / half_life), FLOOR)
+    shares[training] = np.maximum(np.exp2(-later_rows(user[training]) / half_life), FLOOR)
     return shares
 
 
@@ -180,15 +179,17 @@ _MAX_SHARE = 0.5  # share of the rows that have no ids above which it is a warni
 _COUNTED = " (rows are counted without those that data.missing_ids and data.missing_times leave out)"
 
 
-def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
-    """Apply `data.missing_ids`, `data.missing_times` and `data.repeated_ids`.
+def drop_unused_rows(data: DataConfig, tables: Tables) -> Tables:
+    """Drop incomplete and repeated rows, and interactions that do not count.
+
+    Applies `data.missing_ids`, `.missing_times` and `.repeated_ids`, then `.outcome` and `.events`.
 
     Args:
         data: the settings.
         tables: the opened tables.
 
     Raises:
-        DataError: An id column is missing, or no row has all of its ids and its time.
+        DataError: A column is missing, or no row is left.
     """
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
     kept, findings = dict(tables.named), []
@@ -209,7 +210,8 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
                 messages.append(f"of {repeated:,} rows that share their {ids[name][0]} the {data.repeated_ids} of each counts")
         if messages:
             findings.append(Finding("warning" if share > _MAX_SHARE else "note", "; ".join(messages), table=name))
-    return Tables(kept["interactions"], kept.get("users"), kept.get("items"), tuple(findings))
+    interactions = drop_left_out(data, kept["interactions"])
+    return Tables(interactions, kept.get("users"), kept.get("items"), tuple(findings))
 
 
 def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:

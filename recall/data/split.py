@@ -6,7 +6,17 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Bool, Float64, Int8, Int32, Int64, Integers, UInt64
-from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomSplit, Split, TimeSplit, UsersSplit
+from recall.config import (
+    ColumnSplit,
+    HashSplit,
+    ItemsSplit,
+    LastSplit,
+    RandomSplit,
+    RunConfig,
+    Split,
+    TimeSplit,
+    UsersSplit,
+)
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.canonical import named_values
@@ -29,7 +39,7 @@ def order_by_user_and_time(user: Int32, times: Times | None) -> Int64:
 
     Args:
         user: int32 [n].
-        times: of the n interactions; None without any.
+        times: times of the n interactions; None without a time column.
 
     Returns:
         int64 [n].
@@ -67,7 +77,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
 
     Args:
         values: [n], the column.
-        rule: which values mean which part.
+        rule: names the values that mean each part.
         where: names the column in an error.
 
     Raises:
@@ -75,8 +85,8 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
     """
     parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
     texts, names = named_values(values, parts)
-    found = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
-    unknown = texts.filter(found.is_null())
+    result = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
+    unknown = texts.filter(result.is_null())
     if len(unknown):
         raise DataError(
             f"{len(unknown):,} rows name no part of the split: {examples(unknown.unique().sort(nulls_last=True))}",
@@ -84,7 +94,7 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
             why=f"the configuration names {', '.join(map(repr, parts))}",
             hint="Add the values to data.split.train, .valid or .test, or leave the rows out",
         )
-    return found.to_numpy()
+    return result.to_numpy()
 
 
 def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Parts:
@@ -143,6 +153,70 @@ def _parts_of_draws(drawn: Float64, rule: HashSplit) -> Parts:
     return np.select([drawn < rule.test, drawn < rule.test + rule.valid], [TEST, VALID], TRAIN).astype(np.int8)
 
 
+def split_rows(
+    config: RunConfig,
+    rows: pl.DataFrame,
+    times: Times | None,
+    shown: pl.DataFrame,
+    shown_times: Times | None,
+    before: Int64,
+    n_users: int,
+    new_rows: Bool | Literal[True],
+    new_shown: Bool | Literal[True],
+) -> tuple[Parts, Parts]:
+    """Split interactions and negatives.
+
+    Args:
+        config: the run.
+        rows: interactions by user and time; with `split` where a column or a hash decides it.
+        times: their times, if there is a time column.
+        shown: negatives by user and time, in the same columns.
+        shown_times: their times.
+        before: int64 [m], number of interactions before each negative.
+        n_users: number of users.
+        new_rows: bool [n], interactions that may be moved to validation; True for all.
+        new_shown: bool [m], negatives that may be.
+
+    Returns:
+        int8 [n] and int8 [m], the part of each interaction and of each negative.
+
+    Raises:
+        ConfigError: There is no time to split by, or validation would start after the test.
+    """
+    data, user = config.data, rows["user"].to_numpy()
+    if "split" in rows.columns:
+        parts, shown_parts = rows["split"].to_numpy(), shown["split"].to_numpy()
+        if isinstance(data.split, UsersSplit) and times is not None:
+            parts = mark_given(parts, user, data.split.given)
+    else:
+        starts = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=n_users))])
+        parts = sorted_parts(starts, times, data.split)
+        if isinstance(data.split, TimeSplit) and times is not None and shown_times is not None:
+            shown_parts = time_parts(shown_times, times, data.split)
+        else:
+            shown_parts = parts_of_next(shown["user"].to_numpy(), before, starts, parts)
+    parts = carve_last(parts, data.carve_last, user, new_rows)
+    carved = carve(parts, data.carve, config.seed, new_rows)
+    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, new_shown)
+
+
+def earlier_rows(user: Integers) -> Int64:
+    """Return the number of earlier interactions of the user of each interaction.
+
+    Args:
+        user: integer [n], ascending; the interactions of a user are sorted by time.
+
+    Returns:
+        int64 [n].
+    """
+    return np.arange(len(user)) - np.searchsorted(user, user, side="left")
+
+
+def later_rows(user: Integers) -> Int64:
+    """Return the number of later interactions of the user, as `earlier_rows`."""
+    return np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
+
+
 def mark_given(parts: Parts, user: Integers, share: float) -> Parts:
     """Mark the oldest interactions of each held-out user as GIVEN, but never all.
 
@@ -151,10 +225,9 @@ def mark_given(parts: Parts, user: Integers, share: float) -> Parts:
         user: integer [n], ascending; the interactions of a user are sorted by time.
         share: share of a user's interactions, in [0, 1); rounded down.
     """
-    first = np.searchsorted(user, user, side="left")
-    count = np.searchsorted(user, user, side="right") - first
-    early = np.arange(len(user)) - first < np.floor(share * count)
-    return np.where((parts > TRAIN) & early, np.int8(GIVEN), parts)
+    earlier = earlier_rows(user)
+    is_early = earlier < np.floor(share * (earlier + 1 + later_rows(user)))
+    return np.where((parts > TRAIN) & is_early, np.int8(GIVEN), parts)
 
 
 def sorted_parts(starts: Int64, times: Times | None, rule: Split) -> Parts:
@@ -162,7 +235,7 @@ def sorted_parts(starts: Int64, times: Times | None, rule: Split) -> Parts:
 
     Args:
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
-        times: of the n interactions in that order; required by a split by last interactions or by time.
+        times: times of the n interactions in that order; required by a split by last interactions or by time.
         rule: a split by last interactions or by time; see `column_parts` and `hashed_parts` for others.
 
     Raises:
@@ -196,8 +269,8 @@ def parts_of_next(user: Int32, before: Int64, starts: Int64, parts: Parts) -> Pa
         parts: result of `sorted_parts`, int8 [n].
     """
     first, end = starts[user], starts[user + 1]
-    near = np.clip(np.minimum(before, end - 1), 0, None)
-    return np.where(first < end, parts[near], np.int8(TRAIN))
+    nearest = np.clip(np.minimum(before, end - 1), 0, None)
+    return np.where(first < end, parts[nearest], np.int8(TRAIN))
 
 
 def carve(parts: Parts, share: float, seed: int, carvable: Bool | Literal[True] = True) -> Parts:
@@ -232,11 +305,7 @@ def carve_last(parts: Parts, count: int, user: Integers, carvable: Bool | Litera
     if count == 0 or (parts == VALID).any():
         return parts
     train = np.flatnonzero((parts == TRAIN) & carvable)
-    of_user = user[train]
-    first = np.searchsorted(of_user, of_user, side="left")
-    end = np.searchsorted(of_user, of_user, side="right")
-    place = np.arange(len(train))
-    return _move_to_validation(parts, train[(end - place <= count) & (place > first)])
+    return _move_to_validation(parts, train[(later_rows(user[train]) < count) & (earlier_rows(user[train]) > 0)])
 
 
 def _move_to_validation(parts: Parts, chosen: Int64) -> Parts:
@@ -249,8 +318,8 @@ def time_parts(times: Times, interactions: Times, rule: TimeSplit) -> Parts:
     """Return the part of each row by its time.
 
     Args:
-        times: of m interactions or negatives.
-        interactions: times of all interactions, of whose number the shares of the rule are.
+        times: times of m interactions or negatives.
+        interactions: times of all interactions, of which a bound in (0, 1) is a quantile.
         rule: the bounds of the parts.
 
     Raises:

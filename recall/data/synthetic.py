@@ -52,7 +52,7 @@ class SyntheticConfig:
         interactions: number of choices.
         considered: each choice is among this many items drawn by popularity, or among all if there are fewer; a large
             catalogue takes time and memory proportional to interactions * considered.
-        seed: of the random generator.
+        seed: seed of the random generator.
     """
 
     users: int = 2_000
@@ -300,8 +300,8 @@ def alias_table(weights: npt.NDArray[np.float64]) -> tuple[Float32, npt.NDArray[
         float32 [n], the probability that an entry is kept when it is drawn, and int32 [n], what replaces it otherwise.
     """
     scaled = (weights * (len(weights) / weights.sum())).tolist()
-    small = [place for place, one in enumerate(scaled) if one < 1]
-    large = [place for place, one in enumerate(scaled) if one >= 1]
+    small = [row for row, weight in enumerate(scaled) if weight < 1]
+    large = [row for row, weight in enumerate(scaled) if weight >= 1]
     alias = list(range(len(scaled)))
     while small and large:
         less, more = small.pop(), large[-1]
@@ -309,8 +309,8 @@ def alias_table(weights: npt.NDArray[np.float64]) -> tuple[Float32, npt.NDArray[
         scaled[more] -= 1 - scaled[less]
         if scaled[more] < 1:
             small.append(large.pop())
-    for place in (*small, *large):  # 1 up to rounding
-        scaled[place] = 1.0
+    for row in (*small, *large):  # 1 up to rounding
+        scaled[row] = 1.0
     return np.array(scaled, dtype=np.float32), np.array(alias, dtype=np.int32)
 
 

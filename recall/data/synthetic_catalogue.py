@@ -189,7 +189,7 @@ def remove_values(random: np.random.Generator, table: pl.DataFrame, shares: dict
     Args:
         random: generator.
         table: any table.
-        shares: of the values that are removed, by column.
+        shares: share of the values to remove, by column.
     """
-    known = {column: pl.Series(random.random(len(table)) >= share) for column, share in shares.items()}
-    return table.with_columns(pl.when(is_known).then(pl.col(column)).alias(column) for column, is_known in known.items())
+    kept = {column: pl.Series(random.random(len(table)) >= share) for column, share in shares.items()}
+    return table.with_columns(pl.when(is_known).then(pl.col(column)).alias(column) for column, is_known in kept.items())

@@ -42,7 +42,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
     Args:
         first: first user.
         last: user after the last.
-        seed: of all generators.
+        seed: seed of all generators.
         considered: number of items offered for each choice.
         start: int64 [users + 1], the first event of each user.
         device: uint8 [n].

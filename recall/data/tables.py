@@ -1,4 +1,4 @@
-"""Read the three tables from Parquet or CSV, one set of columns at a time.
+"""Open the three tables, from files or from frames of pandas, polars and Arrow.
 
 A CSV file has no types, so every column of it is read as text: "007" stays "007", and a number is parsed only where one
 is required. A folder of files reads as one table, in order of the file names.
@@ -6,18 +6,24 @@ is required. A folder of files reads as one table, in order of the file names.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
+import numpy as np
 import polars as pl
+from polars import selectors
 from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
+from recall.data.conversions import convert_columns
 from recall.data.files import files_of, scan_table, unreadable_file
 from recall.data.findings import Finding
 from recall.errors import DataError, did_you_mean
-from recall.features.values import canonical_series
+from recall.features.values import canonical_series, cast_all, empty_to_null
 
+TABLE_NAMES: Final = ("interactions", "users", "items")
+"""Names of the three tables."""
 MANIFEST: Final = "prepared.json"
 """The file that makes a folder one of prepared data, see `recall.data.prepared`."""
 UNFINISHED: Final = "prepared.json.part"
@@ -64,6 +70,10 @@ class Table:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(self.path, error) from None
 
+    def column(self, name: str) -> pl.Series:
+        """Read one column, as `collect`."""
+        return self.collect([name])[name]
+
     def select(self, columns: Iterable[str]) -> pl.LazyFrame:
         """Return some columns, lazily, in types that a field can read.
 
@@ -94,8 +104,8 @@ class Table:
         """Rename a column; nothing changes when `old` is None or equals `new`.
 
         Args:
-            old: its name in the file.
-            new: its name from here on.
+            old: name of the column in the file.
+            new: name from here on.
 
         Raises:
             DataError: There is no column `old`, or a column `new` exists besides it.
@@ -138,71 +148,67 @@ class Tables:
         return {name: table for name, table in tables.items() if table is not None}
 
 
-def read_tables(config: DataConfig, root: Path) -> Tables:
+def read_tables(data: DataConfig, sources: Path | Mapping[str, object]) -> Tables:
     """Open the tables of a run.
 
     Args:
-        config: names the files.
-        root: folder that relative paths start at.
+        data: names the files and their formats.
+        sources: folder that relative paths start at, or the source of each table by name, as for `open_table`; None for a
+            table that is not given.
 
     Raises:
-        DataError: As `read_table`, or the folder holds prepared data, which can only be opened whole.
+        DataError: As `open_table`, or the folder holds prepared data, which can only be opened whole.
     """
-    if (root / UNFINISHED).exists():
-        raise DataError(
-            "the data was not prepared to the end",
-            where=str(root),
-            why=f"there is {UNFINISHED}",
-            hint="Name the folder of the source files",
-        )
-    if (root / MANIFEST).exists():
-        raise DataError(
-            "this is prepared data",
-            where=str(root),
-            why="rows are added to the source files, which are then prepared again",
-            hint="Name the folder of the source files",
-        )
-    return Tables(
-        read_table(root / config.interactions, config.nulls, config.text, config.formats.get("interactions")),
-        read_users(config, root / config.users) if config.users is not None else None,
-        read_items(config, root / config.items) if config.items is not None else None,
-    )
+    if isinstance(sources, Path):
+        _refuse_prepared(sources)
+        sources = {name: sources / path for name, path in data.files.items()}
+    tables = {name: open_table(name, source, data) for name, source in sources.items() if source is not None}
+    return Tables(tables["interactions"], tables.get("users"), tables.get("items"))
 
 
-def read_users(config: DataConfig, path: Path) -> Table:
-    """Open a file of users, with the id column under the name that interactions use.
+def _refuse_prepared(folder: Path) -> None:
+    hint = "Name the folder of the source files"
+    if (folder / UNFINISHED).exists():
+        raise DataError("the data was not prepared to the end", where=str(folder), why=f"there is {UNFINISHED}", hint=hint)
+    if (folder / MANIFEST).exists():
+        why = "rows are added to the source files, which are then prepared again"
+        raise DataError("this is prepared data", where=str(folder), why=why, hint=hint)
+
+
+def open_table(name: str, source: object, data: DataConfig) -> Table:
+    """Open one table of a run; its id column gets the name that interactions use.
 
     Args:
-        config: names the id column.
-        path: the file.
+        name: interactions, users or items.
+        source: a path, a frame of pandas or polars, or an object with `__arrow_c_stream__` or `__dataframe__`.
+        data: names the id columns and the format of the table.
 
     Raises:
-        DataError: As `read_table`.
+        DataError: The source is not a table, or the file cannot be read.
     """
-    return read_table(path, config.nulls, config.text, config.formats.get("users")).renamed(config.id_in_users, config.user_id)
+    form = {str(table): each for table, each in data.formats.items()}.get(name)
+    if isinstance(source, str | Path):
+        table = read_table(Path(source), data.nulls, data.text, form)
+    else:
+        frame = frame_of(source, name).lazy()
+        if data.nulls:
+            frame = frame.with_columns(selectors.string().replace(list(data.nulls), None))
+        frame = frame if form is None else convert_columns(frame, form, f"data.formats.{name}")
+        table = Table(Path(name), frame, frame.collect_schema(), text=data.text)
+    ids = {"users": (data.id_in_users, data.user_id), "items": (data.id_in_items, data.item_id)}
+    return table.renamed(*ids[name]) if name in ids else table
 
 
-def read_items(config: DataConfig, path: Path) -> Table:
-    """Open a file of items, with the id column under the name that interactions use.
-
-    Args:
-        config: names the id column.
-        path: the file.
-
-    Raises:
-        DataError: As `read_table`.
-    """
-    return read_table(path, config.nulls, config.text, config.formats.get("items")).renamed(config.id_in_items, config.item_id)
-
-
-def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = (), written: FileFormat | None = None) -> Table:
+def read_table(
+    path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = (), file_format: FileFormat | None = None
+) -> Table:
     """Open a file of Parquet, text or JSON lines, or a folder of such files.
 
     Args:
         path: the file or folder.
         nulls: texts of a text file that mean a missing value, as an empty cell does.
         text: columns whose values stay as they are written.
-        written: format of the file; with it, a text file may have any name.
+        file_format: format of the file; with it, a text file may have any name.
 
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
@@ -212,7 +218,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
     try:
-        frame = scan_table(path, nulls, written)
+        frame = scan_table(path, nulls, file_format)
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(path, error) from None
@@ -237,9 +243,92 @@ def normalize(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _normalize(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
-        return values.set(values == "", None) if (values == "").any() else values
-    for dtype in (pl.Int64, pl.UInt64):
-        integers = values.cast(dtype, strict=False)
-        if integers.null_count() == values.null_count():
-            return integers
-    return canonical_series(values)
+        return empty_to_null(values)
+    integers = cast_all(values, pl.Int64, pl.UInt64)
+    return canonical_series(values) if integers is None else integers
+
+
+# Frames of other libraries.
+
+Library = Literal["polars", "pandas"]
+"""Library of a caller's frames; results for other libraries than pandas are frames of polars."""
+
+
+def library_of(source: object) -> Library:
+    """Return the library whose frames are returned to the caller who gave a source."""
+    return "pandas" if type(source).__module__.partition(".")[0] == "pandas" else "polars"
+
+
+def frame_of(source: Any, name: str) -> pl.DataFrame:
+    """Convert a frame of any library.
+
+    Args:
+        source: a frame of pandas or polars, or an object with `__arrow_c_stream__` or `__dataframe__`.
+        name: name of the table, for errors.
+
+    Raises:
+        DataError: It is not a table, or a column has a type that polars lacks.
+    """
+    try:
+        if isinstance(source, pl.LazyFrame):
+            return source.collect()
+        if isinstance(source, pl.DataFrame):
+            return source
+        if library_of(source) == "pandas" and hasattr(source, "columns"):
+            return _of_pandas(source, name)
+        if hasattr(source, "__arrow_c_stream__"):
+            return pl.DataFrame(source)
+        if hasattr(source, "__dataframe__"):
+            return pl.from_dataframe(source)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise DataError("the table cannot be read", where=name, why=str(error).strip().splitlines()[0]) from None
+    raise DataError(
+        f"a table is given as a {type(source).__name__}",
+        where=name,
+        hint="Give a frame of pandas or polars, an Arrow table, or the path of a file",
+    )
+
+
+def series_of(values: Any, name: str) -> pl.Series:
+    """Convert a sequence or a series of any library.
+
+    Args:
+        values: such as a list of ids, an array or a series.
+        name: name of the column.
+    """
+    if isinstance(values, pl.Series):
+        return values.alias(name)
+    return _of_pandas_column(values, name) if library_of(values) == "pandas" else pl.Series(name, values)
+
+
+def as_library(frame: pl.DataFrame, library: Library) -> Any:
+    """Convert a frame without lists to a library's.
+
+    Args:
+        frame: columns of numbers and text.
+        library: library of the result.
+    """
+    if library == "polars":
+        return frame
+    pandas: Any = import_module("pandas")  # optional
+    return pandas.DataFrame(
+        {column.name: column.to_numpy() if column.dtype.is_numeric() else column.to_list() for column in frame}
+    )
+
+
+def _of_pandas(frame: Any, name: str) -> pl.DataFrame:
+    """Convert column by column: polars' own way requires pyarrow."""
+    if any(level is not None for level in frame.index.names):
+        frame = frame.reset_index()
+    if not frame.columns.is_unique:
+        repeated = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"two columns have one name: {repeated!r}", where=name, hint="Rename or remove one of the two")
+    return pl.DataFrame([_of_pandas_column(frame[column], str(column)) for column in frame.columns])
+
+
+def _of_pandas_column(column: Any, name: str) -> pl.Series:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":  # plain numbers, truth values and moments
+        return pl.Series(name, column.to_numpy())
+    objects = column.astype(object).where(column.notna(), None).tolist()
+    # lists that were read from Parquet are arrays
+    return pl.Series(name, [value.tolist() if hasattr(value, "tolist") else value for value in objects], strict=False)

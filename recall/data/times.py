@@ -2,15 +2,15 @@
 
 import re
 from calendar import isleap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from recall._arrays import Bool, Float64
+from recall._arrays import Bool, Float64, Int64
 from recall.errors import DataError
-from recall.features.values import Distinct, raise_if_any
+from recall.features.values import Distinct, cast_all, raise_if_any
 
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 """Units of unix time: how many make a second."""
@@ -25,14 +25,18 @@ class Times:
 
     Attributes:
         values: Int64 [n] or Float64 [n] without nulls: numbers as they were given, dates in microseconds since 1970.
-        unit: what one unit of the configuration is in `values`: 1 for numbers, 1,000,000 for dates, which the
-            configuration gives in unix seconds.
+        unit: factor from times in the configuration to `values`: 1 for numbers, 1,000,000 for dates, which the configuration
+            gives in unix seconds.
         naive: number of ISO 8601 texts without an offset, read as UTC, where others have one; else 0.
     """
 
     values: pl.Series
     unit: int
     naive: int = 0
+
+    def at(self, positions: Int64) -> "Times":
+        """Return the times at some positions, int64 [m]."""
+        return replace(self, values=self.values.gather(positions))
 
     @staticmethod
     def of(values: pl.Series, where: str) -> "Times":
@@ -79,19 +83,18 @@ def _parse_text(values: pl.Series, where: str) -> tuple[pl.Series, int]:
 
     The count is 0 where no text has an offset.
     """
-    for dtype in (pl.Int64, pl.Float64):
-        parsed = values.str.strip_chars().cast(dtype, strict=False)
-        if parsed.null_count() == values.null_count():
-            return parsed, 0
-    found = _parse_iso8601(values)
-    parsed = found["moment"]
+    numbers = cast_all(values.str.strip_chars(), pl.Int64, pl.Float64)
+    if numbers is not None:
+        return numbers, 0
+    iso8601 = _parse_iso8601(values)
+    parsed = iso8601["moment"]
     unread = parsed.is_null() & values.is_not_null()
     number = unread & values.cast(pl.Float64, strict=False).is_not_null()
     raise_if_any(
         values, unread & ~number, where, "neither numbers nor ISO 8601 times", "Write 2024-01-31T10:05:00Z, or unix seconds"
     )
     raise_if_any(values, number, where, "written as numbers among ISO 8601 times")
-    aware = int(found["aware"].sum())
+    aware = int(iso8601["aware"].sum())
     return parsed, len(values) - values.null_count() - aware if aware else 0
 
 
@@ -116,15 +119,15 @@ def _parse_iso8601(values: pl.Series) -> pl.DataFrame:
         ).alias("moment"),
         aware=zoned.is_not_null(),
     )
-    left = found["moment"].is_null() & values.is_not_null()
-    if not left.any():
+    unparsed = found["moment"].is_null() & values.is_not_null()
+    if not unparsed.any():
         return found
-    texts = values.filter(left)
+    texts = values.filter(unparsed)
     distinct = Distinct.of(texts)
     read = [_parse_unusual_iso8601(text) or (None, False) for text in texts.gather(distinct.first)]
     others = pl.DataFrame(read, schema={"moment": pl.Datetime("us"), "aware": pl.Boolean}, orient="row")[distinct.codes]
     found = found.with_columns(pl.col("aware").fill_null(value=False))
-    return found.select(column.scatter(left.arg_true(), others[column.name]) for column in found)
+    return found.select(column.scatter(unparsed.arg_true(), others[column.name]) for column in found)
 
 
 def _parse_unusual_iso8601(text: str) -> tuple[datetime, bool] | None:

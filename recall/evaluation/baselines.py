@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Float32, Floats, Int32, Int64, Integers
+from recall._arrays import Float32, Floats, Int64
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.data.contexts import items_before
@@ -19,10 +19,10 @@ from recall.features.csr import SparseRows
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """Items by falling count of training interactions.
+    """A ranking of all items that is the same for every request.
 
     Attributes:
-        order: int64 [items], item rows, the most frequent first; equal counts by rising row.
+        order: int64 [items], item rows, best first; equal scores by rising row.
         place: int64 [items], the place of each item in `order`.
     """
 
@@ -30,40 +30,34 @@ class Popularity:
     place: Int64
 
     @staticmethod
-    def fit(counts: Integers) -> "Popularity":
-        """From the number of training interactions of each item (integer [items])."""
-        return Popularity.ranked(counts.astype(np.int64))
-
-    @staticmethod
     def ranked(scores: Int64 | Floats) -> "Popularity":
-        """Rank items by a score, int64 or float [items]; ties by rising row."""
+        """Rank items by training interactions, or another score: int64 or float [items]."""
         order = np.argsort(-scores, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         return Popularity(order, place)
 
-    def top(self, indptr: Int64, masked: Int32, n: int) -> Int64:
-        """Return the n most popular items that are not masked, for each of q requests.
+    def top(self, masked: ItemLists, n: int) -> Int64:
+        """Return the n best items that are not masked, for each of q requests.
 
         Nothing is scored: the j-th masked item of a request, at position `place` of the ranking, has `place - j` unmasked items
         before it, and moves every answer from there on down by one.
 
         Args:
-            indptr: int64 [q + 1]; request r leaves out `masked[indptr[r]:indptr[r + 1]]`.
-            masked: int32 item rows, without repeats within a request.
+            masked: q lists of item rows, without repeats.
             n: length of the lists.
 
         Returns:
             int64 [q, min(n, items)], -1 where fewer items are left.
         """
         n = min(n, len(self.order))
-        requests = len(indptr) - 1
+        requests = len(masked)
         if not n:
             return np.zeros((requests, 0), dtype=np.int64)
-        request = np.repeat(np.arange(requests), np.diff(indptr))
+        request = masked.owners
         # one key sorts ten times as fast as two
-        sorted_place = np.sort(request * len(self.order) + self.place[masked]) % len(self.order)
-        before = sorted_place - (np.arange(len(masked)) - indptr[request])
+        sorted_place = np.sort(request * len(self.order) + self.place[masked.items]) % len(self.order)
+        before = sorted_place - (np.arange(len(request)) - masked.indptr[request])
         near = before < n
         moves = np.bincount(request[near] * n + before[near], minlength=requests * n).reshape(requests, n)
         places = np.arange(n) + np.cumsum(moves, axis=1)  # [q, n]

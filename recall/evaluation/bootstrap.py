@@ -5,7 +5,7 @@ evidence: a resample draws as many users as there are, with replacement, each wi
 from the 2.5 % to the 97.5 % quantile of the resampled means.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +73,10 @@ class PerRequestMetrics:
     def take(self, rows: Integers) -> "PerRequestMetrics":
         """Return the requests at positions `rows`, integer [m], in that order."""
         return PerRequestMetrics(self.user[rows], {name: values[rows] for name, values in self.values.items()})
+
+    def only(self, names: Iterable[str]) -> "PerRequestMetrics":
+        """Return some of the metrics, in this order."""
+        return PerRequestMetrics(self.user, {name: self.values[name] for name in names})
 
 
 def estimate(by_request: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Estimate]:

@@ -71,15 +71,15 @@ def labelled(bundle: Bundle, dataset: Dataset, split: int, most: int, seed: int)
     events, negatives = events[chosen[event_user[events]]], negatives[chosen[negative_user[negatives]]]
 
     contexts, items = build_contexts(dataset, bundle.encoder, events), dataset.events["item"].to_numpy()[events]
-    user, score = event_user[events], _scores(bundle, dataset, contexts, contexts.context, items)
+    user, score = event_user[events], _scores(bundle, dataset, contexts, items)
     power = None
     if by_label and dataset.negatives is not None:
         others, shown = negative_contexts(dataset, bundle.encoder, negatives), dataset.negatives["item"].to_numpy()[negatives]
-        other_user, other_score = negative_user[negatives], _scores(bundle, dataset, others, others.context, shown)
+        other_user, other_score = negative_user[negatives], _scores(bundle, dataset, others, shown)
     else:
         power = _power(bundle)
         drawn = draw_untaken(dataset, user, power, rng)
-        other_user, other_score = user, _scores(bundle, dataset, contexts, contexts.context, drawn)
+        other_user, other_score = user, _scores(bundle, dataset, contexts, drawn)
     users = np.concatenate([user, other_user]).astype(np.int64)
     scores, taken = np.concatenate([score, other_score]), np.repeat([True, False], [len(score), len(other_score)])
     there = np.isfinite(scores)
@@ -133,14 +133,9 @@ def _power(bundle: Bundle) -> float:
     return float(power) if isinstance(power, int | float) and not by_label else 0.0
 
 
-def _scores(
-    bundle: Bundle,
-    dataset: Dataset,
-    contexts: Contexts,
-    context: Int32,
-    items: Integers,
-) -> Float64:
-    """Return the scores of pairs of context and item row, [m]; NaN where unknown."""
+def _scores(bundle: Bundle, dataset: Dataset, contexts: Contexts, items: Integers) -> Float64:
+    """Return the score of each context with its item row, [m]; NaN where unknown."""
+    context = contexts.context
     row_of = np.append(bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list()), -1)  # and -1 is nothing
     rows = row_of[items]
     phi: Float32 = bundle.tables.user_vectors(contexts.features)

@@ -9,7 +9,7 @@ on it: a split by "users" or "items" measures that, and `recall.evaluation.hold_
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import ItemLists, Replaced, pair_scores
 from recall.evaluation.offline import OfflineReplay
-from recall.evaluation.protocol import TestRequests
+from recall.evaluation.protocol import HeldOutRequests
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
@@ -102,9 +102,7 @@ def evaluate_cold_start(
         requests=len(replay),
         users=len(np.unique(replay.user)),
         whole=estimate(whole, config.intervals, seed),
-        popularity=estimate(
-            PerRequestMetrics(popularity.user, {name: popularity.values[name] for name in whole.values}), config.intervals, seed
-        ),
+        popularity=estimate(popularity.only(whole.values), config.intervals, seed),
         new_items=None if new_items is None else masked(item_ids, replay.metrics_of(new_items, at)),
         new_users=evaluate_masked(user_ids, UNKNOWN) if user_ids else None,
         history_only=evaluate_masked(other_blocks, MISSING) if encoder.histories and other_blocks else None,
@@ -170,20 +168,18 @@ class UnknownUsers:
 
     Attributes:
         features: one row in the user feature space, from `unknown_user`.
-        relevant: q lists of the relevant items of each request.
-        masked: q lists of the items excluded from each answer.
+        held: the requests; rows of items are those of the evaluated catalogue.
         popularity: metrics of the most popular training items, on the same requests under the same masks.
         at: lengths of the lists.
     """
 
     features: SparseRows
-    relevant: ItemLists
-    masked: ItemLists
+    held: HeldOutRequests
     popularity: PerRequestMetrics
     at: tuple[int, ...]
 
     @staticmethod
-    def of(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, at: Sequence[int]) -> "UnknownUsers":
+    def of(dataset: Dataset, encoder: FeatureEncoder, held: HeldOutRequests, at: Sequence[int]) -> "UnknownUsers":
         """Send held-out requests as by an unknown user.
 
         Args:
@@ -193,8 +189,12 @@ class UnknownUsers:
             at: lengths of the lists.
         """
         counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
-        popular = _judged(Popularity.fit(counts), held.user, held.relevant, held.masked, at)
-        return UnknownUsers(unknown_user(encoder), held.relevant, held.masked, popular, tuple(at))
+        popular = _judged(Popularity.ranked(counts), held, at)
+        return UnknownUsers(unknown_user(encoder), held, popular, tuple(at))
+
+    def take(self, rows: Integers) -> "UnknownUsers":
+        """Keep the requests at positions `rows`, integer [m], in that order."""
+        return replace(self, held=self.held.take(rows), popularity=self.popularity.take(rows))
 
     def metrics_of(self, user_vector: Float32, item_vectors: Float32) -> PerRequestMetrics:
         """Return the metrics of the ranking that an unknown user gets, for each request.
@@ -211,7 +211,7 @@ class UnknownUsers:
             raise TrainingError(
                 "scores for an unknown user are not finite", hint="Lower the learning rate or raise the regularisation"
             )
-        return _judged(Popularity.ranked(scores), self.popularity.user, self.relevant, self.masked, self.at)
+        return _judged(Popularity.ranked(scores), self.held, self.at)
 
     def figures(self, user_vector: Float32, item_vectors: Float32) -> dict[str, float]:
         """Summarise `metrics_of`, to monitor a model during training.
@@ -264,8 +264,6 @@ def upper_end(differences: Float64, user: Integers) -> float:
     return mean + _STANDARD_ERRORS * float(error)
 
 
-def _judged(
-    ranking: Popularity, user: Integers, relevant: ItemLists, masked: ItemLists, at: Sequence[int]
-) -> PerRequestMetrics:
-    rows = ranking.top(masked.indptr, masked.items, max(at))
-    return PerRequestMetrics(user, metrics.per_request(relevant.contains(rows), relevant.lengths, at))
+def _judged(ranking: Popularity, held: HeldOutRequests, at: Sequence[int]) -> PerRequestMetrics:
+    hits = held.relevant.contains(ranking.top(held.masked, max(at)))
+    return PerRequestMetrics(held.user, metrics.per_request(hits, held.relevant.lengths, at))

@@ -11,10 +11,10 @@ from recall.bundle.reader import Bundle
 from recall.config import LastSplit, RunConfig
 from recall.config.run import parse_config
 from recall.data.dataset import Dataset
-from recall.data.incremental import RememberedUser
 from recall.data.split import TEST, TRAIN
 from recall.errors import BundleError, ConfigError, DataError
 from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.record import UserRecord
 
 _SAMPLE = 500  # users whose interactions are compared
 _MAX_LEARNT = 0.01  # tolerated share of held-out interactions, as a table may lose a few rows. Chosen, not tuned.
@@ -58,7 +58,7 @@ class DataMatch:
         return f"it knows {', '.join(known)}{f'; {self.fields}' if self.fields else ''}"
 
 
-def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None]) -> DataMatch:
+def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], UserRecord | None]) -> DataMatch:
     """Compare the training part of a data set with a bundle's ids and interactions.
 
     Args:
@@ -85,7 +85,7 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
 
 
 def refuse_foreign(
-    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None], *, all_new: bool = False
+    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], UserRecord | None], *, all_new: bool = False
 ) -> None:
     """Check that a bundle was trained on the same data set.
 
@@ -116,7 +116,7 @@ def refuse_trained_on(
     config: RunConfig,
     part: int,
     bundle: Bundle,
-    record: Callable[[str], RememberedUser | None],
+    record: Callable[[str], UserRecord | None],
     load: Callable[[RunConfig], Dataset],
 ) -> None:
     """Check that a bundle was not trained on the interactions that are evaluated.
@@ -162,7 +162,7 @@ def refuse_trained_on(
 
 
 def _refuse_truncated(
-    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], RememberedUser | None]
+    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], UserRecord | None]
 ) -> None:
     """Check that the tables do not lack later interactions of the training data.
 
@@ -208,33 +208,10 @@ def _with_split_of(bundle: Bundle, config: RunConfig) -> RunConfig | None:
     return None if same else changed
 
 
-@dataclass(frozen=True, slots=True)
-class BundleOverlap:
-    """Overlap of the data of a bundle with those of the live version.
+def differences(bundle: Bundle, served: Bundle) -> Iterator[str]:
+    """Describe why two bundles come from different data sets, if they do.
 
-    Attributes:
-        columns: id columns with different names, as pairs (in the bundle, in the live version).
-        items: share of the smaller catalogue that is also in the larger one.
-        pairs: number of common interactions of common users, divided by the smaller of their numbers of interactions in the two
-            bundles; None if these are too few to compare.
-    """
-
-    columns: tuple[tuple[str, str], ...]
-    items: float
-    pairs: float | None
-
-    def differences(self) -> Iterator[str]:
-        """Describe why the bundles come from different data sets, if they do."""
-        for mine, served in self.columns:
-            yield f"its ids are in a column {mine!r}, and those of the served version in {served!r}"
-        if self.items < _MIN_IDS:
-            yield f"{self.items:.1%} of the item ids are in both catalogues"
-        if self.pairs is not None and self.pairs < _MIN_PAIRS:
-            yield f"{self.pairs:.1%} of the interactions of common users are the same"
-
-
-def compare_data(bundle: Bundle, served: Bundle) -> BundleOverlap:
-    """Compare ids and a sample of interactions of two bundles.
+    Ids and a sample of interactions are compared.
 
     Args:
         bundle: a bundle.
@@ -244,14 +221,16 @@ def compare_data(bundle: Bundle, served: Bundle) -> BundleOverlap:
         BundleError: A file cannot be read.
     """
     mine, theirs = bundle.encoder.schema, served.encoder.schema
-    names = ((mine.user_id, theirs.user_id), (mine.item_id, theirs.item_id))
+    for one, other in ((mine.user_id, theirs.user_id), (mine.item_id, theirs.item_id)):
+        if one != other:
+            yield f"its ids are in a column {one!r}, and those of the served version in {other!r}"
     smaller, larger = sorted((bundle.item_ids, served.item_ids), key=len)
-    shared = larger.rows(smaller.values.to_list()) >= 0
-    return BundleOverlap(
-        columns=tuple((one, other) for one, other in names if one != other),
-        items=float(np.mean(shared)),
-        pairs=_shared_interactions(bundle, served),
-    )
+    items = float(np.mean(larger.rows(smaller.values.to_list()) >= 0))
+    if items < _MIN_IDS:
+        yield f"{items:.1%} of the item ids are in both catalogues"
+    pairs = _shared_interactions(bundle, served)
+    if pairs is not None and pairs < _MIN_PAIRS:
+        yield f"{pairs:.1%} of the interactions of common users are the same"
 
 
 def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
@@ -264,20 +243,22 @@ def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
     Raises:
         BundleError: The bundle comes from a different data set.
     """
-    differences = list(compare_data(bundle, served).differences())
-    if differences:
+    found = list(differences(bundle, served))
+    if found:
         raise BundleError(
             f"the version comes from another data set than {served.manifest.version}, which is served",
             where=str(bundle.folder),
-            why="; ".join(differences),
+            why="; ".join(found),
             hint="Give a version of the data that this root serves, or another root; "
             "add --other-data if this root is to serve the other data from now on",
         )
 
 
 def _shared_interactions(bundle: Bundle, served: Bundle) -> float | None:
-    if bundle.manifest.users_elsewhere is not None or served.manifest.users_elsewhere is not None:
-        return None
+    """Return the share of interactions of common users that both bundles have.
+
+    It is of the bundle with fewer of them; None if these are too few to compare.
+    """
     with closing(SqliteUsers(bundle.users_file)) as mine, closing(SqliteUsers(served.users_file)) as theirs:
         common = own = other = 0
         for user_id in theirs.sample(_SAMPLE, 0):

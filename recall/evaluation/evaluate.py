@@ -4,7 +4,7 @@ The whole catalogue is ranked; nothing is sampled.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,11 +24,9 @@ from recall.evaluation.cold_start import ColdStart, evaluate_cold_start
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, evaluate_new_items, evaluate_new_users, refuse_known_ids
 from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, popularity_curve
-from recall.evaluation.protocol import TestRequests, held_out, requests, row_by_row
+from recall.evaluation.protocol import HeldOutRequests, held_out, requests, row_by_row
 from recall.index.tuning.recall import recalls_found
 from recall.serving.recommender import Recommender
-
-_AT_ONCE = 512  # requests answered by one search
 
 
 class ListFigures(Figures):
@@ -54,14 +52,8 @@ def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable
     return TextTable.of(pl.concat([ids, *others]).unique(maintain_order=True))
 
 
-def batches(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
-    """Yield the requests in batches of one search, with the position of the first."""
-    for first in range(0, len(held), _AT_ONCE):
-        yield first, held.between(first, min(first + _AT_ONCE, len(held)))
-
-
 def recommended_rows(
-    recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int
+    recommender: Recommender, dataset: Dataset, held: HeldOutRequests, catalogue: TextTable, n: int
 ) -> tuple[Int64, int]:
     """Ask a recommender for lists of n items.
 
@@ -81,7 +73,7 @@ def recommended_rows(
     """
     rows = np.full((len(held), n), -1, dtype=np.int64)
     strangers = 0
-    for first, batch in batches(held):
+    for first, batch in held.batches():
         answered = recommender.recommend_batch(requests(dataset, batch, recommender.bundle.encoder, n))
         for row, answer in enumerate(answered, start=first):
             rows[row, : len(answer.items)] = catalogue.rows([item.item_id for item in answer.items])
@@ -89,7 +81,7 @@ def recommended_rows(
     return rows, strangers
 
 
-def request_metrics(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
+def request_metrics(held: HeldOutRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
     """Every metric of every request.
 
     Args:
@@ -238,7 +230,7 @@ def evaluate(
 
     rows, strangers = recommended_rows(recommender, dataset, held, catalogue, at[-1])
     by_model, model = figures(rows)
-    by_popularity, popularity = figures(Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1]))
+    by_popularity, popularity = figures(Popularity.ranked(counts).top(held.masked, at[-1]))
     rivals = []
     for other in against:
         rival_rows, rival_strangers = recommended_rows(other, dataset, held, catalogue, at[-1])
@@ -270,7 +262,7 @@ def evaluate(
         strangers=strangers,
         context_columns=recommender.bundle.encoder.context_columns,
         exact=recommender.index.exact,
-        found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),
+        found=_found(recommender, dataset, held.take(held.drawn(_COMPARED, seed)), at[-1], resamples, seed),
         model=model,
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),
@@ -289,17 +281,17 @@ def evaluate(
     )
 
 
-def _unreachable(recommender: Recommender, dataset: Dataset, held: TestRequests) -> int:
+def _unreachable(recommender: Recommender, dataset: Dataset, held: HeldOutRequests) -> int:
     """Relevant items that are masked or not in the catalogue."""
     ids = dataset.items[dataset.schema.item_id].gather(held.relevant.items).to_list()
     return int(((recommender.bundle.item_ids.rows(ids) < 0) | held.hidden).sum())
 
 
-def _found(recommender: Recommender, dataset: Dataset, held: TestRequests, n: int, resamples: int, seed: int) -> Estimate:
+def _found(recommender: Recommender, dataset: Dataset, held: HeldOutRequests, n: int, resamples: int, seed: int) -> Estimate:
     """Estimate the recall of the index against exact lists, unmasked."""
     encoder, vectors = recommender.bundle.encoder, recommender.bundle.item_vectors
     shares = [
         recalls_found(recommender.index, vectors, recommender.user_vectors(requests(dataset, batch, encoder, n)), n)
-        for _, batch in batches(held)
+        for _, batch in held.batches()
     ]
     return estimate(PerRequestMetrics(held.user, {"found": np.concatenate(shares)}), resamples, seed)["found"]

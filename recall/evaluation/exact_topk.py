@@ -8,7 +8,7 @@ import numpy as np
 from recall._arrays import Bool, Float32, Float64, Int32, Int64, Integers
 from recall.errors import DataError, TrainingError
 from recall.evaluation.metrics import per_request
-from recall.features.csr import gathered
+from recall.features.csr import take_lists
 from recall.index.topk import top_k
 
 # One list of items for each request: the relevant ones, or the masked ones.
@@ -54,7 +54,7 @@ class ItemLists:
 
     def take(self, rows: Integers) -> "ItemLists":
         """Return the lists at positions `rows`, integer [m], in that order, with repeats."""
-        indptr, source = gathered(self.indptr, rows)
+        indptr, source = take_lists(self.indptr, rows)
         return ItemLists(indptr, self.items[source])
 
     def contains(self, rows: Integers) -> Bool:

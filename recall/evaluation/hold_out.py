@@ -171,7 +171,7 @@ def evaluate_new_items(
     among_new = PerRequestMetrics(replay.user, {"recall": recall(hits, replay.relevant.lengths, k_new)})
 
     def against(judged: PerRequestMetrics) -> BaselineResult:
-        kept = PerRequestMetrics(judged.user, {name: judged.values[name] for name in model.values})
+        kept = judged.only(model.values)
         return BaselineResult(metrics=estimate(kept, resamples, seed), comparison=compare(model, kept, resamples, seed))
 
     features, content = item_features(bundle), None

@@ -8,6 +8,7 @@ and is at least 1; `rows[r, p]` is the item row at that place, or -1 past the en
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
 from recall._arrays import Bool, Float64, Int64, Integers
 
@@ -205,20 +206,12 @@ def user_aucs(user: Integers, score: Float64, taken: Bool) -> tuple[Float64, Int
     Returns:
         float64 [u] and int64 [u], by rising user.
     """
-    order = np.lexsort((score, user))
-    user, score, taken = user[order], score[order], taken[order]
-    starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.zeros(0, dtype=np.int64)
-    rows = np.diff(np.append(starts, len(user)))
-    new = np.concatenate([[True], (user[1:] != user[:-1]) | (score[1:] != score[:-1])])[: len(user)]
-    tied = np.flatnonzero(new)
-    lengths = np.diff(np.append(tied, len(user)))
-    middle = np.repeat(tied + (lengths - 1) / 2, lengths) - np.repeat(starts, rows)  # from 0 within the user, ties share one
-    ups = np.add.reduceat(taken.astype(np.float64), starts) if len(starts) else np.zeros(0)
-    ranks = np.add.reduceat(middle * taken, starts) if len(starts) else np.zeros(0)
-    downs = rows - ups
-    both = (ups > 0) & (downs > 0)
-    ups, downs = ups[both], downs[both]
-    return (ranks[both] - ups * (ups - 1) / 2) / (ups * downs), rows[both]
+    rows = pl.DataFrame({"user": user, "score": score, "taken": taken})
+    ranked = rows.with_columns(rank=pl.col("score").rank("average").over("user"))  # from 1 within the user, ties share one
+    sums = ranked.group_by("user").agg(n=pl.len(), ups=pl.col("taken").sum(), ranks=pl.col("rank").filter("taken").sum())
+    both = sums.filter(pl.col("ups").is_between(1, pl.col("n") - 1)).sort("user").cast(pl.Float64)
+    n, ups, ranks = (both[name].to_numpy() for name in ("n", "ups", "ranks"))
+    return (ranks - ups * (ups + 1) / 2) / (ups * (n - ups)), n.astype(np.int64)
 
 
 def log_losses(score: Float64, taken: Bool) -> Float64:

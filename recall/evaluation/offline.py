@@ -19,11 +19,9 @@ from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import ItemLists, Replaced, top_rows
-from recall.evaluation.protocol import TestRequests, requests
+from recall.evaluation.protocol import HeldOutRequests, requests
 from recall.features.csr import SparseRows
 from recall.serving.recommender import Recommender
-
-_AT_ONCE = 512  # requests encoded together
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class OfflineReplay:
     masked: ItemLists
 
     @staticmethod
-    def of(recommender: Recommender, dataset: Dataset, held: TestRequests) -> "OfflineReplay":
+    def of(recommender: Recommender, dataset: Dataset, held: HeldOutRequests) -> "OfflineReplay":
         """Encode the held-out requests.
 
         Args:
@@ -61,8 +59,7 @@ class OfflineReplay:
         bundle = recommender.bundle
         unmasked = replace(held, masked=ItemLists.empty(len(held)))  # to name every masked item would be for nothing
         users = SparseRows.vstack(
-            recommender.encode(requests(dataset, unmasked.between(first, min(first + _AT_ONCE, len(held))), bundle.encoder, 1))
-            for first in range(0, len(held), _AT_ONCE)
+            recommender.encode(requests(dataset, batch, bundle.encoder, 1)) for _, batch in unmasked.batches()
         )
         row_of = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
         masked = row_of[held.masked.items]
@@ -210,8 +207,7 @@ def ablate(replay: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed
     item_rows = encoder.encode_items(bundle.items())
 
     def judged(user_vectors: Float32 | None = None, item_vectors: Float32 | None = None) -> PerRequestMetrics:
-        values = replay.metrics_of(replay.lists(at[-1], user_vectors, item_vectors), at)
-        return PerRequestMetrics(values.user, {name: values.values[name] for name in names})
+        return replay.metrics_of(replay.lists(at[-1], user_vectors, item_vectors), at).only(names)
 
     whole, worth = judged(), []
     for name, field in encoder.schema.fields.items():

@@ -1,6 +1,6 @@
 """Held-out interactions as requests, with their relevant and masked items."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,12 +13,12 @@ from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.exact_topk import ItemLists
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import Distinct, as_requested
+from recall.features.values import Distinct, to_request_values
 from recall.serving.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class TestRequests:
+class HeldOutRequests:
     """Requests by number.
 
     Attributes:
@@ -39,9 +39,9 @@ class TestRequests:
     def __len__(self) -> int:
         return len(self.event)
 
-    def take(self, rows: Integers) -> "TestRequests":
+    def take(self, rows: Integers) -> "HeldOutRequests":
         """Return the requests at positions `rows`, integer [m], in that order."""
-        return TestRequests(
+        return HeldOutRequests(
             self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows]
         )
 
@@ -54,29 +54,19 @@ class TestRequests:
         """
         return _drawn(len(self), most, seed)
 
-    def sample(self, most: int, seed: int) -> "TestRequests":
-        """Return the requests that `drawn` picks.
-
-        Args:
-            most: maximum number.
-            seed: of the draw.
-        """
-        return self if len(self) <= most else self.take(self.drawn(most, seed))
-
     @property
     def hidden(self) -> Bool:
         """Whether each of `relevant.items` is masked and cannot be found; bool [nnz]."""
         return self.relevant.shared(self.masked)
 
-    def between(self, first: int, last: int) -> "TestRequests":
-        """Return requests first, ..., last - 1.
+    def batches(self, size: int = 512) -> "Iterator[tuple[int, HeldOutRequests]]":
+        """Yield the requests in batches, each with the position of its first.
 
         Args:
-            first: position of the first request.
-            last: position after the last request.
+            size: requests of a batch.
         """
-        relevant, masked = self.relevant.between(first, last), self.masked.between(first, last)
-        return TestRequests(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
+        for first in range(0, len(self), size):
+            yield first, self.take(np.arange(first, min(first + size, len(self))))
 
 
 def _drawn(count: int, most: int, seed: int) -> Int64:
@@ -96,7 +86,7 @@ def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
 
 def held_out(
     dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64, most: int | None = None, seed: int = 0
-) -> TestRequests:
+) -> HeldOutRequests:
     """Turn interactions into requests.
 
     With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
@@ -114,7 +104,7 @@ def held_out(
         config: how to ask and what to mask.
         judged: int64 [m], positions in `dataset.events` to be found again, rising.
         known: int64 [n], positions whose items are masked.
-        most: as of `TestRequests.sample`, which then takes less memory; None for all.
+        most: as of `HeldOutRequests.drawn`, which then takes less memory; None for all.
         seed: of the draw.
     """
     item = dataset.events["item"].to_numpy()
@@ -142,7 +132,7 @@ def held_out(
     event = judged[first]
     of_judged = user[judged]
     before = judged[np.searchsorted(of_judged, user[event])] if dataset.hold_out == "users" else event
-    return TestRequests(event, user[event].astype(np.int64), relevant, masked, before)
+    return HeldOutRequests(event, user[event].astype(np.int64), relevant, masked, before)
 
 
 # Held-out interactions as the requests that a client would send.
@@ -150,7 +140,7 @@ def held_out(
 _MEND = "Evaluate with the fields that the model was trained with"
 
 
-def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
+def requests(dataset: Dataset, held: HeldOutRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
     """Return the requests as a client would send them.
 
     History and exclusions are always given, so that nothing depends on the user store, which may know what is to be found.
@@ -170,7 +160,7 @@ def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: i
     if encoder.context_columns:
         contexts = [
             {name: value for name, value in row.items() if value is not None}
-            for row in as_requested(events.select(encoder.context_columns)).iter_rows(named=True)
+            for row in to_request_values(events.select(encoder.context_columns)).iter_rows(named=True)
         ]
     item_ids = dataset.items[dataset.schema.item_id]
     masked, ends = item_ids.gather(held.masked.items).to_list(), held.masked.indptr.tolist()

@@ -9,8 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from recall._fsync import make_folder
-from recall.bundle.locks import locked
+from recall._file_system import locked, make_folder
 from recall.bundle.versions import LOCK, PUBLISHING, VERSIONS, evaluation_file, write_lines
 from recall.errors import BundleError, DataError
 from recall.evaluation.bootstrap import Comparison, Estimate

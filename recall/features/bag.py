@@ -1,4 +1,4 @@
-"""Any number of values at once, each with its weight."""
+"""Bag fields: any number of values in each row, with optional weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from typing_extensions import override
 from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flat
-from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norm_one, norms, refusal
+from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flatten_lists
+from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
 from recall.features.csr import SparseRows
-from recall.features.values import raise_if_any, to_float
+from recall.features.values import empty_to_null, raise_if_any, to_float
 from recall.features.vocabulary import MISSING, Vocabulary
 
 
@@ -31,7 +31,7 @@ class BagEncoder(ColumnEncoder):
     column: str
     vocabulary: Vocabulary
     type: str = TEXT
-    """Of the values in a bag."""
+    """Canonical type of the values in a bag."""
 
     @staticmethod
     def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "BagEncoder":
@@ -39,7 +39,7 @@ class BagEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
+            source: column and type of the field.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -54,8 +54,8 @@ class BagEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
-            vocabulary: the values.
+            source: column and type of the field.
+            vocabulary: the learnt values.
         """
         return BagEncoder(field, source.column, vocabulary, source.type)
 
@@ -67,7 +67,7 @@ class BagEncoder(ColumnEncoder):
     @override
     def encode(self, frame: pl.DataFrame) -> SparseRows:
         bags = Bags.of(self.field, self.column, frame)
-        missing = np.flatnonzero(_known(column_of(frame, self.column)).is_null().to_numpy())
+        missing = np.flatnonzero(empty_to_null(column_of(frame, self.column)).is_null().to_numpy())
         divisors = norms(self.field.norm, np.bincount(bags.row, minlength=len(frame)))
         return SparseRows.from_coo(
             np.concatenate([bags.row, missing]),
@@ -89,7 +89,7 @@ class BagEncoder(ColumnEncoder):
         else:
             weights = self._weights_of(self.field.weights, values, bag)
             known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm, row_of, as_text = norm_one(self.field.norm, len(known)), self.vocabulary.row, self.type == TEXT
+        norm, row_of, as_text = float(norms(self.field.norm, len(known))), self.vocabulary.row, self.type == TEXT
         entries: dict[int, float] = {}
         try:
             for value, weight in known:
@@ -116,11 +116,11 @@ class BagEncoder(ColumnEncoder):
         raise refusal(column, "the value must be a list or text", f"Give a list, or text cut at {self.field.separator!r}")
 
     def _weights_of(self, column: str, values: Mapping[str, object], bag: list[object]) -> list[float]:
-        given = self._parts(values, column)
-        if given is None or len(given) != len(bag):
+        parts = self._parts(values, column)
+        if parts is None or len(parts) != len(bag):
             raise refusal(column, f"there must be one weight for each of the {len(bag)} values of {self.column!r}")
         try:
-            weights = [float(weight) for weight in given]  # type: ignore[arg-type]
+            weights = [float(weight) for weight in parts]  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             weights = [float("nan")]
         if not all(abs(weight) <= LARGEST for weight in weights):
@@ -133,9 +133,9 @@ class Bags:
     """The values of all bags of a column, one after another.
 
     Attributes:
-        row: int64 [v], the bag that a value is in.
+        row: int64 [v], bag of each value.
         values: [v], without nulls.
-        weights: float64 [v].
+        weights: float64 [v], weight of each value.
     """
 
     row: Int64
@@ -148,37 +148,29 @@ class Bags:
 
         Args:
             field: the bag field.
-            column: that it reads.
-            frame: with the column, and that of the weights where there is one.
+            column: column with the values.
+            frame: table with that column, and the column of weights if the field names one.
 
         Raises:
             DataError: Weights do not match their values.
         """
-        lists = _lists(_known(column_of(frame, column)), field.separator)
+        lists = _lists(empty_to_null(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
-        values = flat(lists)
+        values = flatten_lists(lists)
         weights = np.ones(len(values))
         if field.weights is not None:
             where = f"column {field.weights!r}"
-            weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
+            weight_lists = _lists(empty_to_null(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
-            given = flat(weight_lists.filter(lists.is_not_null()))
-            parsed = to_float(given, where)
-            raise_if_any(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
-            raise_if_any(given, parsed.abs() > LARGEST, where, "too large")
+            weight_values = flatten_lists(weight_lists.filter(lists.is_not_null()))
+            parsed = to_float(weight_values, where)
+            raise_if_any(weight_values, parsed.is_null(), where, "missing", "Write 1 for a plain value")
+            raise_if_any(weight_values, parsed.abs() > LARGEST, where, "too large")
             weights = parsed.to_numpy()
-        if values.dtype.is_float():
-            values = values.fill_nan(None)
-        elif values.dtype == pl.String:
-            values = values.set(values == "", None)
+        values = values.fill_nan(None) if values.dtype.is_float() else empty_to_null(values)
         known = values.is_not_null().to_numpy()
         return Bags(row[known], values.filter(known), weights[known])
-
-
-def _known(values: pl.Series) -> pl.Series:
-    """Turn empty text into null, a missing bag; an empty list stays an empty bag."""
-    return values.set(values == "", None) if values.dtype == pl.String else values
 
 
 def _lists(values: pl.Series, separator: str) -> pl.Series:

@@ -16,7 +16,7 @@ from polars.datatypes import DataType
 from recall._arrays import Float32, Int64
 from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.canonical import BLANKS, LIST, TEXT, as_lists, canonical_text
+from recall.features.canonical import BLANKS, LIST, TEXT, as_lists, canonical_text, flatten_lists
 from recall.features.values import canonical_series, to_float
 
 LARGEST_WEIGHT = 1e6
@@ -28,7 +28,7 @@ class Boosts:
     """The coordinates of some items.
 
     Attributes:
-        names: of the coordinates, as the configuration has them.
+        names: names of the coordinates, as in `index.boosts`.
         values: float32 [names, items]; 0 where an item has no value.
     """
 
@@ -48,16 +48,16 @@ class Boosts:
         """Read coordinates from the columns of items.
 
         Args:
-            names: a column of numbers or truth values each, or `column=value`: 1 where an item holds the value, alone or
+            names: each a column of numbers or truth values, or `column=value`: 1 where an item holds the value, alone or
                 among others, and 0 where it does not.
-            columns: that there are.
-            read: gives a column, [size].
+            columns: names of all columns of the items.
+            read: returns a column, [size].
             size: number of items.
-            schema: its bag fields say how text is cut into values.
-            types: canonical types of the columns, in whose form text is; values that boosts name are brought to it.
+            schema: its bag fields have the separators of values in text.
+            types: canonical types of the columns, to which the values in `names` are converted.
 
         Raises:
-            DataError: a column is not there or holds no numbers.
+            DataError: There is no such column, or it holds no numbers.
         """
         values = np.empty((len(names), size), dtype=np.float32)
         for row, name in enumerate(names):
@@ -65,12 +65,13 @@ class Boosts:
             where = f"index.boosts, {name!r}"
             if column not in columns:
                 raise DataError(f"items have no column {column!r}", where=where, hint=did_you_mean(column, columns))
-            found = read(column)
-            if value is not None:
+            if value is None:
+                values[row] = _numbers(read(column), where)
+            else:
                 type_ = (types or {}).get(column, TEXT)
-                bare = value.strip(BLANKS) if type_.startswith(LIST) else value
-                value = canonical_text(bare, type_.removeprefix(LIST))
-            values[row] = _numbers(found, where) if value is None else _holds(found, value, schema.separator(column), where)
+                stripped = value.strip(BLANKS) if type_.startswith(LIST) else value
+                value = canonical_text(stripped, type_.removeprefix(LIST))
+                values[row] = _holds(read(column), value, schema.separator(column), where)
         return cls(tuple(names), values)
 
     def weights(self, given: Mapping[str, float]) -> Float32:
@@ -105,7 +106,7 @@ class Boosts:
             weights[self.names.index(name)] = weight
         return weights
 
-    def added(self, weights: Float32) -> Float32:
+    def weighted_sum(self, weights: Float32) -> Float32:
         """Return the sum of weighted coordinates of each item: float32 [items]."""
         total = np.zeros(self.values.shape[1], dtype=np.float32)
         for weight, coordinate in zip(weights, self.values, strict=True):  # always in this order: one sum for one item
@@ -113,12 +114,12 @@ class Boosts:
                 total += weight * coordinate
         return total
 
-    def parts(self, weights: Float32, row: int) -> dict[str, float]:
+    def contributions(self, weights: Float32, row: int) -> dict[str, float]:
         """Return the nonzero contribution of each coordinate to one item's score, by name.
 
         Args:
             weights: float32 [names], from `weights`.
-            row: of the item.
+            row: row of the item.
         """
         products = (weights * self.values[:, row]).tolist()
         return {name: part for name, part in zip(self.names, products, strict=True) if part}
@@ -128,20 +129,20 @@ def column_of(name: str, columns: Sequence[str]) -> tuple[str, str | None]:
     """Return the column of a boost, and its value, or None for a numeric boost.
 
     Args:
-        name: of the boost, `column` or `column=value`.
-        columns: of the items.
+        name: name of the boost, `column` or `column=value`.
+        columns: names of all columns of the items.
     """
     column, equals, value = name.partition("=")
     return (column, value) if equals and name not in columns else (name, None)
 
 
-def text_numbers(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
+def numeric_text_columns(names: Sequence[str], attributes: Sequence[str], types: Mapping[str, DataType]) -> set[str]:
     """Return the text columns that boosts read as numbers and that no field reads.
 
     Args:
-        names: as in `Boosts.of`.
+        names: names of boosts, as in `Boosts.of`.
         attributes: columns of items that no field reads.
-        types: of the columns in their file.
+        types: type of each column in the file.
     """
     return {name for name in names if name in attributes and types.get(name) == pl.String}
 
@@ -150,10 +151,10 @@ def _numbers(values: pl.Series, where: str) -> Float32:
     if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
         hint = "Let a field of kind 'numeric' read it, or no field but data.attributes; or boost one value: column=value"
         raise DataError(f"a column of type {values.dtype} holds no numbers", where=where, hint=hint)
-    found = to_float(values, where).fill_null(0.0).to_numpy()
-    if np.abs(found).max(initial=0.0) > _LARGEST:
+    numbers = to_float(values, where).fill_null(0.0).to_numpy()
+    if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise DataError(f"a number is larger than {_LARGEST:g}", where=where, hint="Scale the column")
-    return found.astype(np.float32)
+    return numbers.astype(np.float32)
 
 
 def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> Float32:
@@ -161,9 +162,9 @@ def _holds(values: pl.Series, value: str, separator: str | None, where: str) -> 
     try:
         if isinstance(values.dtype, pl.List):
             lengths = values.list.len().fill_null(0).to_numpy()
-            held = canonical_series(values.explode(empty_as_null=False, keep_nulls=False))
+            members = canonical_series(flatten_lists(values))
             rows: Int64 = np.repeat(np.arange(len(values)), lengths)
-            mask[rows[(held == value).fill_null(False).to_numpy()]] = 1
+            mask[rows[(members == value).fill_null(False).to_numpy()]] = 1
         else:
             mask[(canonical_series(values) == value).fill_null(False).to_numpy()] = 1
     except DataError as error:

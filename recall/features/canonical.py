@@ -8,7 +8,6 @@ The type of a text column is that of all its values. One value that does not fit
 `007`, `1e5`, `+1`, `1_000`, `.5`, `NaN` and digits outside ASCII never become numbers.
 """
 
-import datetime
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,13 @@ from recall.errors import DataError
 from recall.features.values import (
     CLOCK,
     DATE,
-    EPOCH,
     TIME,
     canonical,
     canonical_series,
     clock_text,
     examples,
     moment,
+    moment_text,
     time_of_day,
 )
 
@@ -93,21 +92,21 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
 
     Args:
         values: [n] of any dtype that a field can read.
-        separator: cuts text into the values of a bag.
+        separator: separator of the values of a bag in text; None for single values.
 
     Returns:
         The type's name, such as "integer" or "list of text".
     """
     lists = as_lists(values, separator)
     if isinstance(lists.dtype, pl.List):
-        return LIST + type_of(flat(stripped(lists)))
-    return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
+        return LIST + type_of(flatten_lists(strip_values(lists)))
+    return infer_type(values) if values.dtype == pl.String else type_of_dtype(values.dtype)
 
 
-def of_dtype(dtype: DataType) -> str:
+def type_of_dtype(dtype: DataType) -> str:
     """Return the type of a column with a dtype of its own; text has type `TEXT`."""
     if isinstance(dtype, pl.List | pl.Array):
-        return LIST + of_dtype(dtype.inner)  # type: ignore[arg-type]
+        return LIST + type_of_dtype(dtype.inner)  # type: ignore[arg-type]
     if dtype.is_integer():
         return "integer"
     if dtype.is_numeric():
@@ -116,7 +115,7 @@ def of_dtype(dtype: DataType) -> str:
     return names.get(dtype.base_type(), TEXT)
 
 
-def inferred(values: pl.Series) -> str:
+def infer_type(values: pl.Series) -> str:
     """Find the type that all values of a text column fit, apart from missing ones.
 
     A column of numbers stays text if two different texts would become one fractional number: `1.1` and `1.10` may be
@@ -154,7 +153,7 @@ def canonical_text(text: str, type_: str) -> str:
 
     Args:
         text: any.
-        type_: of the column.
+        type_: canonical type of the column.
     """
     if type_ == TEXT:
         return text
@@ -173,8 +172,8 @@ def canonical_as(value: object, type_: str) -> str | None:
     """Return the canonical form of one value; None if missing or empty text.
 
     Args:
-        value: of a request.
-        type_: of the column.
+        value: value in a request.
+        type_: canonical type of the column.
 
     Raises:
         TypeError: The value is not a single value.
@@ -194,9 +193,9 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
 
     Args:
         values: [n] of any dtype that a field can read.
-        type_: of the column.
+        type_: canonical type of the column.
         where: names the column in errors.
-        separator: cuts text into the values of a bag.
+        separator: separator of the values of a bag in text; None for single values.
 
     Raises:
         DataError: A column of dates or times holds other text.
@@ -204,13 +203,13 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     inner = type_.removeprefix(LIST)
     cut = separator if values.dtype == pl.String else None
     if inner != type_:
-        values = stripped(values) if cut is None else _stripped_parts(values, cut)
+        values = strip_values(values) if cut is None else _strip_parts(values, cut)
     if inner == TEXT or (
         values.dtype != pl.List(pl.String) and (values.dtype != pl.String or (cut is None) != (inner == type_))
     ):
         return values
     lists = values if cut is None else values.str.split(cut)
-    texts = (lists if values.dtype == pl.String and cut is None else flat(lists)).drop_nulls()
+    texts = (lists if values.dtype == pl.String and cut is None else flatten_lists(lists)).drop_nulls()
     if inner in NUMBERS:
         texts = texts.filter(texts.str.contains("[.e]|^-0"))  # other integers are written in one way
     texts = texts.unique()
@@ -226,18 +225,18 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     return mapped if cut is None else mapped.list.join(cut)
 
 
-def stripped(lists: pl.Series) -> pl.Series:
+def strip_values(lists: pl.Series) -> pl.Series:
     """Strip the values of lists of text; a column of another dtype is unchanged."""
     lists = as_lists(lists)
-    if lists.dtype != pl.List(pl.String) or not flat(lists).str.contains(_BLANK_AROUND).any():
+    if lists.dtype != pl.List(pl.String) or not flatten_lists(lists).str.contains(_BLANK_AROUND).any():
         return lists
     return lists.list.eval(pl.element().str.strip_chars(BLANKS))
 
 
-def _stripped_parts(values: pl.Series, separator: str) -> pl.Series:
+def _strip_parts(values: pl.Series, separator: str) -> pl.Series:
     """Strip the values between separators."""
     lists = values.str.split(separator)
-    clean = stripped(lists)
+    clean = strip_values(lists)
     return values if clean is lists else clean.list.join(separator)
 
 
@@ -253,12 +252,12 @@ def _refuse_other_texts(texts: pl.Series, type_: str, where: str) -> None:
         )
 
 
-def refuse_other(text: str, type_: str) -> None:
+def require_time_text(text: str, type_: str) -> None:
     """Check that a column of dates or times can hold a text.
 
     Args:
         text: any.
-        type_: of the column.
+        type_: canonical type of the column.
 
     Raises:
         ValueError: It cannot; the message says what is expected.
@@ -279,14 +278,12 @@ def _written(text: str, type_: str) -> str | None:
     try:
         if type_ == "clock":
             return clock_text(*time_of_day(text))
-        seconds, nanoseconds = moment(text)
-        day, rest = divmod(seconds, 86_400)
-        if type_ == "date" and not rest and not nanoseconds:
-            return (EPOCH + datetime.timedelta(days=day)).isoformat()
-        written = f"{(EPOCH + datetime.timedelta(days=day)).isoformat()}T{clock_text(rest, nanoseconds)}"
-        return written if type_ == "time" else None
+        written = moment_text(*moment(text))
     except (ValueError, OverflowError):
         return None
+    if type_ == "time":
+        return written
+    return written.removesuffix("T00:00:00") if type_ == "date" and written.endswith("T00:00:00") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +291,8 @@ class ColumnForms:
     """Canonical forms of the columns of one side.
 
     Attributes:
-        types: by column.
-        separators: what cuts the text of a column into values, by column.
+        types: canonical type by column.
+        separators: separator of the values of a bag in text, by column.
     """
 
     types: Mapping[str, str] = field(default_factory=dict)
@@ -327,13 +324,13 @@ def named_values(values: pl.Series, names: Iterable[str]) -> tuple[pl.Series, di
 
     Args:
         values: [n] of any single-valued dtype.
-        names: as the configuration writes them.
+        names: values of the column, as the configuration writes them.
 
     Returns:
         String [n], null where a value is missing, and each name in the same form, by name.
     """
     texts = canonical_series(values)
-    type_ = inferred(texts)
+    type_ = infer_type(texts)
     return canonical_column(texts, type_), {name: canonical_text(name, type_) for name in names}
 
 
@@ -343,7 +340,7 @@ def id_type(columns: Iterable[pl.Series]) -> str:
     It is "integer" if every table holds whole numbers, else text.
     """
     types = {
-        "integer" if column.dtype.is_numeric() else inferred(canonical_series(column)) for column in columns if len(column)
+        "integer" if column.dtype.is_numeric() else infer_type(canonical_series(column)) for column in columns if len(column)
     }
     return "integer" if types == {"integer"} else TEXT
 
@@ -353,13 +350,13 @@ def as_lists(values: pl.Series, separator: str | None = None) -> pl.Series:
 
     Args:
         values: [n].
-        separator: cuts text into lists.
+        separator: separator of the values in text; None if text is a single value.
     """
     if values.dtype == pl.String and separator is not None:
         return values.str.split(separator)
     return values.cast(pl.List(values.dtype.inner)) if isinstance(values.dtype, pl.Array) else values
 
 
-def flat(lists: pl.Series) -> pl.Series:
+def flatten_lists(lists: pl.Series) -> pl.Series:
     """Return the values of all lists; missing lists have none."""
     return lists.explode(empty_as_null=False, keep_nulls=False)

@@ -18,8 +18,8 @@ from recall.features.values import Distinct, known_texts
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 
 
-class _WrittenEncoder(SingleEncoder):
-    """A field that knows its values by their canonical text."""
+class _TextEncoder(SingleEncoder):
+    """Encoder of a field that reads the canonical text of one column."""
 
     column: str
     type: str
@@ -34,7 +34,7 @@ class _WrittenEncoder(SingleEncoder):
 
 
 @dataclass(frozen=True, eq=False)
-class CategoricalEncoder(_WrittenEncoder):
+class CategoricalEncoder(_TextEncoder):
     """A categorical field with a vocabulary of values in canonical form."""
 
     column: str
@@ -47,7 +47,7 @@ class CategoricalEncoder(_WrittenEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
+            source: column and type of the field.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -61,8 +61,8 @@ class CategoricalEncoder(_WrittenEncoder):
         """Return the encoder with a stored vocabulary.
 
         Args:
-            source: its column and type.
-            vocabulary: the values.
+            source: column and type of the field.
+            vocabulary: the learnt values.
         """
         return CategoricalEncoder(source.column, vocabulary, source.type)
 
@@ -80,9 +80,9 @@ def text_of(values: Mapping[str, object], column: str, type_: str = TEXT) -> str
     """Return the canonical text of one column of a request; None if missing or empty.
 
     Args:
-        values: by column.
-        column: to read.
-        type_: of the column.
+        values: values of the request by column.
+        column: column to read.
+        type_: canonical type of the column.
 
     Raises:
         RequestError: The value is not a scalar.
@@ -98,7 +98,7 @@ def text_of(values: Mapping[str, object], column: str, type_: str = TEXT) -> str
         raise refusal(column, "the value must be a scalar", "Give text, a finite number, true or false") from None
 
 
-# One value of too many to list: its row is a stable hash of its written form.
+# Hashed fields: the row of a value is a stable hash of its canonical text.
 
 
 def stable_hash(value: str) -> int:
@@ -107,7 +107,7 @@ def stable_hash(value: str) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class HashedEncoder(_WrittenEncoder):
+class HashedEncoder(_TextEncoder):
     """A hashed field, without unknown values; different values may share a row."""
 
     column: str
@@ -121,7 +121,7 @@ class HashedEncoder(_WrittenEncoder):
 
         Args:
             field: the field.
-            source: its column and type.
+            source: column and type of the field.
         """
         return HashedEncoder(source.column, field.buckets, type=source.type)
 
@@ -164,7 +164,7 @@ class CrossEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            source: its parts.
+            source: encoders of both parts.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -178,8 +178,8 @@ class CrossEncoder(ColumnEncoder):
         """Return the encoder with a stored vocabulary.
 
         Args:
-            source: its parts.
-            vocabulary: the pairs.
+            source: encoders of both parts.
+            vocabulary: the learnt pairs.
         """
         left, right = source.parts
         return CrossEncoder(left, right, vocabulary)

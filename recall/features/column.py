@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,8 +30,8 @@ class ColumnEncoder(ABC):
     Bulk and single encoding give the same rows and weights; errors name the column.
 
     Attributes:
-        column: whose values may be unknown; None for a cross, whose pairs are not values of one column.
-        vocabulary: the values that were learnt, where the kind of field learns any.
+        column: the column to report when a value is unknown; None for a cross, which has pairs of values.
+        vocabulary: the learnt values; None for kinds of fields that learn none.
     """
 
     column: str | None
@@ -64,8 +63,8 @@ class ColumnEncoder(ABC):
         """Return the value of a learnt row.
 
         Args:
-            row: `FIRST` or more, within the field.
-            weight: of the row in a feature row.
+            row: row within the field, `FIRST` or more.
+            weight: weight of that row in a feature row.
         """
         return f"bucket {row - FIRST}" if self.vocabulary is None else self.vocabulary.value(row)
 
@@ -91,9 +90,9 @@ class FieldSource:
     """Columns that a field reads.
 
     Attributes:
-        column: with its values; empty for a field that is made of others.
+        column: column with the values; empty for a field that is made of others.
         type: canonical type of a single value of that column.
-        parts: encoders of the fields that it is made of.
+        parts: encoders of the fields that the field is made of.
     """
 
     column: str
@@ -109,7 +108,7 @@ class EncoderKind(Protocol):
 
         Args:
             field: the field.
-            source: its column, type and parts.
+            source: column, type and parts of the field.
             frame: rows of the table, [n].
             counts: integer [n], how often each row counts.
 
@@ -122,9 +121,9 @@ class EncoderKind(Protocol):
 
         Args:
             field: the field.
-            source: its column, type and parts.
-            state: what `state` returned.
-            vocabulary: the learnt values; empty where the kind has none.
+            source: column, type and parts of the field.
+            state: result of `ColumnEncoder.state`.
+            vocabulary: the learnt values; empty for a kind without a vocabulary.
         """
 
 
@@ -133,7 +132,7 @@ class FieldGroup:
     """Fields that are encoded together from one table, or from one part of a request.
 
     Attributes:
-        fields: where the field's block starts in the feature space, and its encoder.
+        fields: offset of the field's block in the feature space, and its encoder.
         n_features: size of the feature space.
     """
 
@@ -166,25 +165,15 @@ class FieldGroup:
         return entries, unknown
 
 
-def norms(norm: Norm, counts: Integers) -> Float64:
+def norms(norm: Norm, counts: Integers | int) -> Float64:
     """Return the divisor of the weights of each bag.
 
     Args:
-        norm: of the field.
+        norm: setting of the field.
         counts: integer, number of values of each bag, in any shape.
     """
     exponent = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}[norm]
     return np.asarray(counts, dtype=np.float64) ** exponent
-
-
-def norm_one(norm: Norm, count: int) -> float:
-    """Return `norms` of one bag.
-
-    Args:
-        norm: of the field.
-        count: number of values.
-    """
-    return sqrt(count) if norm == "sqrt" else float(count) if norm == "mean" else 1.0
 
 
 def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
@@ -192,7 +181,7 @@ def column_of(frame: pl.DataFrame, column: str) -> pl.Series:
 
     Args:
         frame: the table.
-        column: its name.
+        column: name of the column.
 
     Raises:
         DataError: The table lacks it; suggests the nearest name.
@@ -206,7 +195,7 @@ def refusal(column: str, what: str, hint: str = "") -> RequestError:
     """Return the error for one value of a request, located by its JSON pointer.
 
     Args:
-        column: of the value.
+        column: column of the value.
         what: the problem, without the value, which may be secret.
         hint: how to correct it.
     """

@@ -32,7 +32,7 @@ def stable_order(keys: Integers, bound: int) -> Int64:
 
 
 def ranges(first: Int64, lengths: Int64) -> Int64:
-    """Return the integers of consecutive ranges.
+    """Concatenate ranges of integers.
 
     Args:
         first: int64 [n], where each range begins.
@@ -53,15 +53,15 @@ def _check_size(n_features: int) -> None:
         )
 
 
-def gathered(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
+def take_lists(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
     """Return offsets and entries of some lists in compressed sparse row form.
 
     Args:
-        indptr: int64 [n + 1], of all lists.
-        rows: integer [m], positions of lists, in any order and with repeats.
+        indptr: int64 [n + 1], offsets of all lists.
+        rows: integer [m], positions of the lists to take, in any order and with repeats.
 
     Returns:
-        int64 [m + 1], the offsets of these lists, and int64 [entries], the places of their entries among all.
+        int64 [m + 1], the offsets of these lists, and int64 [entries], the positions of their entries among all.
     """
     lengths = np.diff(indptr)[rows]
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -106,7 +106,7 @@ class SparseRows:
 
     def take(self, rows: Integers) -> "SparseRows":
         """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
-        indptr, source = gathered(self.indptr, rows)
+        indptr, source = take_lists(self.indptr, rows)
         return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
 
     def weighted_sum(self, table: Floats) -> Float32:
@@ -146,10 +146,10 @@ class SparseRows:
 
     def counts(self) -> Int64:
         """Count the entries of each feature: int64 [n_features]."""
-        found = np.zeros(self.n_features, dtype=np.int64)
+        counts = np.zeros(self.n_features, dtype=np.int64)
         for first in range(0, self.nnz, _ENTRIES):
-            found += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
-        return found
+            counts += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
+        return counts
 
     def column_sums(self, values: Integers) -> Float64:
         """Return sum_r x_rj values[r] for each feature j: float64 [n_features].
@@ -157,31 +157,31 @@ class SparseRows:
         Args:
             values: integer [n].
         """
-        found, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
+        sums, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
         for first in range(0, len(self), step):
             lengths = np.diff(self.indptr[first : first + step + 1])
             part = slice(self.indptr[first], self.indptr[first] + lengths.sum())
-            np.add.at(found, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
-        return found
+            np.add.at(sums, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
+        return sums
 
     def only(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Return the rows with the features of some blocks only."""
-        return self.kept(FeatureBlock.union(blocks, self.indices))
+        return self.keep_entries(FeatureBlock.union(blocks, self.indices))
 
     def without(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Drop the features of some blocks, as for a model without those fields."""
-        return self.kept(~FeatureBlock.union(blocks, self.indices))
+        return self.keep_entries(~FeatureBlock.union(blocks, self.indices))
 
     def replaced(self, blocks: Sequence["FeatureBlock"], other: "SparseRows") -> "SparseRows":
         """Replace the features of some blocks by those of another request.
 
         Args:
-            blocks: those to replace; all others stay.
+            blocks: blocks to replace; all others stay.
             other: one row of the same feature space.
         """
         return SparseRows.hstack([self.without(blocks), other.only(blocks).take(np.zeros(len(self), dtype=np.int64))])
 
-    def kept(self, kept: Bool) -> "SparseRows":
+    def keep_entries(self, kept: Bool) -> "SparseRows":
         """Return the rows with some of their entries, bool [nnz]."""
         indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
         return SparseRows(indptr, self.indices[kept], self.weights[kept], self.n_features)
@@ -234,8 +234,8 @@ class SparseRows:
         """Return the rows in a larger feature space, where this one starts at `offset`.
 
         Args:
-            offset: of this space.
-            n_features: of the larger space.
+            offset: first feature of this space in the larger one.
+            n_features: size of the larger space.
         """
         _check_size(n_features)  # before the sum, which would wrap
         return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
@@ -306,7 +306,7 @@ class FeatureBlock:
         """Return which features are in some of the blocks, bool [n].
 
         Args:
-            blocks: of one feature space.
+            blocks: blocks of one feature space.
             features: int32 [n].
         """
         inside = np.zeros(len(features), dtype=np.bool_)
@@ -315,7 +315,7 @@ class FeatureBlock:
         return inside
 
 
-def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
+def source_rows(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
     """Return the source of each row of a grown feature space.
 
     Args:
@@ -341,7 +341,7 @@ class FeatureLayout:
     """Partition of the feature space of one side.
 
     Attributes:
-        names: of the fields; a history has one for each range of lags.
+        names: names of the fields; a history has one for each range of lags.
         offsets: int64 [fields], the first feature of each, rising from 0.
         n_features: size of the feature space.
     """

@@ -19,7 +19,7 @@ from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.column import ColumnEncoder, FieldGroup, WeightedRows
 from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
-from recall.features.fitting import ENCODERS, TrainingData, fit_fields, parts_first, source_of_field
+from recall.features.fitting import ENCODERS, TrainingData, fit_fields, order_by_parts, source_of_field
 from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
@@ -49,7 +49,7 @@ class FeatureEncoder:
         context_columns: columns that come with the interaction and not with the user.
         columns: encoders of the fields that read columns, by field name.
         histories: encoders of the history fields, by field name.
-        types: of all columns of the training data, attributes included; none in bundles of formats 1 to 3.
+        types: canonical types of all columns of the training data, attributes included; none in bundles of formats 1 to 3.
     """
 
     schema: Schema
@@ -68,13 +68,13 @@ class FeatureEncoder:
         fitted = fit_fields(dataset, dataset.schema, dataset.types)
         return FeatureEncoder(dataset.schema, dataset.context_columns, *fitted, dataset.types)
 
-    def grown(self, dataset: TrainingData) -> "FeatureEncoder":
+    def with_values_of(self, dataset: TrainingData) -> "FeatureEncoder":
         """Return this encoder with the new values of the data's training part.
 
         Every known value keeps its row within its field. Scales, buckets and hashes stay as they are.
 
         Args:
-            dataset: of the same schema.
+            dataset: data set of the same schema.
 
         Raises:
             DataError: A column does not hold what its field reads, or comes from another table than before.
@@ -93,7 +93,7 @@ class FeatureEncoder:
         grown = fit_fields(dataset, self.schema, self.types, self.columns, self.histories)
         return FeatureEncoder(self.schema, dataset.context_columns, *grown, self.types)
 
-    def learnt_beyond(self, other: "FeatureEncoder") -> dict[str, int]:
+    def count_new_values(self, other: "FeatureEncoder") -> dict[str, int]:
         """Return how many values of each field the encoder that this one grew from lacked."""
         before = dict(other._vocabularies())  # noqa: SLF001 - of the same class
         return {
@@ -102,22 +102,22 @@ class FeatureEncoder:
             if vocabulary is not None and (known := before[name]) is not None
         }
 
-    def learned(self, factors: Mapping[str, Sequence[float]]) -> "FeatureEncoder":
+    def with_learnt_weights(self, factors: Mapping[str, Sequence[float]]) -> "FeatureEncoder":
         """Return this encoder with the weights of ranges that training has found.
 
         The ranges then share their rows.
 
         Args:
-            factors: of every history field that learns them, by name; see `HistoryField.learned`.
+            factors: factors of each history field that learns them, by name; see `HistoryField.with_learnt_weights`.
         """
-        found = {
-            name: replace(one, field=one.field.learned(factors[name]))
-            for name, one in self.histories.items()
+        with_weights = {
+            name: replace(encoder, field=encoder.field.with_learnt_weights(factors[name]))
+            for name, encoder in self.histories.items()
             if name in factors
         }
-        fields = {**self.schema.fields, **{name: one.field for name, one in found.items()}}
+        fields = {**self.schema.fields, **{name: encoder.field for name, encoder in with_weights.items()}}
         schema = self.schema.model_copy(update={"fields": fields})
-        return replace(self, schema=schema, histories={**self.histories, **found})
+        return replace(self, schema=schema, histories={**self.histories, **with_weights})
 
     @cached_property
     def user_blocks(self) -> tuple[FeatureBlock, ...]:
@@ -176,8 +176,8 @@ class FeatureEncoder:
         """Return the blocks of fields that read a side's id, crosses included.
 
         Args:
-            side: whose id.
-            alone: only those with a row for each id, and one for unknown ids.
+            side: user or item.
+            alone: leave out crosses and hashed fields, so that each id has a row of its own.
         """
         column = self.schema.user_id if side == "user" else self.schema.item_id
         blocks = self.user_blocks if side == "user" else self.item_blocks
@@ -193,7 +193,7 @@ class FeatureEncoder:
         columns = self.columns[field].columns if field in self.columns else ()
         return self.schema.fields[field].side == "user" and any(column in self.context_columns for column in columns)
 
-    def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
+    def history_group(self, item_ids: pl.Series) -> HistoryGroup:
         """Return the history fields, ready to encode many histories over one catalogue.
 
         Args:
@@ -220,7 +220,7 @@ class FeatureEncoder:
         """One request, from plain values.
 
         Args:
-            values: by column name, of the users table and of the context alike; an absent one is missing.
+            values: by column, of the users table and of the context; an absent column is a missing value.
             history: ids of previous items, most recent first.
 
         Raises:
@@ -247,13 +247,13 @@ class FeatureEncoder:
     def item_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """Return ids of items in the canonical form of the id column."""
         type_ = self.types.items.get(self.schema.item_id, TEXT)
-        return ids if type_ == TEXT else [canonical_text(one, type_) for one in ids]
+        return ids if type_ == TEXT else [canonical_text(item_id, type_) for item_id in ids]
 
-    def not_learnt(self, history: Sequence[str]) -> list[str]:
+    def unknown_items(self, history: Sequence[str]) -> list[str]:
         """Return the ids of a history that no history field knows."""
         learnt = [encoder.vocabulary for encoder in self.histories.values()]
         history = self.item_ids(history)
-        return [one for one in history if learnt and all(vocabulary.row(one) == UNKNOWN for vocabulary in learnt)]
+        return [item_id for item_id in history if learnt and all(vocabulary.row(item_id) == UNKNOWN for vocabulary in learnt)]
 
     def encode_item(self, values: Mapping[str, object]) -> SparseRows:
         """Return one item as one row of the item feature space.
@@ -302,15 +302,15 @@ class FeatureEncoder:
         learnt = {
             str(name): Vocabulary(frame["value"]) for (name,), frame in vocabularies.group_by("field", maintain_order=True)
         } | {name: Vocabulary(table) for name, table in (tables or {}).items()}
-        nothing = Vocabulary(pl.Series("value", [], dtype=pl.String()))
+        empty = Vocabulary(pl.Series("value", [], dtype=pl.String()))
         columns: dict[str, ColumnEncoder] = {}
         histories: dict[str, HistoryEncoder] = {}
         types = CanonicalTypes.from_state(values.get("types"))
         for name, history in schema.histories.items():
-            histories[name] = HistoryEncoder(history, learnt.get(name, nothing), name in values.get("empty_histories", ()))
-        for name, field in parts_first(schema):
+            histories[name] = HistoryEncoder(history, learnt.get(name, empty), name in values.get("empty_histories", ()))
+        for name, field in order_by_parts(schema):
             source = source_of_field(schema, types, name, columns)
-            columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, nothing))
+            columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, empty))
         return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories, types)
 
     def _vocabularies(self) -> Iterator[tuple[str, Vocabulary | None]]:

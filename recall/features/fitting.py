@@ -74,9 +74,9 @@ def fit_fields(
     Args:
         dataset: gives the interactions, users and items.
         schema: the fields.
-        types: of the columns.
+        types: canonical types of the columns.
         known_columns: encoders to grow, by field name; values that they have learnt keep their rows.
-        known_histories: those of history fields.
+        known_histories: encoders of history fields to grow, by field name.
 
     Returns:
         Encoders of the fields that read columns and of the history fields, by field name.
@@ -94,8 +94,8 @@ def fit_fields(
     histories: dict[str, HistoryEncoder] = {}
     for name, history_field in schema.histories.items():
         history = HistoryEncoder.fit(history_field, dataset.items[schema.item_id], item_counts)
-        histories[name] = known_histories[name].grown(history) if name in known_histories else history
-    for name, field in parts_first(schema):
+        histories[name] = known_histories[name].with_values_of(history) if name in known_histories else history
+    for name, field in order_by_parts(schema):
         read = schema.columns(name)
         if any(column in dataset.context_columns for column in read):
             frame = context_frame(read, events, dataset.users)
@@ -111,7 +111,7 @@ def fit_fields(
             raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, hint=error.hint) from None
         known = known_columns.get(name)
         if known is not None and known.vocabulary is not None and fitted.vocabulary is not None:
-            fitted = kind.restore(field, source, known.state(), known.vocabulary.grown(fitted.vocabulary))
+            fitted = kind.restore(field, source, known.state(), known.vocabulary.with_values_of(fitted.vocabulary))
         elif known is not None:
             fitted = known  # scales, buckets and hashes stay as they are
         columns[name] = fitted
@@ -123,9 +123,9 @@ def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: 
 
     Args:
         schema: the fields.
-        types: of the columns; a list has the type of its values.
-        name: of the field.
-        encoders: by field name, those of its parts among them.
+        types: canonical types of the columns; a list has the type of its values.
+        name: name of the field.
+        encoders: encoders by field name, with those of the parts of the field.
     """
     field = schema.fields[name]
     column = schema.columns(name)[0]
@@ -138,7 +138,7 @@ def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFr
     """Return the columns of the contexts of some interactions.
 
     Args:
-        columns: those wanted, of `users` or else of `events`.
+        columns: names of columns of `users`, or else of `events`.
         events: [n] interactions with their `user` rows.
         users: all users.
 
@@ -148,7 +148,7 @@ def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFr
     return pl.DataFrame([users[name].gather(events["user"]) if name in users.columns else events[name] for name in columns])
 
 
-def parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
+def order_by_parts(schema: Schema) -> list[tuple[str, FieldConfig]]:
     """Return the fields that read columns, in topological order."""
     fields = [(name, field) for name, field in schema.fields.items() if name not in schema.histories]
     return sorted(fields, key=lambda item: bool(item[1].parts))

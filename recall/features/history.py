@@ -8,7 +8,6 @@ An empty history has a feature, too: the missing row of the first range. It lets
 history.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +17,9 @@ import polars as pl
 
 from recall._arrays import Float64, Int32, Int64, Integers
 from recall.config.schema import HistoryField
-from recall.features.column import WeightedRows, norm_one, norms
+from recall.features.column import WeightedRows
 from recall.features.csr import SparseRows
 from recall.features.vocabulary import MISSING, Vocabulary
-
-_NOTHING = np.int32(2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class HistoryEncoder:
     Attributes:
         field: the field.
         vocabulary: item ids.
-        tells_empty: whether an empty history has a feature; older bundles lack it.
+        tells_empty: whether an empty history has a feature, which it lacks in older bundles.
     """
 
     field: HistoryField
@@ -68,14 +65,14 @@ class HistoryEncoder:
         """
         return HistoryEncoder(field, Vocabulary.fit(item_ids, counts, field.min_count))
 
-    def grown(self, other: "HistoryEncoder") -> "HistoryEncoder":
+    def with_values_of(self, other: "HistoryEncoder") -> "HistoryEncoder":
         """Return the field with the items that either of two encoders knows."""
-        return HistoryEncoder(self.field, self.vocabulary.grown(other.vocabulary), self.tells_empty)
+        return HistoryEncoder(self.field, self.vocabulary.with_values_of(other.vocabulary), self.tells_empty)
 
     @property
     def size(self) -> int:
         """Number of the field's rows over all ranges."""
-        return self.vocabulary.size * (len(self.field.lags) if self._apart else 1)
+        return self.vocabulary.size * (len(self.field.lags) if self._stride else 1)
 
     def blocks(self, name: str) -> list[tuple[str, int]]:
         """Name and number of rows of each table, for a field of that name."""
@@ -90,7 +87,7 @@ class HistoryEncoder:
         """Return the item id of a learnt row.
 
         Args:
-            row: within one range.
+            row: row within one range.
             weight: ignored.
         """
         return self.vocabulary.value(row)
@@ -102,86 +99,43 @@ class HistoryEncoder:
 
         Args:
             history: previous items as rows of the catalogue.
-            learnt: int32 [items], the row of each item of the catalogue in the vocabulary.
+            learnt: int32 [items], row in the vocabulary of each item of the catalogue.
         """
-        indptr, indices, weights = (self._counted if self._alike else self._weighted)(history, learnt)
-        nothing = (np.diff(history.indptr) == 0) & self.tells_empty
-        empty = indptr[:-1][nothing]
-        indptr[1:] += np.cumsum(nothing)
-        indices = np.insert(indices, empty, np.int32(MISSING))
-        return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
-
-    def _counted(self, history: History, learnt: Int32) -> tuple[Int64, Int32, Float64]:
-        """Return entries where all items of a range weigh alike, and so count."""
-        lags, (lag, part) = self.field.lags, self._slots
-        there = lag <= np.diff(history.indptr)[:, None]  # [n, L]
-        rows = np.full(there.shape, _NOTHING)
-        rows[there] = learnt[history.items[(history.indptr[:-1, None] + (lag - 1))[there]]]
-        new = np.ones_like(there)
-        for columns in (slice(*np.searchsorted(part, [number, number + 1])) for number in range(len(lags))):
-            rows[:, columns].sort(axis=1)  # brings equal items of a range together and what is not there to its end
-            new[:, columns][:, 1:] = rows[:, columns][:, 1:] != rows[:, columns][:, :-1]
-        there = rows != _NOTHING
-        times = np.diff(np.append(np.flatnonzero(new[there]), there.sum()))  # how often the range holds the item
-        new &= there
-        counts = np.stack([there[:, part == number].sum(axis=1) for number in range(len(lags))], axis=1)  # [n, ranges]
-        weights = times / norms(self.field.norm, counts)[:, part][new]
-        indptr = np.concatenate([[0], np.cumsum(new.sum(axis=1))])
-        indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
-        return indptr, indices, weights
-
-    def _weighted(self, history: History, learnt: Int32) -> tuple[Int64, Int32, Float64]:
-        """Return entries where an item's weight depends on its lag."""
         lag, part = self._slots
         lengths = np.diff(history.indptr)
         row, slot = np.nonzero(lag <= lengths[:, None])
         feature = learnt[history.items[history.indptr[row] + lag[slot] - 1]].astype(np.int64)
-        if self._apart:
-            feature += part[slot] * self.vocabulary.size
-        keys = row * self.size + feature
+        keys = row * self.size + feature + part[slot] * self._stride
         order = np.argsort(keys, kind="stable")  # adds up what a repeated item weighs in the order of `encode_one`
         keys, weights = keys[order], self._by_length[np.minimum(lengths, self._longest)][row, slot][order]
         first = np.diff(keys, prepend=-1) > 0
         indptr = np.searchsorted(keys[first], np.arange(len(lengths) + 1) * self.size).astype(np.int64)
-        return indptr, (keys[first] % self.size).astype(np.int32), np.bincount(np.cumsum(first) - 1, weights).astype(np.float64)
+        indices = (keys[first] % self.size).astype(np.int32)
+        weights = np.bincount(np.cumsum(first) - 1, weights).astype(np.float32)
+        is_empty = (lengths == 0) & self.tells_empty
+        empty = indptr[:-1][is_empty]
+        indptr[1:] += np.cumsum(is_empty)
+        indices = np.insert(indices, empty, np.int32(MISSING))
+        return SparseRows(indptr, indices, np.insert(weights, empty, np.float32(1)), self.size)
 
     def encode_one(self, items: Sequence[str], offset: int = 0) -> WeightedRows:
         """Encode one history.
 
         Args:
             items: ids, most recent first.
-            offset: where the field's rows begin.
+            offset: first row of the field.
         """
         if not items and self.tells_empty:
             return [(offset + MISSING, 1.0)]
         learnt = self.vocabulary.rows_of(items[: self._longest])
-        if not self._alike:
-            return self._weighted_one(learnt, offset)
-        entries: WeightedRows = []
-        start, size = offset, self.vocabulary.size
-        for first, last in self.field.lags:
-            rows = learnt[first - 1 : last]
-            if rows:
-                norm = norm_one(self.field.norm, len(rows))
-                if len(set(rows)) == len(rows):  # as it mostly is; counting takes longer than all the rest
-                    weight = 1 / norm
-                    entries += [(start + row, weight) for row in rows]
-                else:
-                    entries += [(start + row, count / norm) for row, count in Counter(rows).items()]
-            start += size
-        return entries
-
-    def _weighted_one(self, learnt: Sequence[int], offset: int) -> WeightedRows:
-        """Return the entries of one history, given its rows in the vocabulary."""
         plan = self._plans.get(len(learnt))
         if plan is None:
             lag, part = self._slots
-            there = lag <= len(learnt)
-            starts = part * self.vocabulary.size if self._apart else 0 * part
-            slots = list(zip(starts[there].tolist(), (lag[there] - 1).tolist(), strict=True))
-            plan = self._plans[len(learnt)] = slots, self._by_length[len(learnt)][there].tolist()
+            filled = lag <= len(learnt)
+            slots = list(zip((part * self._stride)[filled].tolist(), (lag[filled] - 1).tolist(), strict=True))
+            plan = self._plans[len(learnt)] = slots, self._by_length[len(learnt)][filled].tolist()
         slots, weights = plan
-        rows = [offset + start + learnt[at] for start, at in slots]
+        rows = [offset + start + learnt[position] for start, position in slots]
         if len(set(rows)) == len(rows):
             return list(zip(rows, weights, strict=True))
         sums: dict[int, float] = {}
@@ -191,7 +145,7 @@ class HistoryEncoder:
 
     @cached_property
     def _plans(self) -> dict[int, tuple[list[tuple[int, int]], list[float]]]:
-        """Start of the rows and place of each item, and weights, by length of history."""
+        """Offset and position of each item, and weights, by the length of a history."""
         return {}
 
     @cached_property
@@ -199,14 +153,9 @@ class HistoryEncoder:
         return self.field.longest
 
     @cached_property
-    def _alike(self) -> bool:
-        """Whether all items of a range weigh alike, and no two ranges share rows."""
-        return self._apart and not (self.field.weights or self.field.decay)
-
-    @property
-    def _apart(self) -> bool:
-        """Whether each range has rows of its own."""
-        return self.field.learn_weights or not self.field.shared
+    def _stride(self) -> int:
+        """Number of rows from one range to the next; 0 where all ranges share their rows."""
+        return self.vocabulary.size if self.field.learn_weights or not self.field.shared else 0
 
     @cached_property
     def _slots(self) -> tuple[Int64, Int64]:
@@ -219,8 +168,8 @@ class HistoryEncoder:
     def _by_length(self) -> Float64:
         """Weight of each position in a history of each length: float64 [longest + 1, L]."""
         lag, part = self._slots
-        there = lag <= np.arange(self._longest + 1)[:, None]
-        falling = there * lag.astype(np.float64) ** -self.field.decay
+        filled = lag <= np.arange(self._longest + 1)[:, None]
+        falling = filled * lag.astype(np.float64) ** -self.field.decay
         of_range = part == np.arange(len(self.field.lags))[:, None]  # [ranges, L]
         match self.field.norm:
             case "sqrt":
@@ -238,8 +187,8 @@ class HistoryGroup:
     """All history fields over one catalogue.
 
     Attributes:
-        fields: where the field's blocks start in the feature space, its encoder, and int32 [items] the row of each
-            item of the catalogue in its vocabulary.
+        fields: offset of the field's blocks in the feature space, its encoder, and int32 [items], the row in its vocabulary
+            of each item of the catalogue.
         n_features: size of the feature space.
     """
 

@@ -28,7 +28,7 @@ class NumericEncoder:
 
         Args:
             field: the field.
-            source: its column.
+            source: column of the field.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -43,8 +43,8 @@ class NumericEncoder:
 
         Args:
             field: the field.
-            source: its column.
-            state: what `state` returned.
+            source: column of the field.
+            state: result of `ColumnEncoder.state`.
         """
         if field.scale == "buckets":
             return BucketEncoder(source.column, np.array(state["edges"], dtype=np.float64))
@@ -71,7 +71,7 @@ class ScaledEncoder(ColumnEncoder):
 
         Args:
             field: the field.
-            column: that it reads.
+            column: column with the numbers.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
 
@@ -164,7 +164,7 @@ class BucketEncoder(SingleEncoder):
 
         Args:
             field: the field.
-            column: that it reads.
+            column: column with the numbers.
             frame: rows of the table.
             counts: integer [n], how often each row counts.
         """
@@ -227,8 +227,8 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
     """Return the number of one column of a request, or None when it is missing.
 
     Args:
-        values: by column.
-        column: to read.
+        values: values of the request by column.
+        column: column to read.
 
     Raises:
         RequestError: The value is not a finite number.
@@ -236,7 +236,7 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
     value = values.get(column)
     if value is None:
         return None
-    if type(value) is float and isfinite(value):  # next to always
+    if type(value) is float and isfinite(value):  # the usual case
         return value
     if isinstance(value, Real):
         try:

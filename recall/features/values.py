@@ -9,18 +9,18 @@ import datetime
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 
 import numpy as np
 import polars as pl
 from polars import selectors
+from polars.datatypes import DataType
 
 from recall._arrays import Int32, Int64
 from recall.errors import DataError
 
 _WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
 _NEIGHBORS = 2.0**53  # from here on a float no longer tells neighboring integers apart
-MOST_CODED = 1 << 16
+MAX_ENUM_VALUES = 1 << 16
 """Different values up to which text is an Enum, so that a code takes at most two bytes."""
 _DIGITS = 15  # decimal digits that a float always keeps
 _INTEGER = r"^-?(?:0|[1-9][0-9]*)$"
@@ -58,8 +58,8 @@ def _decimal(value: Decimal) -> str:
     """Format a finite decimal like an equal integer or float, or else exactly."""
     if value == value.to_integral_value():
         return str(int(value))
-    kept = value.normalize()
-    return canonical(float(kept)) if len(kept.as_tuple().digits) <= _DIGITS else format(kept, "f")
+    normalized = value.normalize()
+    return canonical(float(normalized)) if len(normalized.as_tuple().digits) <= _DIGITS else format(normalized, "f")
 
 
 def canonical_series(values: pl.Series) -> pl.Series:
@@ -90,30 +90,26 @@ def canonical_series(values: pl.Series) -> pl.Series:
             hint="Give text, numbers, truth values, dates or times; a list belongs to a field of kind 'bag'",
         )
     distinct = Distinct.of(values)
-    different = values.gather(distinct.first)
+    distinct_values = values.gather(distinct.first)
     if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
-        texts = [None if value is None else _nanoseconds(value) for value in different.to_physical().to_list()]
+        instants = distinct_values.to_physical().to_list()  # datetimes would lose the last digits
+        texts = [None if value is None else moment_text(*divmod(value, 1_000_000_000)) for value in instants]
     else:
-        texts = [None if value is None else canonical(value) for value in different.to_list()]
+        texts = [None if value is None else canonical(value) for value in distinct_values.to_list()]
     return pl.Series(values.name, texts, dtype=pl.String).gather(distinct.codes)
 
 
 def known_texts(values: pl.Series) -> pl.Series:
     """Return `canonical_series` with empty text as null, a missing value."""
-    written = canonical_series(values)
-    return written.set(written == "", None) if values.dtype == pl.String else written
+    return empty_to_null(canonical_series(values))
 
 
-def _nanoseconds(value: int) -> str:
-    """Format nanoseconds since 1970, of which datetimes would lose the last digits."""
-    seconds, rest = divmod(value, 1_000_000_000)
-    moment = (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds, microseconds=rest // 1000)).isoformat()
-    if not rest % 1000:
-        return moment
-    return f"{moment}{'' if rest >= 1000 else '.000000'}{rest % 1000:03}"
+def empty_to_null(values: pl.Series) -> pl.Series:
+    """Turn empty text into null; a column of another type is unchanged."""
+    return values.set(values == "", None) if values.dtype == pl.String and (values == "").any() else values
 
 
-def as_requested(frame: pl.DataFrame) -> pl.DataFrame:
+def to_request_values(frame: pl.DataFrame) -> pl.DataFrame:
     """Convert the values of a table to the same values in a request.
 
     In a request NaN is an error and not a missing value, and a 32-bit number would be read as its 64-bit neighbour.
@@ -140,7 +136,7 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
         raise DataError(f"a column of type {dtype} holds no numbers", where=where, hint="Give integers or floats")
     if dtype == pl.String:
-        values = values.set(values == "", None)
+        values = empty_to_null(values)
         parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
     elif dtype == pl.Float32:  # 0.1 is the number that a request gives, and not its 32-bit neighbor
         parsed = values.cast(pl.String).cast(pl.Float64)
@@ -151,12 +147,12 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
     return parsed.fill_nan(None)
 
 
-def coded(values: pl.Series) -> pl.Series:
+def to_enum(values: pl.Series) -> pl.Series:
     """Return text of few different values as an Enum; other columns as they are."""
-    if values.dtype != pl.String or values.head(2 * MOST_CODED).n_unique() > MOST_CODED:
+    if values.dtype != pl.String or values.head(2 * MAX_ENUM_VALUES).n_unique() > MAX_ENUM_VALUES:
         return values
-    different = values.unique().drop_nulls().sort()
-    return values if len(different) > MOST_CODED else values.cast(pl.Enum(different))
+    categories = values.unique().drop_nulls().sort()
+    return values if len(categories) > MAX_ENUM_VALUES else values.cast(pl.Enum(categories))
 
 
 def number_column(values: pl.Series, where: str) -> pl.Series:
@@ -177,17 +173,24 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
     if not (parsed.abs() >= _NEIGHBORS).any():
         return parsed
     if values.dtype == pl.String:
-        values = values.str.strip_chars()
-        values = values.set(values == "", None)
+        values = empty_to_null(values.str.strip_chars())
         if not values.str.contains(_INTEGER).all():
             return parsed
     elif not values.dtype.is_integer():
         return parsed
-    for dtype in (pl.Int64, pl.UInt64):
-        exact = values.cast(dtype, strict=False)
-        if exact.null_count() == values.null_count():
-            return exact
-    return parsed
+    exact = cast_all(values, pl.Int64, pl.UInt64)
+    return parsed if exact is None else exact
+
+
+def cast_all(values: pl.Series, *dtypes: type[DataType]) -> pl.Series | None:
+    """Cast a column to the first type that can hold all values; None if there is none.
+
+    Args:
+        values: [n].
+        dtypes: types of polars.
+    """
+    casts = (values.cast(dtype, strict=False) for dtype in dtypes)
+    return next((cast for cast in casts if cast.null_count() == values.null_count()), None)
 
 
 def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hint: str = "") -> None:
@@ -213,8 +216,8 @@ def raise_if_any(values: pl.Series, wrong: pl.Series, where: str, what: str, hin
 
 def examples(values: pl.Series) -> str:
     """At most five different values, as they would be typed."""
-    shown = list(dict.fromkeys(repr(value) for value in values.head(1000).to_list()))
-    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+    distinct = list(dict.fromkeys(repr(value) for value in values.head(1000).to_list()))
+    return ", ".join(distinct[:5]) + (", ..." if len(distinct) > 5 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,15 +246,16 @@ class Distinct:
         return Distinct(first, codes)
 
 
+_HOURS, _MINUTES = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
+_ZONE = f"[Zz]|[+-]{_HOURS}(?::?{_MINUTES})?"
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
-TIME = rf"{DATE}(?:[Tt ]{CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?"
+CLOCK = rf"{_HOURS}:{_MINUTES}(?::[0-5][0-9](?:[.,][0-9]{{1,9}})?)?"
+TIME = rf"{DATE}(?:[Tt ]{CLOCK}(?: ?(?:{_ZONE}))?)?"
 """Patterns of a date, a time of day, and a date or time with or without a zone."""
 
-_time = re.compile(rf"({DATE})(?:[Tt ]({CLOCK})(?: ?([Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?")
-_clock = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?")
-
-EPOCH = datetime.date(1970, 1, 1)
+_clock = re.compile(CLOCK)
+_time = re.compile(f"({DATE})(?:[Tt ]({CLOCK})(?: ?({_ZONE}))?)?")
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def moment(text: str) -> tuple[int, int]:
@@ -267,11 +271,9 @@ def moment(text: str) -> tuple[int, int]:
     if found is None:
         raise ValueError("not an ISO 8601 date or time")
     day, clock, zone = found.groups()
-    seconds = (datetime.date.fromisoformat(day) - EPOCH).days * 86_400
-    if clock is None:
-        return seconds, 0
-    of_day, nanoseconds = time_of_day(clock)
-    return seconds + of_day - _offset(zone), nanoseconds
+    of_day, nanoseconds = time_of_day(clock or "00:00")
+    midnight = datetime.datetime.fromisoformat(f"{day}T00:00{(zone or 'Z').upper()}")  # which would cut nanoseconds
+    return (midnight - _EPOCH) // datetime.timedelta(seconds=1) + of_day, nanoseconds
 
 
 def time_of_day(text: str) -> tuple[int, int]:
@@ -283,25 +285,25 @@ def time_of_day(text: str) -> tuple[int, int]:
     Raises:
         ValueError: The text is not a time of day.
     """
-    found = _clock.fullmatch(text)
-    if found is None:
+    if _clock.fullmatch(text) is None:
         raise ValueError("not a time of day")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
-    if hours > 23 or minutes > 59 or seconds > 59:
-        raise ValueError("no such time of day")
-    return (hours * 60 + minutes) * 60 + seconds, int((found[4] or "").ljust(9, "0"))
+    whole, _, fraction = text.replace(",", ".").partition(".")
+    time = datetime.time.fromisoformat(whole)
+    return (time.hour * 60 + time.minute) * 60 + time.second, int(fraction.ljust(9, "0"))
 
 
-@cache
-def _offset(zone: str | None) -> int:
-    """Return the seconds that a zone is ahead of UTC; ValueError if impossible."""
-    if zone is None or zone in "Zz":
-        return 0
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    hours, minutes = int(digits[:2]), int(digits[2:])
-    if hours > 23 or minutes > 59:
-        raise ValueError("no such offset")
-    return (hours * 60 + minutes) * 60 * (-1 if zone[0] == "-" else 1)
+def moment_text(seconds: int, nanoseconds: int) -> str:
+    """Format a date and time in UTC, as `moment` reads it.
+
+    Args:
+        seconds: since 1970.
+        nanoseconds: after them.
+
+    Raises:
+        OverflowError: The year is not from 1 to 9999.
+    """
+    days, of_day = divmod(seconds, 86_400)
+    return f"{(_EPOCH + datetime.timedelta(days=days)).date().isoformat()}T{clock_text(of_day, nanoseconds)}"
 
 
 def clock_text(seconds: int, nanoseconds: int) -> str:

@@ -1,4 +1,4 @@
-"""The values that a field has learnt, each with a row of its own."""
+"""Vocabulary of a field: the values learnt from training data, each with a row."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,9 +24,8 @@ class Vocabulary:
     """Value to row, two-way and fixed: value p of `values` has row `FIRST + p`.
 
     Attributes:
-        learnt: the values, as String [v] or as a table that was mapped from a file: different and none of them null;
-            commonest first, equally common ones in order of text; those that came by `grown` come after those that were there
-            before.
+        learnt: the distinct values, String [v] or a table that is mapped from a file; most frequent first, ties in
+            alphabetical order, and values that `with_values_of` added after all others.
     """
 
     learnt: pl.Series | TextTable
@@ -37,8 +36,8 @@ class Vocabulary:
 
         Args:
             values: [n] of any single-valued dtype; nulls are skipped.
-            counts: integer [n], how often each entry counts; one with count 0 is not learnt.
-            min_count: threshold.
+            counts: integer [n], how often each entry counts; values with a total of 0 are not learnt.
+            min_count: smallest total count of a learnt value.
         """
         distinct = Distinct.of(values)
         totals = np.bincount(distinct.codes, weights=counts, minlength=len(distinct.first)).astype(np.int64)
@@ -52,7 +51,7 @@ class Vocabulary:
         )
         return Vocabulary(learnt["value"])
 
-    def grown(self, other: "Vocabulary") -> "Vocabulary":
+    def with_values_of(self, other: "Vocabulary") -> "Vocabulary":
         """Append the values that only the other vocabulary has; known rows stay."""
         values = self.values
         return Vocabulary(pl.concat([values, other.values.filter(~other.values.is_in(values.implode()))]))
@@ -88,10 +87,10 @@ class Vocabulary:
         distinct = Distinct.of(values)
         texts = known_texts(values.gather(distinct.first))
         if isinstance(self.learnt, TextTable):
-            found = np.full(len(texts), MISSING, dtype=np.int32)
+            rows = np.full(len(texts), MISSING, dtype=np.int32)
             known = self.learnt.rows(texts.drop_nulls().to_list())
-            found[texts.is_not_null().to_numpy()] = np.where(known >= 0, known + FIRST, UNKNOWN)
-            return found[distinct.codes]
+            rows[texts.is_not_null().to_numpy()] = np.where(known >= 0, known + FIRST, UNKNOWN)
+            return rows[distinct.codes]
         learnt = pl.DataFrame({"value": self.learnt, "row": np.arange(FIRST, self.size, dtype=np.int32)})
         joined = (
             texts.alias("value")
@@ -107,8 +106,8 @@ class Vocabulary:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
         if len(self.learnt) <= FEW:
             return self._few.get(value, UNKNOWN)
-        found = self.table.row(value)
-        return found + FIRST if found >= 0 else UNKNOWN
+        position = self.table.row(value)
+        return position + FIRST if position >= 0 else UNKNOWN
 
     def rows_of(self, values: Iterable[str]) -> list[int]:
         """`row` of each of a few values."""

@@ -23,7 +23,7 @@ from recall.index.coarse import cut_into_cells, lists_for
 from recall.index.flat import ExactIndex, faiss_threads, read_faiss, selector, write_faiss
 from recall.index.query import SearchQuery
 from recall.index.topk import pad, rank
-from recall.index.tuning.recall import GroundTruth, bisect, spread
+from recall.index.tuning.recall import GroundTruth, least_param, spread
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
 """Kinds that are read, and how many times the results asked for are scored again where their parameters do not say. Only
@@ -118,11 +118,7 @@ class IvfIndex(TunableIndex):
         more = GroundTruth.of(vectors, spread(queries, _FOR_LONGER), longer)
         # what these few queries take for short lists, so that like is compared with like
         goal = min(float(GroundTruth.of(vectors, more.queries, n).recalls(self).mean()), target)
-
-        def enough(effort: float) -> bool:
-            return bool(more.recalls(self.with_search_param(effort, longer)).mean() >= goal)
-
-        most = bisect(self.param_grid, enough, nprobe - 1) or self.nlist
+        most = least_param(self, more, goal, nprobe - 1)
         return self.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / n), n))
 
     def calibrated(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
@@ -137,11 +133,7 @@ class IvfIndex(TunableIndex):
             target: mean share of the exact list to find.
         """
         truth = GroundTruth.of(vectors, queries, n)
-
-        def enough(effort: float) -> bool:
-            return bool(truth.recalls(self.with_search_param(effort, truth.n)).mean() >= target)
-
-        least = bisect(self.param_grid, enough) or self.nlist
+        least = least_param(self, truth, target)
         return self.with_search_param(least, truth.n).for_longer_lists(vectors, truth.queries, truth.n, target)
 
     @property

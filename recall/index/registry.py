@@ -27,7 +27,7 @@ from recall.index.pgvector import PgvectorIndex
 from recall.index.query import CodedColumn
 from recall.index.remote import RemoteIndex
 from recall.index.servers import StoredColumns, collection_of
-from recall.index.tuning.recall import recalls_found
+from recall.index.tuning.recall import GroundTruth, least_param
 
 _LINKS = 16  # of a vector in the graph, the default of pgvector
 _CALIBRATING = 256  # queries that the effort of a prescribed kind is set with
@@ -107,12 +107,10 @@ class RemoteEngine(Engine):
     ) -> TunableIndex:
         links = 0 if kind == self.kinds[0] else _LINKS
         built = Collection(self._index, links, self._columns).build(vectors, queries, seed, threads)
-        some, n = queries[:_CALIBRATING], min(config.n, len(vectors))
-        for value in built.param_grid:  # the least that reaches the target
-            tried = built.with_search_param(value, n)
-            if built.exact or recalls_found(tried, vectors, some, n).mean() >= config.target:
-                break
-        return tried
+        if built.exact:
+            return built
+        truth = GroundTruth.of(vectors, queries[:_CALIBRATING], config.n)
+        return built.with_search_param(least_param(built, truth, config.target), truth.n)
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> RemoteIndex:

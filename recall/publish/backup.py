@@ -1,15 +1,13 @@
 """Back up a root of published versions while it is served."""
 
-import secrets
 import shutil
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import fsync, make_folder
+from recall._file_system import locked, new_folder
 from recall.bundle.files import link_or_copy
-from recall.bundle.locks import locked
 from recall.bundle.versions import (
     CURRENT,
     EVALUATIONS,
@@ -76,34 +74,22 @@ def backup(root: Path, to: Path) -> BackupReport:
         raise PublishError(
             "the copy would be in the folder that it is a copy of", where=str(to), hint="Name a folder elsewhere"
         )
-    staged = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
-    with raising(PublishError, "the copy could not be made", where=str(to), of=(OSError, sqlite3.Error)):
-        make_folder(to.parent)
-        staged.mkdir()
-        try:
-            with locked(root / LOCK, 10.0, PUBLISHING):
-                linked = _copy_versions(root, staged)
-                for name in (CURRENT, HISTORY, SCENARIOS):
-                    with suppress(FileNotFoundError):
-                        shutil.copyfile(root / name, staged / name)
-                if (root / EVALUATIONS).is_dir():
-                    shutil.copytree(root / EVALUATIONS, staged / EVALUATIONS)
-                with suppress(
-                    FileNotFoundError, PermissionError
-                ):  # only its owner may read it; a service without a key creates one
-                    shutil.copy(root / KEY_FILE, staged / KEY_FILE)
-                for name in (MARK, USERS_MARK):  # before the logs, so that a mark is never ahead of its log
-                    with suppress(FileNotFoundError):
-                        shutil.copyfile(root / name, staged / name)
-                for name in (JOURNAL, USERS_LIVE):
-                    _copy_database(root / name, staged / name)
-            changes, users = _write_marks(staged)
-            Recommender.load(staged, verify=True).close()
-            _sync_all(staged)
-            staged.rename(to)
-            fsync(to.parent)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    failure = raising(PublishError, "the copy could not be made", where=str(to), of=(OSError, sqlite3.Error))
+    with failure, new_folder(to) as staged:
+        with locked(root / LOCK, 10.0, PUBLISHING):
+            linked = _copy_versions(root, staged)
+            # marks before the logs, so that a mark is never ahead of its log
+            for name in (CURRENT, HISTORY, SCENARIOS, MARK, USERS_MARK):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(root / name, staged / name)
+            if (root / EVALUATIONS).is_dir():
+                shutil.copytree(root / EVALUATIONS, staged / EVALUATIONS)
+            with suppress(FileNotFoundError, PermissionError):  # only its owner may read it; a service without a key makes one
+                shutil.copy(root / KEY_FILE, staged / KEY_FILE)
+            for name in (JOURNAL, USERS_LIVE):
+                _copy_database(root / name, staged / name)
+        changes, users = _write_marks(staged)
+        Recommender.load(staged, verify=True).close()
     return BackupReport(to, live_name(to), len(versions(to)), linked, changes, users)
 
 
@@ -143,8 +129,3 @@ def _write_marks(staged: Path) -> tuple[int, int]:
     if identity and last:
         HighWaterMark(staged / USERS_MARK).advance(identity, last)
     return (0 if state is None else state.last), last
-
-
-def _sync_all(folder: Path) -> None:
-    for path in (*sorted(folder.rglob("*")), folder):
-        fsync(path)

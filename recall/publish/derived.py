@@ -9,13 +9,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from recall._file_system import locked
 from recall.bundle.activation import follow
-from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import CURRENT, live_name, open_depot, resolve, versions
@@ -40,8 +39,8 @@ from recall.publish.rebuild import (
 )
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
-from recall.store.items.binding import LogOverlap, compare_with_log, contained_through, deletions_through
 from recall.store.items.log import JOURNAL, open_log
+from recall.store.items.log_overlap import LogOverlap, compare_with_log, contained_through, deletions_through
 from recall.store.items.log_position import Base
 
 _LOCK = ".compacting"
@@ -67,8 +66,8 @@ def compact(root: Path) -> RebuildReport | None:
     with locked(root / _LOCK, 0.0, "another process is compacting"), depot.lease("compacting"):
         follow(root, depot)
         folder = resolve(root)
-        with Recommender.load(folder, root=root, pause=None, users=None) as now:  # the catalogue at one moment
-            report = _publish_current_items(now, root)
+        with Recommender.load(folder, root=root, pause=None, users=None) as current:  # without a pause, it does not change
+            report = _publish_current_items(current, root)
         prune(root)
         return report
 
@@ -96,18 +95,18 @@ def prune(root: Path) -> int:
         return journal.prune(lowest) if lowest > state.pruned else 0
 
 
-def _publish_current_items(now: Recommender, root: Path) -> RebuildReport | None:
-    catalogue, manifest = now.items.current(), now.bundle.manifest
+def _publish_current_items(current: Recommender, root: Path) -> RebuildReport | None:
+    catalogue, manifest = current.items.current(), current.bundle.manifest
     if catalogue.sequence == manifest.folded:
         return None
-    if now.items.missing_through:
+    if current.items.missing_through:
         raise JournalError(
-            f"version {manifest.version} lacks changes up to {now.items.missing_through} of an earlier journal",
+            f"version {manifest.version} lacks changes up to {current.items.missing_through} of an earlier journal",
             where=str(root / JOURNAL),
             why="the journal was lost, and the one that replaced it does not hold them; a version made now would hide that",
             hint="Activate a version that holds them, or publish one from tables that do, with --as-of",
         )
-    for item_id, why in now.items.refused.items():
+    for item_id, why in current.items.refused.items():
         raise JournalError(
             f"the last change of item {item_id!r} does not fit version {manifest.version}",
             where=str(root / JOURNAL),
@@ -119,8 +118,8 @@ def _publish_current_items(now: Recommender, root: Path) -> RebuildReport | None
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
     with closing(open_log(root)) as journal:
         deletions = deletions_through(journal, catalogue.sequence)
-    log_overlap = LogOverlap(Base(now.items.identity or None, catalogue.sequence))
-    return publish_items(now, items, root, manifest.sequence, log_overlap, deletions)
+    log_overlap = LogOverlap(Base(current.items.identity or None, catalogue.sequence))
+    return publish_items(current, items, root, manifest.sequence, log_overlap, deletions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +179,14 @@ def reindex(
             writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
             writer.link(bundle.users_file)
             write_deletions(writer.folder, read_deletions(bundle.folder))
-            columns = partial(coded_columns, items, bundle.encoder)
             index = write_index(
-                writer.folder, bundle.item_vectors, sample, config, on_trial=on_trial, always=True, columns=columns
+                writer.folder,
+                bundle.item_vectors,
+                sample,
+                config,
+                on_trial=on_trial,
+                always=True,
+                columns=lambda: coded_columns(items, bundle.encoder),
             )
             settings = {**manifest.config, "index": config.model_dump(mode="json")}
             origin = manifest.provenance(config=settings)
@@ -193,7 +197,7 @@ def reindex(
 
 
 def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:
-    before = IndexConfig.recorded(manifest.config.get("index", {}))
+    before = IndexConfig.recorded(manifest.section("index"))
     try:
         return IndexConfig.model_validate({**before.model_dump(), **changes})
     except ValidationError as error:
@@ -242,7 +246,7 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
         unmatched = "" if other_data else _check_same_data(bundle, root)
         log_overlap = compare_with_log(root, bundle.item_ids.values.to_list(), as_of)
         names = (bundle.encoder.user_fields.names, bundle.encoder.item_fields.names)
-        base, config = log_overlap.base, with_contained_changes(bundle.manifest.config, log_overlap.base.compacted_through)
+        base, config = log_overlap.base, with_contained_changes(bundle.manifest, log_overlap.base.compacted_through)
         with BundleWriter.open(root) as writer:
             for name in bundle.manifest.files:
                 writer.copy(folder / name)

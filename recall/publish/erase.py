@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from recall._arrays import Float32
+from recall._file_system import acquire, locked
 from recall._ids import check_ids
 from recall.bundle import files
 from recall.bundle.depot import Depot
-from recall.bundle.locks import acquire, locked
 from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import (
     CURRENT,
@@ -151,9 +150,14 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
         write_deletions(writer.folder, read_deletions(bundle.folder))
         with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
             sample = QuerySample(tables.user_vectors(encode_stored_users(encoder, users, manifest.seed)), STORED, manifest.seed)
-        config = IndexConfig.recorded(manifest.config.get("index", {}))
-        columns = partial(coded_columns, items, encoder)
-        index = write_index(writer.folder, bundle.item_vectors, sample, config, manifest.index, columns=columns)
+        index = write_index(
+            writer.folder,
+            bundle.item_vectors,
+            sample,
+            IndexConfig.recorded(manifest.section("index")),
+            manifest.index,
+            columns=lambda: coded_columns(items, encoder),
+        )
         writer.write_manifest(manifest.provenance(), count, manifest.parity, index, manifest.model.fold)
         return writer.publish(golden.record, manifest.sequence)[1].version
 
@@ -221,22 +225,22 @@ def _remove_versions(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple
     removed: list[str] = []
     while True:
         with locked(root / LOCK, 10.0, PUBLISHING):
-            gone = [folder for folder in remaining if _remove_version(folder, root / STAGING)]
+            removed_now = [folder for folder in remaining if _remove_version(folder)]
             staged = clear_leftovers(root)
-        removed += [folder.name for folder in gone]
-        remaining = [folder for folder in remaining if folder not in gone]
+        removed += [folder.name for folder in removed_now]
+        remaining = [folder for folder in remaining if folder not in removed_now]
         if not (remaining or staged) or time.monotonic() > deadline:
             break
         time.sleep(_POLL)
     return tuple(removed), (*(folder.name for folder in remaining), *(f"{STAGING}/{folder.name}" for folder in staged))
 
 
-def _remove_version(folder: Path, aside: Path) -> bool:
+def _remove_version(folder: Path) -> bool:
     """Remove a version; leave an index that its server cannot remove."""
     try:
-        return remove(folder, aside)
+        return remove(folder)
     except (IndexFileError, ConfigError):
-        return remove(folder, aside, shared=True)
+        return remove(folder, keep_index=True)
 
 
 def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:

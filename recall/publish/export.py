@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
 from recall.serving.filters.columns import coded_columns
-from recall.store.items.binding import compare_with_log
+from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
@@ -102,8 +101,9 @@ def export(
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
             sample = QuerySample(queries, _SOURCE, config.seed)
-            columns = partial(coded_columns, dataset.items, encoder)
-            index = write_index(writer.folder, item_vectors, sample, config.index, columns=columns)
+            index = write_index(
+                writer.folder, item_vectors, sample, config.index, columns=lambda: coded_columns(dataset.items, encoder)
+            )
         with _timed(seconds, "proof"):
             parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):

@@ -70,11 +70,11 @@ def check(recommender: Recommender) -> int:
     stored, expected = len(users), bundle.manifest.sizes.users
     if stored != expected:
         raise BundleError(f"there are {stored} users, the manifest says {expected}", where=str(bundle.folder))
-    alone = Recommender(bundle, recommender.index, users)
-    answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
-    unread = [one.reason for answer in answers for one in answer.degraded if one.part == "users"]
-    if unread:
-        raise StoreError(unread[0])
+    unchanged = Recommender(bundle, recommender.index, users)
+    answers = unchanged.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
+    reasons = [one.reason for answer in answers for one in answer.degraded if one.part == "users"]
+    if reasons:
+        raise StoreError(reasons[0])
     lists = [{item.item_id: item.score for item in answer.items} for answer in answers]
     differences = list(map(_count_differences, golden, lists))
     allowed = 0 if recommender.index.exact else int(_SLACK * sum(len(one.items) for one in golden))

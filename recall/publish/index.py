@@ -72,21 +72,21 @@ def write_index(
     users = QuerySplit.make(sample.vectors, sample.seed)
     small = len(vectors) <= config.exact_up_to and not always
     coded = columns() if config.kind in SERVERS or any(config.kind in one.kinds for one in SERVERS.values()) else ()
-    tuned = None if small or not config.chooses else _tune(vectors, users, config, before, on_trial, coded)
-    chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed, columns=coded)
+    tuning = None if small or not config.chooses else _tune(vectors, users, config, before, on_trial, coded)
+    chosen = tuning.index if tuning is not None else build_index(vectors, users.fitting, config, users.seed, columns=coded)
     engine = engine_of(chosen.kind)
     with ExitStack() as undo:
         undo.callback(drop, engine.name, chosen.kind, chosen.params)
         with closing(chosen):
             path = folder / engine.file if engine.file is not None and chosen.write(folder / engine.file) else None
         with closing(open_index(path, engine.name, chosen.kind, chosen.params, vectors)) as opened:
-            if tuned is not None and len(tuned.shares):
-                shown, shares = tuned.certificate, tuned.shares
+            if tuning is not None and len(tuning.shares):
+                certificate, recalls = tuning.certificate, tuning.shares
             else:
-                shown, shares = _measure(opened, vectors, users, config)
+                certificate, recalls = _measure(opened, vectors, users, config)
             error = opened.error  # of a scan in place of the server
             checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
-            expected = checks.found(opened)
+            found = checks.found(opened)
             error = error or opened.error
         if error:
             raise IndexDownError(error, where="index", hint="Nothing was published. Try again when the server answers")
@@ -97,12 +97,12 @@ def write_index(
         file=path.name if path is not None else None,
         kind=chosen.kind,
         params=dict(opened.params),
-        queries=len(shares),
-        n=shown.n,
-        recall=float(shares.mean()),
-        lowest=float(shares.min()),
-        certificate=shown,
-        candidates=tuned.trials if tuned is not None else (),
+        queries=len(recalls),
+        n=certificate.n,
+        recall=float(recalls.mean()),
+        lowest=float(recalls.min()),
+        certificate=certificate,
+        candidates=tuning.trials if tuning is not None else (),
         provenance=ProvenanceRecord(
             source=sample.source,
             fitting=len(users.fitting),
@@ -110,8 +110,8 @@ def write_index(
             verification=len(users.verification),
             seed=users.seed,
         ),
-        why=tuned.why if tuned is not None else _WHY_EXACT.format(config.exact_up_to) if config.chooses else "",
-        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=expected),
+        why=tuning.why if tuning is not None else _WHY_EXACT.format(config.exact_up_to) if config.chooses else "",
+        checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=found),
     )
 
 
@@ -126,29 +126,29 @@ def _tune(
     """Find the fastest index that reaches the target; try settings of `before` first."""
     threads = os.cpu_count() or 1
 
-    def tuned(tried: Sequence[Candidate]) -> Tuning:
-        there = build_index(vectors, users.fitting, config, users.seed, columns=coded) if config.kind in SERVERS else None
-        return tune(vectors, users, config, users.seed, threads, tried, on_trial=on_trial, exact=there)
+    def tune_among(tried: Sequence[Candidate]) -> Tuning:
+        exact = build_index(vectors, users.fitting, config, users.seed, columns=coded) if config.kind in SERVERS else None
+        return tune(vectors, users, config, users.seed, threads, tried, on_trial=on_trial, exact=exact)
 
-    known = before is not None and (config.kind == before.engine or (config.kind == "auto" and before.engine not in SERVERS))
-    alike = like(before.kind, before.params, coded) if before is not None and known else []
-    if alike:
-        found = tuned(alike)
-        if not found.index.exact:
-            return found
-        found.index.discard()
-    return tuned(candidates(len(vectors), config.kind, coded))
+    if before is not None and (config.kind == before.engine or (config.kind == "auto" and before.engine not in SERVERS)):
+        similar = like(before.kind, before.params, coded)
+        if similar:
+            tuning = tune_among(similar)
+            if not tuning.index.exact:
+                return tuning
+            tuning.index.discard()
+    return tune_among(candidates(len(vectors), config.kind, coded))
 
 
 def _measure(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Certificate, Float64]:
     """Measure the recall of an untuned index, on held-out users if there are any."""
-    fresh = users.test_rounds[0] if len(users.verification) else users.fitting
+    queries = users.test_rounds[0] if len(users.verification) else users.fitting
     n = min(config.n, len(vectors))
-    shares = recalls_found(opened, vectors, fresh[:_MEASURED_IF_EXACT] if opened.exact else fresh, n)
-    recall = float(shares.mean())
+    recalls = recalls_found(opened, vectors, queries[:_MEASURED_IF_EXACT] if opened.exact else queries, n)
+    recall = float(recalls.mean())
     if opened.exact:
         if recall < 1.0:
             raise ExportError(f"an exact index found {recall:.6f} of the exact lists", where="index", hint=_FAULT_HINT)
-        return exact_certificate(config, n), shares
-    lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
-    return Certificate(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target), shares
+        return exact_certificate(config, n), recalls
+    lower = lower_bound(recalls, config.confidence) if len(users.verification) else 0.0
+    return Certificate(config.target, n, len(recalls), recall, lower, config.confidence, 1, lower >= config.target), recalls

@@ -7,7 +7,6 @@ features. Everything except the items and the index is copied from the source bu
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,22 +20,22 @@ from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletion
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
-from recall.data.column_types import cast_to_trained, column_forms
+from recall.data.columns import cast_to_trained, column_forms
 from recall.data.entities import read_entities
-from recall.data.tables import read_items
+from recall.data.tables import open_table
 from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
-from recall.features.boosts import Boosts, text_numbers
+from recall.features.boosts import Boosts, numeric_text_columns
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.models.serving.base import Parity
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.binding import THROUGH, LogOverlap, compare_with_log
+from recall.store.items.log_overlap import THROUGH, LogOverlap, compare_with_log
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.profiles import UserProfiles
 
@@ -189,7 +188,7 @@ def publish_items(
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
     encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
     attributes = bundle.manifest.attributes
-    table = read_items(data_config(bundle.manifest), path)
+    table = open_table("items", path, data_config(bundle.manifest))
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
@@ -205,7 +204,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
             + did_you_mean(unread[0], [schema.item_id, *wanted]),
         )
     numeric = schema.number_columns("item")
-    numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
+    numeric |= numeric_text_columns(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
     items = read_entities(table, schema.item_id, wanted, numeric, column_forms(schema, encoder.types)[1])
     dtypes, types = bundle.item_types(), encoder.types.items
     items = items.with_columns(
@@ -230,13 +229,17 @@ def _assemble(
     writer.link(bundle.users_file)
     write_deletions(writer.folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = encode_stored_users(bundle.encoder, old.users, before.seed)
-    config = IndexConfig.recorded(before.config.get("index", {}))
-    sample = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
-    columns = partial(coded_columns, items, bundle.encoder)
-    index = write_index(writer.folder, vectors, sample, config, before.index, columns=columns)
+    index = write_index(
+        writer.folder,
+        vectors,
+        QuerySample(bundle.tables.user_vectors(users), STORED, before.seed),
+        IndexConfig.recorded(before.section("index")),
+        before.index,
+        columns=lambda: coded_columns(items, bundle.encoder),
+    )
     base = log_overlap.base
     origin = before.provenance(
-        config=before.config if deletions is not None else with_contained_changes(before.config, base.compacted_through),
+        config=before.config if deletions is not None else with_contained_changes(before, base.compacted_through),
         folded=base.compacted_through,
         log=base.log,
     )
@@ -244,25 +247,24 @@ def _assemble(
     writer.write_manifest(origin, before.sizes.users, parity, index, before.model.fold)
 
 
-def with_contained_changes(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
-    """Return a configuration whose tables contain live changes up to a sequence.
+def with_contained_changes(manifest: Manifest, through: int) -> dict[str, JsonValue]:
+    """Return the configuration of a bundle whose tables contain live changes.
 
     Args:
-        config: the run's configuration.
-        through: the sequence.
+        manifest: manifest of the bundle.
+        through: sequence of the last change that they contain.
     """
-    data = config.get("data")
-    return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
+    return {**manifest.config, "data": {**manifest.section("data"), THROUGH: through}}
 
 
 def data_config(manifest: Manifest) -> DataConfig:
     """Return the `[data]` section with which a bundle's tables were read."""
-    return DataConfig.model_validate(manifest.config.get("data", {}))
+    return DataConfig.model_validate(manifest.section("data"))
 
 
 def versions_to_keep(manifest: Manifest) -> int:
     """Return `export.keep` of a bundle's run: the number of versions to keep."""
-    return ExportConfig.model_validate(manifest.config.get("export", {})).keep
+    return ExportConfig.model_validate(manifest.section("export")).keep
 
 
 def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
@@ -307,7 +309,7 @@ def _parity(bundle: Bundle, writer: BundleWriter, users: SparseRows, items: Spar
 
     The tables were verified against the model at export.
     """
-    config = ExportConfig.model_validate(bundle.manifest.config.get("export", {}))
+    config = ExportConfig.model_validate(bundle.manifest.section("export"))
     users = users.take(np.arange(min(config.users, len(users))))
     rng = np.random.default_rng(bundle.manifest.seed)
     picked = np.sort(rng.choice(len(items), min(config.items, len(items)), replace=False))
@@ -340,7 +342,7 @@ def _report(
     removed = np.ones(len(old.bundle.item_ids), dtype=bool)
     removed[before[known]] = False
     modified = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
-    warnings = novelties(old.bundle.encoder, "item", as_requested(modified).iter_rows(named=True), shown=True)
+    warnings = novelties(old.bundle.encoder, "item", to_request_values(modified).iter_rows(named=True), shown=True)
     return RebuildReport(
         *published,
         log_overlap,

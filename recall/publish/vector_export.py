@@ -10,8 +10,6 @@ those of the version alone. The score of an item for a user is the inner product
 `export.json` records their source.
 """
 
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,10 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from recall._arrays import Float32
+from recall._file_system import new_folder
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import CURRENT, VERSIONS
-from recall.errors import ConfigError, PublishError, did_you_mean
+from recall.errors import ConfigError, PublishError, did_you_mean, raising
 from recall.index.flat import write_flat
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -93,25 +92,24 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
         )
     _check_out(out)
     with Recommender.load(bundle) as recommender:
-        catalogue = recommender.items.current()
-        sides = [_items(recommender, catalogue)]
-        if users:
-            sides.append(_users(recommender))
-        manifest = recommender.bundle.manifest
-        about = {
-            "bundle": manifest.version,
-            "sequence": catalogue.sequence,
-            "model": manifest.model.kind,
-            "dim": manifest.sizes.dim,
-            "items": len(sides[0].ids),
-            "users": len(sides[1].ids) if users else None,
-            "format": format_,
-        }
-        names = _write(out, format_, sides, about, manifest.sizes.dim)
-    counts = [len(side.ids) for side in sides]
-    return VectorExport(
-        out, manifest.version, catalogue.sequence, counts[0], counts[1] if users else None, manifest.sizes.dim, names
-    )
+        catalogue, manifest = recommender.items.current(), recommender.bundle.manifest
+        sides = [_items(recommender, catalogue), *([_users(recommender)] if users else [])]
+        item_count, user_count, dim = len(sides[0].ids), len(sides[1].ids) if users else None, manifest.sizes.dim
+        failure = raising(PublishError, "the vectors could not be written", where=str(out), of=(OSError, PolarsError))
+        with failure, new_folder(out) as staged:
+            names = [name for side in sides for name in _write_side(staged, format_, side, dim)]
+            about = {
+                "bundle": manifest.version,
+                "sequence": catalogue.sequence,
+                "model": manifest.model.kind,
+                "dim": dim,
+                "items": item_count,
+                "users": user_count,
+                "format": format_,
+                "files": sorted(names),
+            }
+            (staged / ABOUT).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
+    return VectorExport(out, manifest.version, catalogue.sequence, item_count, user_count, dim, (*names, ABOUT))
 
 
 def _check_out(out: Path) -> None:
@@ -149,23 +147,6 @@ def _users(recommender: Recommender) -> _Side:
             yield recommender.user_vectors([Request(user_id) for user_id in ids[first : first + _USERS]])
 
     return _Side("user", recommender.bundle.encoder.schema.user_id, ids, parts)
-
-
-def _write(out: Path, format_: str, sides: Sequence[_Side], about: dict[str, object], dim: int) -> tuple[str, ...]:
-    """Write to a temporary folder, and rename it to `out` at the end."""
-    staged = out.parent / f".{out.name}.{secrets.token_hex(4)}"
-    try:
-        staged.mkdir(parents=True)
-        names: list[str] = []
-        for side in sides:
-            names += _write_side(staged, format_, side, dim)
-        (staged / ABOUT).write_bytes(orjson.dumps({**about, "files": sorted(names)}, option=orjson.OPT_INDENT_2))
-        staged.rename(out)
-    except (OSError, PolarsError) as error:
-        raise PublishError("the vectors could not be written", where=str(out), why=str(error)) from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    return (*names, ABOUT)
 
 
 def _write_side(folder: Path, format_: str, side: _Side, dim: int) -> list[str]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from recall.data.column_names import title_of
 from recall.features.canonical import TEXT
-from recall.features.values import as_requested, canonical_series
+from recall.features.values import canonical_series, to_request_values
 from recall.serving.recommender import Recommender
 from recall.serving.request import Page, Request
 from recall.store.items.segment import Segment
@@ -186,7 +186,7 @@ def requests_of(recommender: Recommender, frame: pl.DataFrame, template: Request
     encoder = recommender.bundle.encoder
     contexts = set(encoder.context_columns)
     requests = []
-    for row in as_requested(frame).iter_rows(named=True):
+    for row in to_request_values(frame).iter_rows(named=True):
         user = row.pop(encoder.schema.user_id)
         given = {name: value for name, value in row.items() if value is not None}
         context = {name: given.pop(name) for name in contexts & given.keys()}

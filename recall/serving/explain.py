@@ -11,7 +11,7 @@ from recall.bundle.reader import Bundle
 from recall.config.schema import Side
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.layout import Attribution, entry_parts, field_parts
 from recall.serving.filters.columns import FilterResolver
@@ -202,7 +202,7 @@ class Explainer:
         places = np.flatnonzero(answer.rows == row)
         ranking = Ranking.of(request, query.vector, catalogue, self.columns)
         rank, eligible = ranking.place(row, excluded, scope)
-        others, scores = ranking.first(request.n, np.append(excluded, row), scope)
+        others, scores, _ = ranking.first(request.n, np.append(excluded, row), scope, exact=True)
         score = float(ranking.scores(np.array([row]))[0])
         own, last, missing = None, None, None
         if len(others) == request.n:
@@ -238,7 +238,7 @@ class Explainer:
         table = catalogue.table(rows).select(encoder.items.columns)
         if not 0 < len(rows) <= _FEW:
             return encoder.encode_items(table)
-        return SparseRows.vstack([encoder.encode_item(values) for values in as_requested(table).iter_rows(named=True)])
+        return SparseRows.vstack([encoder.encode_item(values) for values in to_request_values(table).iter_rows(named=True)])
 
 
 def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows) -> tuple[tuple[ValueContribution, ...], float]:

@@ -150,7 +150,7 @@ class QueryBuilder:
         user_id = request.user_id
         if user_id is None:
             return self._build_query(request, catalogue, _NO_RECORD)
-        known = self._users.one(user_id)
+        known = self._users.known([user_id])[user_id]
         segments, recent = self._recent
         if segments is not catalogue.segments:  # rows may mean other items, and old segments are not to be kept in memory
             recent = Cache(RECENT)
@@ -207,11 +207,11 @@ class QueryBuilder:
             vector[0] *= request.popularity
         warnings: tuple[str, ...] = ()
         if unfit or request.exclude or request.allow or request.history:
-            not_learnt = self._bundle.encoder.not_learnt(request.history or ())
+            unknown_items = self._bundle.encoder.unknown_items(request.history or ())
             warnings = id_warnings(
                 (_unknown_ids(request.exclude, excluded), "excluded ids are not in the catalogue"),
                 (_unknown_ids(request.allow or (), allowed), "allowed ids are not in the catalogue"),
-                (not_learnt, "ids in the history are not known to the model"),
+                (unknown_items, "ids in the history are not known to the model"),
                 (unfit, "stored values of the user are not what the model reads"),
             )
         return Query(

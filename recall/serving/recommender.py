@@ -8,8 +8,8 @@ from typing import Literal, Self
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall._file_system import VersionLock, acquire
 from recall._ids import check_id
-from recall.bundle.locks import VersionLock, acquire
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import VERSIONS, resolve
@@ -31,6 +31,7 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 
 class Recommender:
@@ -109,7 +110,9 @@ class Recommender:
         journal = None if followed is None else open_log(followed, log)
         items = Catalog(bundle, index, journal, pause)
         stored = SqliteUsers(bundle.users_file) if stored is None else stored
-        known = UserProfiles.of(stored, users, followed, bundle.encoder, bundle.manifest.data_hash)
+        own = SqliteLiveUsers(followed / USERS_LIVE) if users == "own" and followed is not None else None
+        live = own if users == "own" else users
+        known = UserProfiles(stored, live, bundle.encoder, bundle.manifest.data_hash, owned=own is not None)
         loaded = cls(bundle, index, known, items)
         loaded._held = held
         return loaded

@@ -16,6 +16,7 @@ from recall._ids import check_ids, first_few
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
+from recall.index.base import Ranked
 from recall.index.topk import products, rounding, top_k
 from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import QueryBuilder, check_unchanged
@@ -27,7 +28,7 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The ranking of an exact search, regardless of the index: scores, ties and order.
+    """The ranking of the items for a request, boosts included.
 
     Attributes:
         catalogue: as it was at one moment.
@@ -51,19 +52,18 @@ class Ranking:
         """
         return cls(catalogue, vector, columns.boost_scores(catalogue, request.boosts))
 
-    def first(self, n: int, excluded: Int64, masks: SegmentMasks | None) -> tuple[Int64, Floats]:
+    def first(self, n: int, excluded: Int64, masks: SegmentMasks | None, *, exact: bool = False) -> Ranked:
         """Return the first rows and their scores.
 
         Args:
             n: rows wanted.
             excluded: int64 [m], rows that must not be returned.
             masks: the rows that may be; None for all items.
+            exact: search exhaustively, as boosts always do.
         """
         if self.boosts is not None:
-            best = self.catalogue.top_k(self.vector, n, self.boosts, excluded, masks)
-        else:
-            best = self.catalogue.search_one(self.vector, n, excluded, masks, exact=True)
-        return best.rows, best.scores
+            return self.catalogue.top_k(self.vector, n, self.boosts, excluded, masks)
+        return self.catalogue.search_one(self.vector, n, excluded, masks, exact=exact)
 
     def scores(self, rows: Int64) -> Floats:
         """Return the scores of rows, repeats allowed: floats [m]."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recall._fsync import fsync
+from recall._file_system import fsync
 from recall.bundle.versions import resolve
 from recall.errors import RecallError
 from recall.serving.batch import Lists, typed

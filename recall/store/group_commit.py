@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from typing_extensions import override
 
@@ -246,17 +247,6 @@ class DurableLog(GroupCommit[AnyBatch]):
             self._reader.reader()
 
     @contextmanager
-    def _write_transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction that is not shared with waiting batches.
-
-        Raises:
-            RecallError: An error of the file's kind.
-        """
-        with self._lock, self._transaction() as connection:
-            yield connection
-        self._open_reader()
-
-    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction; the caller holds the writer's lock."""
         self._staged_mark = None  # a failed transaction may have left one
@@ -269,11 +259,7 @@ class DurableLog(GroupCommit[AnyBatch]):
 
     @contextmanager
     def _maintenance_connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield the writer's connection outside of a transaction.
-
-        Raises:
-            RecallError: An error of the file's kind.
-        """
+        """Yield the writer's connection outside of a transaction. Raises RecallError."""
         with self._lock, self._file.translate_errors("written"):
             yield self._file.writer()
 
@@ -287,35 +273,65 @@ class DurableLog(GroupCommit[AnyBatch]):
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._reading, self._reader.translate_errors("read"):
-            connection = self._reader.reader()
-            return default if connection is None else query(connection)
+        with self._reading:
+            try:  # each answer reads here, and a context manager would cost it a microsecond
+                connection = self._reader.reader()
+                return default if connection is None else query(connection)
+            except (sqlite3.Error, OSError) as error:
+                raise self._reader.translated(error, "read") from None
 
     @override
     def _store(self, batches: Sequence[AnyBatch]) -> None:
         try:
             with self._transaction() as connection:
                 for batch in batches:
-                    self._write_batch(connection, batch)
+                    write_once(batch, SqliteKeys(connection), partial(self._insert, connection))
         except Exception:
             self._file.close()  # a failed disk write may have left pages in the cache that are not on disk
             raise
 
-    def _write_batch(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
-        """Write one batch unless its key is stored; its own error fails no other batch."""
-        try:
-            last = None if batch.key is None else find_key(connection, batch.key, batch.digest)
-            if last is not None:
-                batch.last, batch.repeated = last, True
-                return
-            self._insert(connection, batch)
-            if batch.key is not None:
-                store_key(connection, batch.key, batch.digest, batch.last, MAX_KEYS)
-        except RecallError as error:
-            batch.error = error
-
 
 # Idempotency keys: a batch that is sent again with its key is not written twice.
+
+
+class KeyTable(Protocol):
+    """Idempotency keys of batches, within a transaction."""
+
+    def find_key(self, key: str) -> tuple[bytes, int] | None:
+        """Return digest and last sequence of the batch stored with a key, or None."""
+
+    def store_key(self, key: str, digest: bytes, last: int) -> None:
+        """Store the key of a batch.
+
+        Args:
+            key: idempotency key.
+            digest: digest of the batch.
+            last: sequence of the batch's last change.
+        """
+
+
+def write_once(batch: AnyBatch, keys: KeyTable, insert: Callable[[AnyBatch], None]) -> None:
+    """Write one batch unless its key is stored; its own error fails no other batch.
+
+    Args:
+        batch: the batch, whose outcome is set.
+        keys: stored keys.
+        insert: writes the batch, or raises RecallError and writes nothing.
+    """
+    batch.error = None  # of an earlier attempt
+    try:
+        stored = None if batch.key is None else keys.find_key(batch.key)
+        if stored is None:
+            insert(batch)
+            if batch.key is not None:
+                keys.store_key(batch.key, batch.digest, batch.last)
+        elif stored[0] == batch.digest:
+            batch.last, batch.repeated = stored[1], True
+        else:
+            raise key_conflict()
+    except RecallError as error:
+        batch.error = error
+
 
 CREATE_KEYS = (
     "CREATE TABLE batches (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL)"
@@ -324,36 +340,24 @@ MAX_KEYS = 100_000
 """Maximum number of stored idempotency keys; the oldest are deleted."""
 
 
-def find_key(connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
-    """Return the last sequence of the batch stored with a key, or None.
+@dataclass(frozen=True, slots=True)
+class SqliteKeys(KeyTable):
+    """The table of keys of a SQLite log; the oldest keys above `MAX_KEYS` are deleted."""
 
-    Args:
-        connection: a connection within a transaction.
-        key: idempotency key.
-        digest: digest of the batch.
+    connection: sqlite3.Connection
 
-    Raises:
-        RequestError: The key belongs to a different batch.
-    """
-    stored = connection.execute("SELECT digest, last FROM batches WHERE key = ?", (key,)).fetchone()
-    if stored is not None and stored[0] != digest:
-        raise key_conflict()
-    return None if stored is None else int(stored[1])
+    @override
+    def find_key(self, key: str) -> tuple[bytes, int] | None:
+        found: tuple[bytes, int] | None = self.connection.execute(
+            "SELECT digest, last FROM batches WHERE key = ?", (key,)
+        ).fetchone()
+        return found
 
-
-def store_key(connection: sqlite3.Connection, key: str, digest: bytes, last: int, limit: int) -> None:
-    """Store an idempotency key, and delete the oldest ones above a limit.
-
-    Args:
-        connection: a connection within a transaction.
-        key: idempotency key.
-        digest: digest of the batch.
-        last: sequence of the batch's last change.
-        limit: maximum number of keys.
-    """
-    statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
-    number = connection.execute(statement, (key, digest, last)).lastrowid
-    connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - limit,))
+    @override
+    def store_key(self, key: str, digest: bytes, last: int) -> None:
+        statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
+        number = self.connection.execute(statement, (key, digest, last)).lastrowid
+        self.connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - MAX_KEYS,))
 
 
 def mentions(key: str, ids: Sequence[str]) -> bool:

@@ -9,17 +9,16 @@ The mark is created atomically and overwritten in place, one sector at a time. A
 damaged by something else. It is reported until an operator removes it, because its content cannot be recovered.
 """
 
-import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
-from recall._fsync import descriptor, fsync
+from recall._file_system import descriptor, fsync, locked_descriptor
 
 _SIZE = 512  # bytes: one sector, so that a reader never sees half of a write
 _MAX_LOSSES = 6  # as many as fit into _SIZE; the earliest are kept, because an operator looks for the first loss
@@ -118,7 +117,7 @@ class HighWaterMark:
         with suppress(OSError):
             if not self.path.exists() and self._create(_next_state(None, identity, sequence, recovered, lost)):
                 return
-            with self._locked() as file:
+            with locked_descriptor(self.path, os.O_RDWR) as file:
                 before = _decode(os.pread(file, _SIZE, 0))
                 os.pwrite(file, _encode(_next_state(before, identity, sequence, recovered, lost)), 0)
 
@@ -136,7 +135,7 @@ class HighWaterMark:
         """
         if found is None or found.identity != identity or found.sequence >= sequence:
             return found
-        with suppress(OSError), self._locked() as file:
+        with suppress(OSError), locked_descriptor(self.path, os.O_RDWR) as file:
             before = _decode(os.pread(file, _SIZE, 0))
             if before.identity == identity and before.sequence < sequence:
                 os.pwrite(file, _encode(before._replace(sequence=sequence)), 0)
@@ -159,12 +158,6 @@ class HighWaterMark:
         finally:
             temporary.unlink(missing_ok=True)
         return True
-
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        with descriptor(self.path, os.O_RDWR | os.O_CLOEXEC) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
 
 
 def _next_state(

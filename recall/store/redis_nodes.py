@@ -1,7 +1,7 @@
 """Connections to a Redis or to the nodes of a cluster, with circuit breakers."""
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
@@ -27,11 +27,33 @@ RANGES = 256
 _REFRESH = 1.0  # minimum seconds between two refreshes of the slot map
 _CONNECTIONS = 64  # for reads to each node, and as many for writes
 
-Command = tuple[bytes | str | int, ...]
+Key = bytes | str | int
+Command = tuple[Key, ...]
 Node = Any
 """A `ClusterNode`, which has no types; None is a Redis without cluster mode."""
 Value = TypeVar("Value", bound=Hashable)
 AnyError = TypeVar("AnyError", bound=RecallError)
+
+
+CONNECTION_ERRORS = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+"""Errors of a Redis that does not answer."""
+
+
+def connection_options(seconds: float) -> Mapping[str, Any]:
+    """Return the options of a client that does not retry.
+
+    A call that timed out has used up its time limit, and a write may have been executed.
+
+    Args:
+        seconds: time limit of one call.
+    """
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,  # like the driver's name, version 3 would add a round trip to connecting
+        "driver_info": None,
+    }
 
 
 def split_address(url: str, where: str) -> SplitResult:
@@ -74,15 +96,9 @@ class Nodes:
         if parts.scheme == "unix":
             self._urls = [url]
         self._seconds, self._breakers, self._breaker = seconds, breakers, breaker
-        self._options: Mapping[str, Any] = {
-            "socket_timeout": seconds,
-            "socket_connect_timeout": seconds,
-            "max_connections": _CONNECTIONS,
-            "protocol": 2,  # like the driver's name, version 3 would add a round trip to connecting
-            "driver_info": None,
-        }
+        self._options = {**connection_options(seconds), "max_connections": _CONNECTIONS}
         with raising(ConfigError, "invalid address of a Redis", where="users", of=ValueError):
-            self._addresses = [Redis.from_url(one, retry=_no_retry(), **self._options) for one in self._urls]
+            self._addresses = [Redis.from_url(one, **self._options) for one in self._urls]
         self._lock = Lock()
         self._next_refresh = 0.0  # monotonic time of the earliest refresh of the slot map
         self._client: Any = None  # a Redis, or a RedisCluster, which has few types
@@ -92,7 +108,7 @@ class Nodes:
         client = self._get_client()
         return list(client.get_primaries()) if _is_cluster(client) else [None]
 
-    def group_by_node(self, values: Iterable[Value], key: Callable[[Value], bytes]) -> list[tuple[Node, list[Value]]]:
+    def group_by_node(self, values: Iterable[Value], key: Callable[[Value], Key]) -> list[tuple[Node, list[Value]]]:
         """Group values by the node of their key.
 
         Args:
@@ -146,6 +162,26 @@ class Nodes:
                     raise answer
         return answers
 
+    def call_all(self, what: str, commands: Sequence[Command], *, allow_wrong_type: bool = False) -> list[Any]:
+        """Send each command to the node of its key, and return the answers in order.
+
+        Commands for one node are sent in one pipeline, in order.
+
+        Args:
+            what: as for `call`.
+            commands: commands whose first argument is their key.
+            allow_wrong_type: as for `call`.
+
+        Raises:
+            StoreError: As `call`.
+        """
+        answers: list[Any] = [None] * len(commands)
+        for node, numbers in self.group_by_node(range(len(commands)), lambda number: commands[number][1]):
+            own = self.call(node, what, [commands[number] for number in numbers], allow_wrong_type=allow_wrong_type)
+            for number, answer in zip(numbers, own, strict=True):
+                answers[number] = answer
+        return answers
+
     def convert_to_hash(self, node: Node, key: bytes, fields: Callable[[bytes], dict[str, bytes]]) -> None:
         """Replace a string by a hash in one transaction, if it is still a string.
 
@@ -194,7 +230,7 @@ class Nodes:
         for number, address in enumerate(self._addresses, 1):
             try:
                 mode: Mapping[str, Any] = address.info("cluster")
-            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+            except CONNECTION_ERRORS:
                 if number == len(self._addresses):
                     raise
                 continue
@@ -210,10 +246,7 @@ class Nodes:
         others = [Redis.from_url(one).connection_pool.connection_kwargs for one in self._urls[1:]]
         node: Any = ClusterNode
         nodes = [node(one["host"], one.get("port", 6379)) for one in others] + [node(one.host, one.port) for one in known]
-        # no retries: a call that timed out has used up its time limit, and a write may have been executed
-        return RedisCluster(
-            url=self._urls[0], startup_nodes=nodes, require_full_coverage=False, retry=_no_retry(), **self._options
-        )
+        return RedisCluster(url=self._urls[0], startup_nodes=nodes, require_full_coverage=False, **self._options)
 
     def _refresh(self, client: Any) -> None:
         """Read the slot map again, at most once in `_REFRESH` seconds; keep it on errors.
@@ -239,20 +272,14 @@ class Nodes:
         start = breaker.clock()
         try:
             yield
-        except (
-            exceptions.ConnectionError,
-            exceptions.TimeoutError,
-            exceptions.ClusterDownError,
-            exceptions.RedisClusterException,
-            OSError,
-        ) as error:
+        except (*CONNECTION_ERRORS, exceptions.ClusterDownError, exceptions.RedisClusterException) as error:
             breaker.failed()
             if _is_cluster(client):
                 self._refresh(client)
             raise StoreDownError(DOWN, why=str(error) or type(error).__name__, hint="Check Redis") from None
         except exceptions.RedisError as error:
             breaker.succeeded()
-            if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
+            if is_full(error):
                 raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
             raise StoreError(f"users cannot be {what}", why=str(error), hint="Check Redis") from None
         except BaseException:
@@ -279,6 +306,11 @@ def hash_tags() -> tuple[bytes, ...]:
 def slot_range(key: bytes) -> int:
     """Return the number of the range that contains a key's slot, in [0, RANGES)."""
     return key_slot(key) * RANGES // REDIS_CLUSTER_HASH_SLOTS
+
+
+def is_full(error: exceptions.RedisError) -> bool:
+    """Return whether a Redis has refused a write for lack of memory or disk space."""
+    return isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error)
 
 
 def durability_problems(persistence: Mapping[str, Any], memory: Mapping[str, Any]) -> Iterator[str]:
@@ -323,7 +355,3 @@ def _follow_redirect(client: Any, command: Command) -> Any:
         return client.execute_command(*command)
     except exceptions.ResponseError as error:
         return error
-
-
-def _no_retry() -> Retry:
-    return Retry(NoBackoff(), 0)

@@ -1,6 +1,5 @@
 """SQLite files: created atomically, opened on demand, with errors of this package."""
 
-import fcntl
 import os
 import secrets
 import sqlite3
@@ -9,7 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import descriptor
+from recall._file_system import locked_descriptor
 from recall.errors import RecallError, forbids_writing
 
 _READ_ONLY_CODES = (
@@ -243,8 +242,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on a folder; fsync the folder at the end."""
-    with descriptor(folder) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked_descriptor(folder) as file:
         yield
         os.fsync(file)
 

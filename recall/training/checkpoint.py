@@ -15,9 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recall._fsync import fsync
+from recall._file_system import fsync, try_lock
 from recall.bundle.files import link_or_copy
-from recall.bundle.locks import try_lock
 from recall.errors import RecallError, TrainingError
 
 _PREFIX = "checkpoint-"

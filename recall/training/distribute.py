@@ -134,7 +134,7 @@ def receive(config: RunConfig, ranks: Ranks) -> tuple[Dataset, FeatureEncoder]:
         tuple(items.columns[1:]),
         negatives,
         types=encoder.types,
-        whole=Offer(offered["interacted"].to_numpy(), offered["shown"].to_numpy()),
+        complete_offer=Offer(offered["interacted"].to_numpy(), offered["shown"].to_numpy()),
         mapped=mapped,
         **facts,
     )

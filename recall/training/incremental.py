@@ -5,7 +5,7 @@ the interactions that it was trained on: with them the run learns from old and n
 only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,18 +22,19 @@ from recall.bundle.versions import CURRENT
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset, dataset_of
-from recall.data.incremental import addition_tables, addition_tables_alone, with_remembered
+from recall.data.incremental import addition_tables, addition_tables_alone, unknown_items_note
 from recall.data.split import REMEMBERED, TRAIN
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.exact_topk import ItemLists, rank_metrics
-from recall.features.csr import sources
+from recall.features.csr import source_rows
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.layout import unwrapped
 from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.record import UserRecord
 from recall.training.loop import SweepReport
 from recall.training.popularity import PopularityFit
 from recall.training.start import WarmStart, shares
@@ -41,7 +42,7 @@ from recall.training.train import TrainResult, train
 from recall.training.validation import Validation, validation_requests
 
 _SUSPICIOUS = 0.5  # of the new interactions
-_FEW, _ENOUGH = 0.05, 10  # share of the items of new interactions; fewer items say nothing
+_ENOUGH = 10  # new interactions; fewer say nothing
 
 
 class NothingNewError(RecallError):
@@ -177,10 +178,10 @@ def prepare_warm_start(
             tables, overlap = additions.tables, additions.note
             dataset = additions.dataset(config, bundle.encoder.types)
         refuse_foreign(dataset, bundle, len(store), store.get, all_new=old is None)
-    encoder = bundle.encoder.grown(dataset)
+    encoder = bundle.encoder.with_values_of(dataset)
     rows: dict[Side, Int64] = {
-        "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
-        "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
+        "user": source_rows(bundle.encoder.user_blocks, encoder.user_blocks),
+        "item": source_rows(bundle.encoder.item_blocks, encoder.item_blocks),
     }
     learnt = unwrapped(bundle.tables).arrays()
     start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
@@ -191,7 +192,7 @@ def prepare_warm_start(
         dataset=dataset,
         encoder=encoder,
         start=start if old is not None else replace(start, shares=shares(dataset, encoder, remember)),
-        values=encoder.learnt_beyond(bundle.encoder),
+        values=encoder.count_new_values(bundle.encoder),
         before=_figures(config, dataset, bundle),
         expected=bundle.manifest.sequence if live else None,
         overlap=overlap,
@@ -233,6 +234,48 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle, store: SqliteUser
     return tables, with_remembered(dataset_of(alone, tables, types=bundle.encoder.types), store.records())
 
 
+def with_remembered(dataset: Dataset, users: Iterable[tuple[str, UserRecord]]) -> Dataset:
+    """Prepend the interactions that a bundle stores for each user.
+
+    They are not trained or evaluated on, because their time and context are lost. But they are masked, they are part of
+    histories, and they are exported with the users.
+
+    Args:
+        dataset: data set with all of these users; stored items that left the catalogue are skipped.
+        users: id and record of each user.
+    """
+    schema = dataset.schema
+    earlier = pl.DataFrame(
+        [(user_id, _oldest_first(record)) for user_id, record in users],
+        schema={schema.user_id: pl.String(), schema.item_id: pl.List(pl.String())},
+        orient="row",
+    ).explode(schema.item_id, empty_as_null=False, keep_nulls=False)
+    types = dataset.events.schema
+    user_rows, item_rows = (
+        frame.select(key).with_row_index(name)
+        for frame, key, name in ((dataset.users, schema.user_id, "user"), (dataset.items, schema.item_id, "item"))
+    )
+    joined = earlier.join(user_rows, on=schema.user_id, maintain_order="left")
+    events = joined.join(item_rows, on=schema.item_id, maintain_order="left").select(
+        pl.col("user").cast(types["user"]),
+        pl.col("item").cast(types["item"]),
+        pl.lit(1.0, dtype=types["weight"]).alias("weight"),
+        pl.lit(REMEMBERED, dtype=types["split"]).alias("split"),
+        *(pl.lit(None, dtype=types[name]).alias(name) for name in dataset.context_columns),
+    )
+    negatives = dataset.negatives
+    if negatives is not None:
+        prepended = pl.Series(np.cumsum(np.bincount(events["user"], minlength=len(dataset.users))))  # up to each user
+        negatives = negatives.with_columns(before=pl.col("before") + prepended.gather(negatives["user"]))
+    all_events = pl.concat([events, dataset.events]).sort("user", maintain_order=True)
+    return replace(dataset, events=all_events, negatives=negatives)
+
+
+def _oldest_first(record: UserRecord) -> list[str]:
+    recent = set(record.history)
+    return [*reversed([item for item in record.seen if item not in recent]), *reversed(record.history)]
+
+
 def are_remembered(dataset: Dataset) -> bool:
     """Return whether all new interactions are the latest that a bundle remembers.
 
@@ -265,12 +308,7 @@ def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
     """Warn when new interactions are with unknown items, perhaps of other data."""
     items = dataset.events.filter(dataset.events["split"] >= TRAIN)["item"].unique()
     known = int((bundle.item_ids.rows(dataset.items[dataset.schema.item_id].gather(items).to_list()) >= 0).sum())
-    if len(items) < _ENOUGH or known >= _FEW * len(items):
-        return ""
-    return (
-        f"{known:,} of the {len(items):,} items of the new interactions are in the bundle's catalogue: are they those of "
-        "another data set, or written in another way?"
-    )
+    return unknown_items_note(known, len(items), "the bundle's catalogue")
 
 
 def _users(bundle: Bundle, store: SqliteUsers) -> Table:

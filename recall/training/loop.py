@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -31,17 +32,15 @@ from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 
 class Learner(Protocol):
-    """Improves its model in place, sweep by sweep."""
+    """Improves its model in place, sweep by sweep.
 
-    @property
-    def model(self) -> Model:
-        """The model that is learned."""
-        ...
+    Attributes:
+        model: the model that is learned.
+        note: description of the method, for the report.
+    """
 
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        ...
+    model: Model
+    note: str
 
     def sweep(self) -> float:
         """Train one epoch; return the loss for each unit of observed weight."""
@@ -159,7 +158,7 @@ def run_sweeps(
             if figure is not None:
                 better = figure > position.best
                 if better:
-                    best = _tables(model) if ranks.rank == 0 else None
+                    best = deepcopy(model.state_dict()) if ranks.rank == 0 else None
                     position = replace(position, best_sweep=sweep, best=figure)
                 looks = [beat, *position.figures[opened:], *([figure] if sweep > opened else [])]
                 position = replace(position, since=_since_best(looks))
@@ -180,7 +179,7 @@ def run_sweeps(
     except RankLostError as error:
         raise error.after(position.sweep) from None
     if best is not None:
-        _restore_tables(model, best)
+        model.load_state_dict(best)
     return position
 
 
@@ -197,9 +196,11 @@ def _starting_position(
         fingerprint = "" if checkpointing is None else checkpointing.fingerprint
         if checkpointing is not None and not checkpointing.restart:
             refuse_overwriting(checkpointing.path, fingerprint)
-        return (Position(fingerprint), None) if beat is None else (Position(fingerprint, best=beat), _tables(learner.model))
+        if beat is None:
+            return Position(fingerprint), None
+        return Position(fingerprint, best=beat), deepcopy(learner.model.state_dict())
     position, tensors = load_checkpoint(checkpointing.path, checkpointing.fingerprint)
-    _restore_tables(learner.model, _part(tensors, "model."))
+    learner.model.load_state_dict(_part(tensors, "model."))
     learner.restore(_part(tensors, "learner."))
     return position, _part(tensors, "best.") or None
 
@@ -209,14 +210,13 @@ def _broadcast_start(learner: Learner, position: Position, beat: float | None, r
     found, beat = json.loads(ranks.told(json.dumps([asdict(position), beat])))
     position = position_of(found)
     if position.sweep:
-        _restore_tables(learner.model, ranks.of_first(_tables(learner.model)))
+        learner.model.load_state_dict(ranks.of_first(learner.model.state_dict()))
         learner.restore(ranks.of_first(learner.state()))
     return position, beat
 
 
 def _save(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
-    model = {name: table.detach() for name, table in learner.model.named_parameters()}
-    parts = {"model.": model, "learner.": learner.state(), "best.": best or {}}
+    parts = {"model.": learner.model.state_dict(), "learner.": learner.state(), "best.": best or {}}
     tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
     try:
         save_checkpoint(path, position, tensors)
@@ -226,16 +226,6 @@ def _save(path: Path, position: Position, learner: Learner, best: Mapping[str, T
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _tables(model: Model) -> dict[str, Tensor]:
-    return {name: table.detach().clone() for name, table in model.named_parameters()}
-
-
-@torch.no_grad()
-def _restore_tables(model: Model, tables: Mapping[str, Tensor]) -> None:
-    for name, table in model.named_parameters():
-        table.copy_(tables[name])
 
 
 def _check_tables(model: Model, loss: float, sweep: int, fields: Mapping[str, FeatureLayout], ranks: Ranks) -> None:
@@ -305,45 +295,3 @@ def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedErro
         where=str(checkpointing.path),
         hint="Add --continue to the same command to continue from there",
     )
-
-
-# Warm-up with the square loss before another objective.
-#
-# The square loss over all pairs converges in seconds and ends near the result of a softmax after many epochs. Where it is
-# weaker, on sparse data without features, a few epochs of a softmax from there are enough.
-
-
-class WarmupThen:
-    """A warm-up by one learner as the first sweep of another, on the same model."""
-
-    def __init__(self, opening: Learner, sweeps: int, then: Learner) -> None:
-        self._opening = opening
-        self._sweeps = sweeps
-        self._then = then
-        self._opened = False
-
-    @property
-    def model(self) -> Model:
-        """The model that is trained."""
-        return self._then.model
-
-    @property
-    def note(self) -> str:
-        """Description of both methods."""
-        return f"{self._opening.note}, then {self._then.note}"
-
-    def sweep(self) -> float:
-        """Run the whole warm-up, or one sweep of the second learner; return the last loss."""
-        if self._opened:
-            return self._then.sweep()
-        self._opened = True
-        return [self._opening.sweep() for _ in range(self._sweeps)][-1]
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the state of the second learner, and whether the warm-up is done."""
-        return {**self._then.state(), "opened": torch.tensor(self._opened)}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
-        self._opened = bool(state["opened"])
-        self._then.restore({name: value for name, value in state.items() if name != "opened"})

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from recall._arrays import Bool, Float64, Int64
+from recall.data.split import splitmix64
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.values import Distinct
 from recall.features.vocabulary import MISSING, UNKNOWN
 
 NEWCOMER, PARTIAL = 0, 1
@@ -27,8 +30,7 @@ UInt64 = npt.NDArray[np.uint64]
 def uniform(rows: npt.NDArray[np.integer], *salts: int) -> Float64:
     """Return a number in [0, 1) for each row, float64 [n], by a hash.
 
-    It depends on the row's number and the salts only, so that processes that share the rows draw alike. The mixing function is
-    the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+    It depends on the row's number and the salts only, so that processes that share the rows draw alike.
 
     Args:
         rows: integer [n].
@@ -42,10 +44,7 @@ def uniform(rows: npt.NDArray[np.integer], *salts: int) -> Float64:
 
 def _mixed(state: UInt64) -> UInt64:
     with np.errstate(over="ignore"):
-        state = state + np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+        return splitmix64(state + np.uint64(0x9E3779B97F4A7C15))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +162,5 @@ def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
     for column, salt in enumerate((0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179)):
         with np.errstate(over="ignore"):
             np.add.at(keys[:, column], owner, _mixed(entry ^ np.uint64(salt)))
-    by_key = np.lexsort((keys[:, 1], keys[:, 0]))
-    new = np.ones(len(by_key), dtype=np.bool_)
-    new[1:] = (keys[by_key[1:]] != keys[by_key[:-1]]).any(axis=1)
-    code = np.empty(len(by_key), dtype=np.int64)
-    code[by_key] = np.cumsum(new) - 1
-    first = by_key[new]  # lexsort is stable, so that the first of a group is its first row
-    order = np.argsort(first, kind="stable")
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return rows.take(first[order]), place[code]
+    distinct = Distinct.of(pl.DataFrame(keys))
+    return rows.take(distinct.first), distinct.codes.astype(np.int64)

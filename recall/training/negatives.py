@@ -6,7 +6,7 @@ import numpy.typing as npt
 from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import IndexConfig
 from recall.errors import TrainingError
-from recall.features.csr import gathered, ranges
+from recall.features.csr import ranges, take_lists
 from recall.index.base import ItemIndex
 from recall.index.registry import build_index
 from recall.models.torch.base import Model
@@ -63,7 +63,7 @@ class Negatives:
             int64 [h, 2], places of a context and of an item.
         """
         pairs = self._pairs
-        ends, source = gathered(pairs.indptr, contexts)
+        ends, source = take_lists(pairs.indptr, contexts)
         owner, observed = np.repeat(np.arange(len(contexts)), np.diff(ends)), pairs.observed[source]
         order = np.argsort(items, kind="stable")
         rising = items[order]

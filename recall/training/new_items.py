@@ -39,20 +39,20 @@ from recall.models.torch.registry import Cosine
 from recall.training.item_regression import ItemRegression
 from recall.training.masking import Roles, uniform
 
-_LIST = 20  # length of the lists in which places are counted: that of most published figures
-_PRETENDED = 0.1  # share of the trained items that are scored as new ones
+_LIST_LENGTH = 20  # length of the lists in which places are counted: that of most published figures
+_SIMULATED = 0.1  # share of the trained items that are scored as new ones
 _USERS = 2000  # lists that are computed; twice as many moved no figure on toys and ml-100k
-_DEAD_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
-_DEAD = 50_000  # items without interactions that are scored
-_LEAST = 30  # users to choose vectors by
-_FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
+_OFF_OFFER_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
+_OFF_OFFER_SAMPLE = 50_000  # items without interactions that are scored
+_FEWEST_USERS = 30  # users to choose vectors by
+_FINEST_SHIFT, _LOWEST_SHIFT = 1e-3, -1e3  # shifts that are tried
 # Strengths of the ridge that are tried, until one finds less than the one before. The best were 1 on toys and ml-1m, 1 to 3
 # on ml-1m with cosines, and 3 to 10 on a generated shop.
 _STRENGTHS = (10.0, 3.0, 1.0, 0.3)
 # Factors of the predicted variation that are tried in the same way. A ridge predicts less variation between items than there
 # is. On toys, new items that took as many places were found 1.3 times as often at 1.5, and 1.4 times at 2 and 3.
 _GAINS = (1.25, 1.5, 1.75, 2.0)
-_MOST = 0.25  # of a catalogue; where more of it has no interactions, most of these items are taken to be no longer on offer
+_MOSTLY_NEW = 0.25  # of a catalogue; where more of it has no interactions, most of these items are taken to be off offer
 
 
 @torch.no_grad()
@@ -92,9 +92,9 @@ def _level(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunC
     rows, row = encoder.encode_items(dataset.items), block.offset + UNKNOWN
     if (rows.take(np.flatnonzero(trains)).indices == row).any():
         return f"as learnt: trained items that field {block.name!r} leaves out share the row of new ones"
-    lists = _Lists.of(model, dataset, encoder, config)
-    if share > _MOST:
-        shift, places = _lower(model, row, rows, trains, lists)
+    lists = _UserLists.of(model, dataset, encoder, config)
+    if share > _MOSTLY_NEW:
+        shift, places = _lower(model, encoder, row, rows, trains, lists)
         done = f"lowered by {-shift:.3g}" if shift else "as learnt"
         return (
             f"{done}, to {places:.1%} of the places: {share:.0%} of all items have no interactions, and most of them are taken "
@@ -102,27 +102,25 @@ def _level(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunC
         )
     if len(encoder.id_blocks("item")) == len(encoder.item_blocks):
         return "as learnt: no field tells one new item from another"
-    return _raise(model, block, rows, dataset, lists, config, levels)
+    return _raise(model, encoder, block, rows, dataset, lists, config, levels)
 
 
 @dataclass(frozen=True, slots=True)
-class _Lists:
-    """Requests whose lists are computed.
+class _UserLists:
+    """Requests of training users, whose lists are computed.
 
     Attributes:
-        encoder: of the model.
-        phi: float32 [q, dim], the next request of each of some training users.
+        phi: float32 [q, dim], the vector of each user's next request.
         taken: q lists of item rows, what each user has taken.
         masked: q lists of item rows that cannot be in the answer.
     """
 
-    encoder: FeatureEncoder
     phi: Float32
     taken: ItemLists
     masked: ItemLists
 
     @staticmethod
-    def of(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "_Lists":
+    def of(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "_UserLists":
         """Draw the users."""
         user, item = (dataset.events[name].to_numpy() for name in ("user", "item"))
         training = dataset.training
@@ -136,17 +134,17 @@ class _Lists:
         training = training[drawn[user[training]]]
         taken = ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
         masked = taken if config.evaluation.mask == "user" else ItemLists.empty(len(last))
-        phi = model.embed("user", features, encoder.user_fields)
-        return _Lists(encoder, phi, taken, masked)
+        return _UserLists(model.embed("user", features, encoder.user_fields), taken, masked)
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
-    """Effect of vectors of new items on lists.
+class _Outcome:
+    """Result of a simulation.
 
     Attributes:
-        level: to add to their scores, or to multiply them by, so that they take their share of places; 0 or 1 if they do.
-        ndcg: with this level, of the items that users have taken.
+        level: to add to the scores of new items, or to multiply them by, so that they take their share of places; 0 or 1 if
+            they do without.
+        ndcg: with this level, of the items that users have taken; 0 where too few users have taken one.
     """
 
     level: float
@@ -154,75 +152,83 @@ class _Trial:
 
 
 class _Simulation:
-    """Trained items that are scored as new ones, in lists with the others.
+    """Some trained items that are scored as new ones, in lists with all others.
 
     Attributes:
-        items: int64 [m], rows of the catalogue: those that are scored as new.
-        others: int64 [n], rows of the other trained items.
+        others: int64 [n], rows of the catalogue: the other trained items.
         how: new items are levelled: "shift", "scale" or "none".
+        possible: whether there are enough items of both kinds.
     """
 
-    def __init__(self, model: Model, rows: SparseRows, trained: Int64, lists: _Lists, config: RunConfig, how: str) -> None:
-        """Choose the items, and look for the best of the others.
+    def __init__(
+        self,
+        model: Model,
+        encoder: FeatureEncoder,
+        rows: SparseRows,
+        roles: Roles,
+        trained: Int64,
+        lists: _UserLists,
+        config: RunConfig,
+        how: str,
+    ) -> None:
+        """Choose the items, and compute the lists of the others.
 
         Args:
-            model: trained.
+            model: trained; its rows for new items may change between simulations.
+            encoder: of the model.
             rows: of the catalogue.
-            trained: int64, rows of the catalogue: those with training interactions.
+            roles: of the item fields.
+            trained: int64, rows of the catalogue with training interactions.
             lists: of some users.
             config: of the run.
             how: new items are levelled: "shift", "scale" or "none".
         """
-        self.items = trained[uniform(trained, config.seed, 0) < _PRETENDED]
-        self.others = np.setdiff1d(trained, self.items)
-        self._phi, self._masked = lists.phi, lists.masked.among(self.items) if len(self.items) else None
-        self.how, self._share = how, config.train.new_items * len(self.items) / max(len(trained), 1)
-        self.possible = len(self.items) >= 2 and len(self.others) >= _LIST
+        items = trained[uniform(trained, config.seed, 0) < _SIMULATED]
+        self.others = np.setdiff1d(trained, items)
+        self.how, self._share = how, config.train.new_items * len(items) / max(len(trained), 1)
+        self.possible = len(items) >= 2 and len(self.others) >= _LIST_LENGTH
         if self.possible:
-            old = model.embed("item", rows.take(self.others), lists.encoder.item_fields)
+            self._model, self._fields, self._as_new = model, encoder.item_fields, roles.as_new(rows.take(items))
+            self._phi, self._masked = lists.phi, lists.masked.among(items)
+            old = model.embed("item", rows.take(self.others), self._fields)
             self._best = _top(lists.phi, old, lists.masked.among(self.others))[1]
-            found = lists.taken.among(self.items)
-            self._asking = np.flatnonzero(found.lengths)
-            self._found = found.take(self._asking)
+            found = lists.taken.among(items)
+            self._users_of_items = np.flatnonzero(found.lengths)
+            self._relevant = found.take(self._users_of_items)
 
     @property
-    def judges(self) -> bool:
+    def can_judge(self) -> bool:
         """Whether enough users have taken one of the items."""
-        return len(self._asking) >= _LEAST
+        return len(self._users_of_items) >= _FEWEST_USERS
 
-    def trial(self, new: Float32) -> _Trial:
-        """Level some vectors, and judge them.
-
-        Args:
-            new: float32 [m, dim], vectors of the items as new ones.
-        """
-        assert self._masked is not None
-        level = 1.0 if self.how == "scale" else 0.0
+    def run(self) -> _Outcome:
+        """Score the items by the model as it is, and level them."""
+        new, scales = self._model.embed("item", self._as_new, self._fields), self.how == "scale"
+        level = 1.0 if scales else 0.0
         if self.how != "none":
-            entries = _entries(self._best, _top(self._phi, new, self._masked)[1], self.how == "scale")
-            level = max(0.0, _quantile(entries, self._share))
-            level = min(level, 1.0) if self.how == "scale" else level
-        return _Trial(level, self._ndcg(new, level if np.isfinite(level) else 0.0))
+            levels = _entry_levels(self._best, _top(self._phi, new, self._masked)[1], scales)
+            level = max(0.0, _level_for(levels, self._share))
+            level = min(level, 1.0) if scales else level
+        return _Outcome(level, self._ndcg(new, level if np.isfinite(level) else 0.0) if self.can_judge else 0.0)
 
     def _ndcg(self, new: Float32, level: float) -> float:
-        if not self.judges:
-            return 0.0
-        phi = self._phi[self._asking]
+        phi = self._phi[self._users_of_items]
         rows, scores = _top(phi, new, ItemLists.empty(len(phi)))
         scores = scores * level if self.how == "scale" else scores + level
-        best = self._best[self._asking]
+        best = self._best[self._users_of_items]
         rows = np.concatenate([np.full(best.shape, -1), rows], axis=1)
-        order = np.argsort(-np.concatenate([best, scores], axis=1), axis=1, kind="stable")[:, :_LIST]
-        hits = self._found.contains(np.take_along_axis(rows, order, axis=1))
-        return float(ndcg(hits, self._found.lengths, _LIST).mean())
+        order = np.argsort(-np.concatenate([best, scores], axis=1), axis=1, kind="stable")[:, :_LIST_LENGTH]
+        hits = self._relevant.contains(np.take_along_axis(rows, order, axis=1))
+        return float(ndcg(hits, self._relevant.lengths, _LIST_LENGTH).mean())
 
 
 def _raise(
     model: Model,
+    encoder: FeatureEncoder,
     block: FeatureBlock,
     rows: SparseRows,
     dataset: Dataset,
-    lists: _Lists,
+    lists: _UserLists,
     config: RunConfig,
     levels: Float32 | None,
 ) -> str:
@@ -230,10 +236,17 @@ def _raise(
     trained, how = np.flatnonzero(dataset.offer.candidates), "shift"
     if isinstance(model, Cosine):
         how = "none" if levels is None else "scale"
-    simulation = _Simulation(model, rows, trained, lists, config, how)
+    roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
+    simulation = _Simulation(model, encoder, rows, roles, trained, lists, config, how)
     if not simulation.possible:
         return "as learnt: there are too few items to measure another level"
-    source, level = _chosen(model, block, rows, trained, dataset, lists.encoder, simulation)
+    taken = dataset.events["item"].to_numpy()[np.concatenate([dataset.select(REMEMBERED), dataset.training])]
+    counts = np.bincount(taken, minlength=len(rows))
+    learnt, enough = simulation.run(), simulation.can_judge and (counts[simulation.others] > 0).sum() >= _LIST_LENGTH
+    source, level = "as learnt", learnt.level
+    if isinstance(model, FactorizationMachine) and enough:
+        regression = ItemRegression(model, encoder, block, rows, roles, counts)
+        source, level = _regress(model, regression, simulation, trained, learnt)
     row, factor = block.offset + UNKNOWN, config.train.new_items
     often = "as often as" if factor == 1 else f"{factor:g} times as often as"
     if how == "none":
@@ -249,46 +262,32 @@ def _raise(
     return f"{source}, raised by {level:.3g}, to be in lists {often} a trained one"
 
 
-def _chosen(
-    model: Model,
-    block: FeatureBlock,
-    rows: SparseRows,
-    trained: Int64,
-    dataset: Dataset,
-    encoder: FeatureEncoder,
-    simulation: _Simulation,
+def _regress(
+    model: FactorizationMachine, regression: ItemRegression, simulation: _Simulation, trained: Int64, learnt: _Outcome
 ) -> tuple[str, float]:
-    """Give new items the vectors that do best in a simulation.
+    """Give new items the vectors of a regression, unless the learnt ones do better.
 
     Returns:
-        Where they come from, and their level.
+        Where the vectors come from, and their level.
     """
-    roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
-    as_new = roles.as_new(rows.take(simulation.items))
-    learnt = simulation.trial(model.embed("item", as_new, encoder.item_fields))
-    taken = dataset.events["item"].to_numpy()[np.concatenate([dataset.select(REMEMBERED), dataset.training])]
-    counts = np.bincount(taken, minlength=len(rows))
-    if not isinstance(model, FactorizationMachine) or not simulation.judges or (counts[simulation.others] > 0).sum() < _LIST:
-        return "as learnt", learnt.level
-    regression = ItemRegression(model, encoder, block, rows, roles, counts)
     tables = [table.clone() for table in (model.item_factors, model.item_weights)]
     start: Tensor | None = None
-    strength, gain, best = 0.0, 1.0, _Trial(0.0, -1.0)
+    strength, gain, best = 0.0, 1.0, _Outcome(0.0, -1.0)
     for one in _STRENGTHS:
         start = regression.fit(simulation.others, one, start=start)
-        trial = simulation.trial(model.embed("item", as_new, encoder.item_fields))
-        if trial.ndcg < best.ndcg:
+        outcome = simulation.run()
+        if outcome.ndcg < best.ndcg:
             break
-        strength, best = one, trial
+        strength, best = one, outcome
     for one in _GAINS if simulation.how == "shift" else ():
         start = regression.fit(simulation.others, strength, one, start)
-        trial = simulation.trial(model.embed("item", as_new, encoder.item_fields))
-        if trial.ndcg < best.ndcg or trial.level == 0:
+        outcome = simulation.run()
+        if outcome.ndcg < best.ndcg or outcome.level == 0:
             break
-        gain, best = one, trial
+        gain, best = one, outcome
     # the learnt rows were trained on all items, so the regression is compared with them after it was fitted to all, too
     regression.fit(trained, strength, gain, start)
-    found = simulation.trial(model.embed("item", as_new, encoder.item_fields))
+    found = simulation.run()
     if found.ndcg > learnt.ndcg:
         regression.complete()
         figures = f"NDCG@20 {found.ndcg:.3f}, as learnt {learnt.ndcg:.3f}"
@@ -298,36 +297,38 @@ def _chosen(
     return "as learnt", learnt.level
 
 
-def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
+def _lower(
+    model: Model, encoder: FeatureEncoder, row: int, rows: SparseRows, trains: Bool, lists: _UserLists
+) -> tuple[float, float]:
     """Lower items without interactions until they take almost no places.
 
     Returns:
         The shift, and their share of the places.
     """
     trained, dead = np.flatnonzero(trains), np.flatnonzero(~trains)
-    looked_at = max(1, len(dead) // _DEAD)  # one in so many
-    dead = dead[::looked_at]
-    old, without = model.embed("item", rows.take(trained), lists.encoder.item_fields), rows.take(dead)
+    step = max(1, len(dead) // _OFF_OFFER_SAMPLE)
+    dead = dead[::step]
+    old, without = model.embed("item", rows.take(trained), encoder.item_fields), rows.take(dead)
     best, masked = _top(lists.phi, old, lists.masked.among(trained))[1], lists.masked.among(dead)
     start = float(model.item_weights[row])
 
     def places(shift: float) -> float:
         model.item_weights[row] = start + shift
-        new = model.embed("item", without, lists.encoder.item_fields)
-        entries = _entries(best, _top(lists.phi, new, masked)[1])
+        new = model.embed("item", without, encoder.item_fields)
+        levels = _entry_levels(best, _top(lists.phi, new, masked)[1])
         # a place that no trained item can fill is theirs regardless of their level
-        return float(looked_at * (np.isfinite(entries) & (entries < 0)).sum() / (_LIST * len(entries)))
+        return float(step * (np.isfinite(levels) & (levels < 0)).sum() / (_LIST_LENGTH * len(levels)))
 
     low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`
-    while places(low) > _DEAD_PLACES and low > _LOWEST:
-        low, high = min(2 * low, -_FINEST), low
-    while high - low > max(_FINEST, 0.05 * abs(low)):
+    while places(low) > _OFF_OFFER_PLACES and low > _LOWEST_SHIFT:
+        low, high = min(2 * low, -_FINEST_SHIFT), low
+    while high - low > max(_FINEST_SHIFT, 0.05 * abs(low)):
         middle = (low + high) / 2
-        low, high = (low, middle) if places(middle) > _DEAD_PLACES else (middle, high)
+        low, high = (low, middle) if places(middle) > _OFF_OFFER_PLACES else (middle, high)
     return low, places(low)
 
 
-def _entries(old: Float64, new: Float64, ratio: bool = False) -> Float64:
+def _entry_levels(old: Float64, new: Float64, ratio: bool = False) -> Float64:
     """Return the shifts at which the first, second, ... new item enters each list.
 
     Args:
@@ -339,17 +340,17 @@ def _entries(old: Float64, new: Float64, ratio: bool = False) -> Float64:
         float64 [q, min(20, m)], rising along each row: the j-th new item enters a list of 20 where it passes the trained item
         on place 21 - j. An infinity where there is no such item.
     """
-    below = np.full((len(old), _LIST), -np.inf)  # a list that is not full has room
-    below[:, _LIST - old.shape[1] :] = old[:, ::-1]
+    below = np.full((len(old), _LIST_LENGTH), -np.inf)  # a list that is not full has room
+    below[:, _LIST_LENGTH - old.shape[1] :] = old[:, ::-1]
     below = below[:, : new.shape[1]]
-    entries = np.full(new.shape, np.inf)
+    levels = np.full(new.shape, np.inf)
     there = ~np.isneginf(new)
     found, others = new[there], below[there]
     # a score below zero does not fall where its vector is shortened
     ratios = np.divide(others, found, out=np.full(found.shape, np.inf), where=found > 0)
     needed = ratios if ratio else others - found
-    entries[there] = np.where(np.isneginf(others), -np.inf, needed)
-    return entries
+    levels[there] = np.where(np.isneginf(others), -np.inf, needed)
+    return levels
 
 
 def _top(phi: Float32, psi: Float32, masked: ItemLists) -> tuple[Int64, Float64]:
@@ -363,7 +364,7 @@ def _top(phi: Float32, psi: Float32, masked: ItemLists) -> tuple[Int64, Float64]
     Returns:
         int64 and float64 [q, min(20, n)]; -1 and -inf where there is no such item.
     """
-    rows = top_rows(phi, psi, masked, _LIST)
+    rows = top_rows(phi, psi, masked, _LIST_LENGTH)
     scores = np.empty(rows.shape, dtype=np.float64)
     for place in range(rows.shape[1]):
         scores[:, place] = np.einsum("qd,qd->q", phi, psi[rows[:, place]])
@@ -371,7 +372,7 @@ def _top(phi: Float32, psi: Float32, masked: ItemLists) -> tuple[Int64, Float64]
     return rows, scores
 
 
-def _quantile(entries: Float64, share: float) -> float:
-    """Return the shift at which new items take a share of all places, by `_entries`."""
-    places = round(share * _LIST * len(entries))
-    return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
+def _level_for(levels: Float64, share: float) -> float:
+    """Return the one of `_entry_levels` at which new items take a share of all places."""
+    places = round(share * _LIST_LENGTH * len(levels))
+    return float(np.sort(levels, axis=None)[min(places, levels.size - 1)])

@@ -6,7 +6,7 @@ mean contribution, both over the training interactions. A request of which nothi
 vectors, and scores an item as these do on average.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,64 +40,38 @@ class Mean:
     parts: tuple[tuple[slice, Float32], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MeanRows:
-    """All features of the user side that are means of others.
+def mean_rows(
+    contexts: SparseRows, interactions: npt.NDArray[np.integer], encoder: FeatureEncoder, ranks: Ranks = ALONE
+) -> tuple[Mean, ...]:
+    """Return the user features that no context has, as means of others.
 
-    Attributes:
-        means: one for each.
+    Args:
+        contexts: rows of all training contexts, without the features of empty histories.
+        interactions: integer [contexts], how many each has, with what was shown and not taken.
+        encoder: of the rows.
+        ranks: that have the other contexts.
     """
-
-    means: tuple[Mean, ...]
-
-    @property
-    def features(self) -> Int64:
-        """The features that are set, int64."""
-        return np.array([mean.feature for mean in self.means], dtype=np.int64)
-
-    @staticmethod
-    def of(
-        contexts: SparseRows, interactions: npt.NDArray[np.integer], encoder: FeatureEncoder, ranks: Ranks = ALONE
-    ) -> "MeanRows":
-        """Return the features that no context has.
-
-        Args:
-            contexts: rows of all training contexts, without the features of empty histories.
-            interactions: integer [contexts], how many each has, with what was shown and not taken.
-            encoder: of the rows.
-            ranks: that have the other contexts.
-        """
-        seen, counts = contexts.column_sums(interactions), contexts.counts()
-        ranks.add_up(seen, counts)
-        sizes = seen  # a row that is unknown is a mean of others, whatever the signs of their weights
-        if any(weight < 0 for history in encoder.histories.values() for weight in history.field.weights):
-            sizes = replace(contexts, weights=np.abs(contexts.weights)).column_sums(interactions)
-            ranks.add_up(sizes)
-        ties = TiedRows.of(encoder)
-        met, total = (counts if ties is None else ties.summed(counts)) > 0, ranks.total(float(interactions.sum()))
-        means = []
-        for block in encoder.user_blocks:
-            history = encoder.histories.get(block.field)
-            every = [one for one in encoder.user_blocks if one.field == block.field] if history is not None else [block]
-            values = history.vocabulary if history is not None else encoder.columns[block.field].vocabulary
-            own = block if history is None else replace(block, size=history.vocabulary.size)  # the first of tied ranges
-            of_values = float(sizes[_range(own)].sum())
-            if values is not None and not met[block.offset + UNKNOWN] and of_values > 0:
-                means.append(_mean(block, UNKNOWN, [own], sizes, of_values))
-            absent = history is None or (history.tells_empty and every[0] == block)
-            if absent and not met[block.offset + MISSING] and total > 0:
-                means.append(_mean(block, MISSING, every, seen, total))
-        return MeanRows(tuple(means))
-
-    @torch.no_grad()
-    def fill(self, model: Model) -> None:
-        """Set the features in every table of the user side."""
-        for name, table in model.named_parameters():
-            if side_of(name) == "user":
-                flat = table.view(len(table), -1)
-                for mean in self.means:
-                    parts = [torch.from_numpy(weights) @ flat[part] for part, weights in mean.parts]
-                    flat[mean.feature] = torch.stack(parts).sum(0)
+    seen, counts = contexts.column_sums(interactions), contexts.counts()
+    ranks.add_up(seen, counts)
+    sizes = seen  # a row that is unknown is a mean of others, whatever the signs of their weights
+    if any(weight < 0 for history in encoder.histories.values() for weight in history.field.weights):
+        sizes = replace(contexts, weights=np.abs(contexts.weights)).column_sums(interactions)
+        ranks.add_up(sizes)
+    ties = TiedRows.of(encoder)
+    met, total = (counts if ties is None else ties.summed(counts)) > 0, ranks.total(float(interactions.sum()))
+    means = []
+    for block in encoder.user_blocks:
+        history = encoder.histories.get(block.field)
+        every = [one for one in encoder.user_blocks if one.field == block.field] if history is not None else [block]
+        values = history.vocabulary if history is not None else encoder.columns[block.field].vocabulary
+        own = block if history is None else replace(block, size=history.vocabulary.size)  # the first of tied ranges
+        of_values = float(sizes[_range(own)].sum())
+        if values is not None and not met[block.offset + UNKNOWN] and of_values > 0:
+            means.append(_mean(block, UNKNOWN, [own], sizes, of_values))
+        absent = history is None or (history.tells_empty and every[0] == block)
+        if absent and not met[block.offset + MISSING] and total > 0:
+            means.append(_mean(block, MISSING, every, seen, total))
+    return tuple(means)
 
 
 def _range(block: FeatureBlock) -> slice:
@@ -107,6 +81,50 @@ def _range(block: FeatureBlock) -> slice:
 def _mean(block: FeatureBlock, value: int, of: list[FeatureBlock], seen: Float64, total: float) -> Mean:
     parts = tuple((_range(one), (seen[_range(one)] / total).astype(np.float32)) for one in of)
     return Mean(block.offset + value, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Untrained:
+    """Rows of a model that no training row has, set from those that train.
+
+    Attributes:
+        means: user features that are means of others.
+        roles: of the item fields for new items; None where none of the item rows is masked.
+        ties: between user features whose factors are learnt; None without such.
+    """
+
+    means: tuple[Mean, ...] = ()
+    roles: Roles | None = None
+    ties: TiedRows | None = None
+
+    @property
+    def features(self) -> Int64:
+        """The user features of `means`, int64."""
+        return np.array([mean.feature for mean in self.means], dtype=np.int64)
+
+    @torch.no_grad()
+    def fill(self, model: Model) -> None:
+        """Set the rows of a trained model."""
+        if self.ties is not None:
+            self.ties.tie(model)
+        for name, table in model.named_parameters():
+            if side_of(name) == "user":
+                flat = table.view(len(table), -1)
+                for mean in self.means:
+                    parts = [torch.from_numpy(weights) @ flat[part] for part, weights in mean.parts]
+                    flat[mean.feature] = torch.stack(parts).sum(0)
+        if self.ties is not None:  # a mean may be the row of unknown items
+            self.ties.tie(model)
+        self.copy_twins(model)
+
+    @torch.no_grad()
+    def copy_twins(self, model: Model) -> None:
+        """Let a missing item id mean what an unknown one does, if nothing trains it."""
+        if self.roles is not None:
+            missing, unknown = (torch.from_numpy(rows) for rows in self.roles.twins)
+            for name, table in model.named_parameters():
+                if side_of(name) == "item":
+                    table[missing] = table[unknown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +153,8 @@ class ObservedPairs:
         observed: int32 [nnz], item rows; no pair occurs twice.
         weights: float32 [nnz], positive.
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
-        item_roles: what the item fields are to new items; None where none of the rows is masked.
-        user_means: user features that no training row has; None where none is set.
+        untrained: features that no training row has.
         shown: what the data say was shown and not taken; None without such data, or where no objective reads it.
-        ties: between user features whose factors are learnt; None without such.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
         ranks: holders of the other contexts, where this is a part of them.
     """
@@ -150,10 +166,8 @@ class ObservedPairs:
     weights: npt.NDArray[np.float32]
     user_fields: FeatureLayout | None = None
     item_fields: FeatureLayout | None = None
-    item_roles: Roles | None = None
-    user_means: MeanRows | None = None
+    untrained: Untrained = field(default_factory=Untrained)
     shown: ShownPairs | None = None
-    ties: TiedRows | None = None
     observation: float = 1.0
     ranks: Ranks = ALONE
 
@@ -193,9 +207,11 @@ class ObservedPairs:
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
-            Roles.of(encoder.item_fields, rows, encoder),
-            MeanRows.of(features, np.diff(items.indptr), encoder, ranks),
-            ties=TiedRows.of(encoder),
+            Untrained(
+                mean_rows(features, np.diff(items.indptr), encoder, ranks),
+                Roles.of(encoder.item_fields, rows, encoder),
+                TiedRows.of(encoder),
+            ),
             ranks=ranks,
             observation=dataset.observation,
         )
@@ -225,9 +241,8 @@ class ObservedPairs:
         features = SparseRows.vstack([self.contexts, contexts.features])
         indptr = np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])])
         rows = np.diff(indptr) + np.bincount(shown.contexts, minlength=len(features))
-        return replace(
-            self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder, self.ranks)
-        )
+        untrained = replace(self.untrained, means=mean_rows(features, rows, encoder, self.ranks))
+        return replace(self, contexts=features, indptr=indptr, shown=shown, untrained=untrained)
 
     def item_counts(self) -> npt.NDArray[np.int64]:
         """Count the contexts of each item, over all ranks: int64 [I]."""
@@ -236,48 +251,9 @@ class ObservedPairs:
         return counts
 
     @property
-    def untrained(self) -> "Untrained":
-        """The rows of a model that no training row has."""
-        return Untrained(self.user_means, self.item_roles, self.ties)
-
-    @property
     def owners(self) -> npt.NDArray[np.int64]:
         """int64 [nnz], the context of each pair."""
         return np.repeat(np.arange(len(self.contexts)), np.diff(self.indptr))
-
-
-@dataclass(frozen=True, slots=True)
-class Untrained:
-    """Rows of a model that no training row has, set from those that train.
-
-    Attributes:
-        means: features of the user side; None where none is set.
-        roles: of the item fields; None where none of the rows is masked.
-        ties: between user features; None where none is tied.
-    """
-
-    means: MeanRows | None
-    roles: Roles | None
-    ties: TiedRows | None
-
-    def fill(self, model: Model) -> None:
-        """Set the rows of a trained model."""
-        if self.ties is not None:
-            self.ties.tie(model)
-        if self.means is not None:
-            self.means.fill(model)
-            if self.ties is not None:  # a mean may be the row of unknown items
-                self.ties.tie(model)
-        self.copy_twins(model)
-
-    @torch.no_grad()
-    def copy_twins(self, model: Model) -> None:
-        """Let a missing item id mean what an unknown one does, if nothing trains it."""
-        if self.roles is not None:
-            missing, unknown = (torch.from_numpy(rows) for rows in self.roles.twins)
-            for name, table in model.named_parameters():
-                if side_of(name) == "item":
-                    table[missing] = table[unknown]
 
 
 def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:

@@ -22,19 +22,19 @@ from recall.evaluation.baselines import Popularity
 from recall.evaluation.cold_start import unknown_user, upper_end
 from recall.evaluation.exact_topk import ItemLists, top_of_scores
 from recall.evaluation.metrics import ndcg
-from recall.evaluation.protocol import TestRequests, held_out
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model
 
-_LIST = 20  # length of the lists that are judged: that of most published figures
+_LIST_LENGTH = 20  # length of the lists that are judged: that of most published figures
 _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity
-_UNTRIED = 5.0  # where there are too few requests to choose by; good for unknown users of ml-100k, toys, frappe and ml-1m
+_DEFAULT_LENGTH = 5.0  # where there are too few requests to choose by; good on ml-100k, toys, frappe and ml-1m
 _REQUESTS = 1000
-_LEAST = 30  # requests to choose by
-_SCORES = 20_000_000  # scores of one length that are computed, which bounds the requests over a large catalogue
+_FEWEST_REQUESTS = 30  # requests to choose by
+_MOST_SCORES = 20_000_000  # scores of one length that are computed, which bounds the requests over a large catalogue
 _RARE = 20  # users; a value of fewer says of a training user what it would not say of a new one
 _BLOCK = 1 << 22  # scores in memory at once: 16 MB
 
@@ -44,11 +44,11 @@ class _RequestKind(NamedTuple):
 
     Attributes:
         rows: of the user feature space; one row for each request, or one for all.
-        stage: the length that is chosen by them, 0 or 1.
+        carrier: index of the carriers whose length is chosen by them.
     """
 
     rows: SparseRows
-    stage: int
+    carrier: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class PopularityFit:
         weights: float32 [n_item_features], p.
         levels: float32 [n_item_features], l.
         carriers: for each of the two lengths, the user features that hold it.
-        ways: the requests, once for each combination of known features.
+        kinds: the requests, once for each combination of known features.
         held: the requests, their relevant and their masked items.
-        popular: float64 [q], NDCG of the most popular items.
+        popular_ndcg: float64 [q], NDCG of the most popular items.
     """
 
     encoder: FeatureEncoder
@@ -75,9 +75,9 @@ class PopularityFit:
     weights: Float32
     levels: Float32
     carriers: tuple[Int64, Int64]
-    ways: tuple[_RequestKind, ...]
-    held: TestRequests
-    popular: Float64
+    kinds: tuple[_RequestKind, ...]
+    held: HeldOutRequests
+    popular_ndcg: Float64
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "PopularityFit | None":
@@ -100,7 +100,6 @@ class PopularityFit:
         if weights is None or config.train.objective == "logistic" or not any(map(len, carriers)):
             return None
         held = _requests(dataset, config, len(rows))
-        ranked = Popularity.fit(counts)
         return PopularityFit(
             encoder,
             rows,
@@ -108,9 +107,9 @@ class PopularityFit:
             weights,
             np.zeros_like(weights),
             carriers,
-            _ways(dataset, encoder, held, config.seed),
+            _request_kinds(dataset, encoder, held, config.seed),
             held,
-            _ndcg_of(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
+            _ndcg_of(Popularity.ranked(counts).top(held.masked, _LIST_LENGTH), held.relevant),
         )
 
     def sampled(self, most: int, seed: int) -> "PopularityFit":
@@ -123,8 +122,8 @@ class PopularityFit:
         if len(self.held) <= most:
             return self
         chosen = self.held.drawn(most, seed)
-        ways = tuple(way if len(way.rows) == 1 else way._replace(rows=way.rows.take(chosen)) for way in self.ways)
-        return replace(self, ways=ways, held=self.held.take(chosen), popular=self.popular[chosen])
+        kinds = tuple(kind if len(kind.rows) == 1 else kind._replace(rows=kind.rows.take(chosen)) for kind in self.kinds)
+        return replace(self, kinds=kinds, held=self.held.take(chosen), popular_ndcg=self.popular_ndcg[chosen])
 
     def __call__(self, model: Model) -> tuple[PopularityFactor, str]:
         """Choose the lengths for a model.
@@ -139,39 +138,42 @@ class PopularityFit:
         psi = model.embed("item", self.items, self.encoder.item_fields)
         psi = PopularityFactor(users, np.zeros_like(self.weights), self.levels).beside_items(psi, self.items)[:, :-1]
         popularity = self.items.weighted_sum(self.weights[:, None])[:, 0]
-        unit, chosen = self._unit(model, psi), [_UNTRIED, _UNTRIED]
-        for stage, features in enumerate(self.carriers):
-            ways = [way for way in self.ways if way.stage == stage]
-            if len(features) and len(self.held) >= _LEAST and ways:
-                found = [self._ndcg(model, way.rows, psi, popularity, users, unit) for way in ways]
-                nothing_known = len(ways) == 1 and len(ways[0].rows) == 1
-                chosen[stage] = _LENGTHS[self._longest(found[0]) if nothing_known else self._best(found)]
-            users[features] = unit * chosen[stage]
+        unit, chosen = self._score_deviation(model, psi), [_DEFAULT_LENGTH, _DEFAULT_LENGTH]
+        for carrier, features in enumerate(self.carriers):
+            kinds = [kind for kind in self.kinds if kind.carrier == carrier]
+            if len(features) and len(self.held) >= _FEWEST_REQUESTS and kinds:
+                found = [self._ndcg(model, kind.rows, psi, popularity, users, unit) for kind in kinds]
+                nothing_known = len(kinds) == 1 and len(kinds[0].rows) == 1
+                chosen[carrier] = _LENGTHS[self._longest_length(found[0]) if nothing_known else self._best_length(found)]
+            users[features] = unit * chosen[carrier]
         named = zip(chosen, _NAMES, self.carriers, strict=True)
         weighs = " and ".join(f"{length:g} for {name}" for length, name, features in named if len(features))
         return PopularityFactor(
             users, self.weights, self.levels
         ), f"popularity weighs {weighs}, in standard deviations of a score"
 
-    def _unit(self, model: Model, psi: Float32) -> float:
-        first = min((way.stage for way in self.ways), default=0)
-        phi = [model.embed("user", way.rows, self.encoder.user_fields) for way in self.ways if way.stage == first]
+    def _score_deviation(self, model: Model, psi: Float32) -> float:
+        """Return the deviation of an unknown user's scores over the trained items."""
+        first = min((kind.carrier for kind in self.kinds), default=0)
+        phi = [model.embed("user", kind.rows, self.encoder.user_fields) for kind in self.kinds if kind.carrier == first]
         with np.errstate(over="ignore", invalid="ignore"):
-            spread = float(np.mean([np.mean([(psi[self.trained] @ one).std() for one in part[:_LEAST]]) for part in phi]))
+            spread = float(
+                np.mean([np.mean([(psi[self.trained] @ one).std() for one in part[:_FEWEST_REQUESTS]]) for part in phi])
+            )
         if not np.isfinite(spread):
             raise TrainingError(
                 "scores for an unknown user are not finite", hint="Lower the learning rate or raise the regularisation"
             )
         return spread or 1.0
 
-    def _best(self, found: Sequence[Float64]) -> int:
+    def _best_length(self, found: Sequence[Float64]) -> int:
         """Return the length of the best NDCG, less a significant deficit to popularity."""
         figures = np.zeros(len(_LENGTHS))
         for one in found:
-            figures += one.mean(axis=1) + [min(0.0, upper_end(ndcgs - self.popular, self.held.user)) for ndcgs in one]
+            figures += one.mean(axis=1) + [min(0.0, upper_end(ndcgs - self.popular_ndcg, self.held.user)) for ndcgs in one]
         return len(figures) - 1 - int(figures[::-1].argmax())
 
-    def _longest(self, found: Float64) -> int:
+    def _longest_length(self, found: Float64) -> int:
         """Return the longest length that is not significantly worse than the best.
 
         Where nothing is known of unknown users, a shorter length must be significantly better to be chosen.
@@ -186,17 +188,15 @@ class PopularityFit:
         if len(rows) == 1:
             for place, length in enumerate(_LENGTHS):
                 order = Popularity.ranked(psi @ phi[0] + (base[0] + np.float32(unit * length)) * popularity)
-                lists = order.top(self.held.masked.indptr, self.held.masked.items, _LIST)
-                found[place] = _ndcg_of(lists, self.held.relevant)
+                found[place] = _ndcg_of(order.top(self.held.masked, _LIST_LENGTH), self.held.relevant)
         else:
             step = max(1, _BLOCK // max(len(psi), 1))
-            for first in range(0, len(phi), step):
+            for first, some in self.held.batches(step):
                 part = slice(first, first + step)
-                some = self.held.between(first, min(first + step, len(phi)))
                 scores = phi[part] @ psi.T
                 for place, length in enumerate(_LENGTHS):
                     moved = scores + (base[part] + np.float32(unit * length)) * popularity
-                    found[place, part] = _ndcg_of(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
+                    found[place, part] = _ndcg_of(top_of_scores(moved, some.masked, min(_LIST_LENGTH, len(psi))), some.relevant)
         return found
 
 
@@ -263,13 +263,13 @@ def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
     )
 
 
-def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
+def _requests(dataset: Dataset, config: RunConfig, items: int) -> HeldOutRequests:
     """Return requests for the second half of the interactions of some training users."""
     training = dataset.training
     user = dataset.events["user"].to_numpy()[training]
     rng = np.random.default_rng(config.seed)
     several = np.flatnonzero(np.bincount(user, minlength=len(dataset.users)) > 1)
-    most = min(_REQUESTS, max(_SCORES // max(items, 1), _LEAST))
+    most = min(_REQUESTS, max(_MOST_SCORES // max(items, 1), _FEWEST_REQUESTS))
     chosen = np.zeros(len(dataset.users), dtype=np.bool_)
     chosen[rng.permutation(several)[:most]] = True
     training, user = training[chosen[user]], user[chosen[user]]
@@ -284,7 +284,7 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
     return held.take(np.sort(np.unique(held.user, return_index=True)[1])[:most])
 
 
-def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_RequestKind, ...]:
+def _request_kinds(dataset: Dataset, encoder: FeatureEncoder, held: HeldOutRequests, seed: int) -> tuple[_RequestKind, ...]:
     """Encode the requests with fewer and with more known features."""
     histories = encoder.history_blocks
     nothing = unknown_user(encoder)
@@ -295,15 +295,15 @@ def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: i
     known = contexts.features.take(contexts.context)
     ids = encoder.id_blocks("user")
     columns = [block for block in encoder.user_blocks if block not in histories and block not in ids]
-    ways = [of_nothing]
+    kinds = [of_nothing]
     if columns:
         seen = _with_common_values(dataset, encoder, known, columns, seed)
-        ways.append(_RequestKind(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
+        kinds.append(_RequestKind(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
         if histories:
-            ways.append(_RequestKind(seen.replaced(ids, nothing), 0))
+            kinds.append(_RequestKind(seen.replaced(ids, nothing), 0))
     if histories:
-        ways.append(_RequestKind(known.replaced([*ids, *columns], nothing), 0))
-    return tuple(ways)
+        kinds.append(_RequestKind(known.replaced([*ids, *columns], nothing), 0))
+    return tuple(kinds)
 
 
 def _with_common_values(
@@ -339,4 +339,4 @@ def _has_rare(rows: SparseRows, users: Int64) -> Bool:
 
 
 def _ndcg_of(rows: Int64, relevant: ItemLists) -> Float64:
-    return ndcg(relevant.contains(rows), relevant.lengths, _LIST)
+    return ndcg(relevant.contains(rows), relevant.lengths, _LIST_LENGTH)

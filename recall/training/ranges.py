@@ -151,7 +151,7 @@ class TiedRows:
             for name, table in small.named_parameters():
                 whole = model.get_parameter(name)
                 table.copy_(whole[kept] if side_of(name) == "user" else whole)
-        return small, encoder.learned(found), kept.numpy()
+        return small, encoder.with_learnt_weights(found), kept.numpy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

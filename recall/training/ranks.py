@@ -61,15 +61,12 @@ class Ranks:
         """Return whether something holds on any rank."""
         return self.total(value) > 0
 
-    def once(self, table: Tensor) -> Tensor:
-        """Return a term that does not depend on contexts, and zeros on all ranks but one."""
-        return table if self.rank == 0 else torch.zeros_like(table)
-
     def of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of rank 0; names, shapes and types are alike on all."""
         found = {}
         for name, tensor in sorted(tensors.items()):
-            whole = self.once(tensor).to(torch.float64 if tensor.is_floating_point() else torch.int64, copy=True).reshape(-1)
+            own = tensor if self.rank == 0 else torch.zeros_like(tensor)
+            whole = own.to(torch.float64 if tensor.is_floating_point() else torch.int64, copy=True).reshape(-1)
             self.add_up(whole.numpy())
             found[name] = whole.to(tensor.dtype).view(tensor.shape)
         return found

@@ -19,6 +19,7 @@ from recall._arrays import Int64
 from recall.config import PairwiseConfig, SoftmaxConfig
 from recall.features.csr import SparseRows
 from recall.models.torch.base import Model, SparseBatch, side_of
+from recall.training.loop import Learner
 from recall.training.masking import Roles
 from recall.training.objectives.base import BatchPart, BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
@@ -65,10 +66,14 @@ class _Vectors(nn.Module):
 
 
 class GradientLearner(Generic[BatchT]):
-    """Improves a model in place, one pass at a time.
+    """Improves a model in place, one pass at a time, if asked to after a warm-up.
+
+    The square loss over all pairs converges in seconds and ends near the result of a softmax after many epochs. Where it is
+    weaker, on sparse data without features, a few epochs of a softmax from there are enough.
 
     Attributes:
         model: the model that is learned.
+        note: description of the method, for the report.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class GradientLearner(Generic[BatchT]):
         objective: Objective[BatchT],
         config: SoftmaxConfig | PairwiseConfig,
         seed: int,
+        warmup: Learner | None = None,
     ) -> None:
         """Prepare to learn.
 
@@ -87,14 +93,19 @@ class GradientLearner(Generic[BatchT]):
             objective: over the same pairs.
             config: optimizer, learning rate, dropout and masking.
             seed: of order and draws.
+            warmup: of the same model; all of its sweeps together are the first sweep.
         """
         assert pairs.item_fields is not None
         self.model = model
+        self.note = f"gradients by torch {torch.__version__}"
+        if warmup is not None:
+            self.note = f"{warmup.note}, then {self.note}"
+        self._warmup = warmup
         self._vectors = _Vectors(model, objective.with_offset)
         self._pairs = pairs
         self._objective = objective
         self._config = config
-        self._roles = pairs.item_roles or Roles.of(pairs.item_fields, pairs.items)
+        self._roles = pairs.untrained.roles or Roles.of(pairs.item_fields, pairs.items)
         self._seed = seed
         self._size, self._segments, before = 0, list[tuple[int, int, int]](), 0
         for own in objective.segments:
@@ -107,13 +118,12 @@ class GradientLearner(Generic[BatchT]):
             name: self._optimiser(name, _as_rows(name, table.data)) for name, table in model.named_parameters()
         }
 
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        return f"gradients by torch {torch.__version__}"
-
     def sweep(self) -> float:
         """Train one epoch in random order; return the loss for each unit of weight."""
+        if self._warmup is not None and self._config.opening is not None:
+            losses = [self._warmup.sweep() for _ in range(self._config.opening.sweeps)]
+            self._warmup = None
+            return losses[-1]
         rng = np.random.default_rng([self._seed, self._epoch])
         size, batch = self._size, self._config.batch
         order = rng.permutation(size)
@@ -141,11 +151,11 @@ class GradientLearner(Generic[BatchT]):
         return _RULES[self._config.optimiser](table)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the optimizer states and the number of epochs."""
+        """Return optimizer states, the number of epochs, and whether a warm-up is done."""
         memories = {
             f"{name}.{key}": value for name, optimiser in self._optimisers.items() for key, value in optimiser.state().items()
         }
-        return {**memories, "epoch": torch.tensor(self._epoch)}
+        return {**memories, "epoch": torch.tensor(self._epoch), "opened": torch.tensor(self._warmup is None)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` gave."""
@@ -153,6 +163,8 @@ class GradientLearner(Generic[BatchT]):
             prefix = f"{name}."
             optimiser.restore({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
         self._epoch = int(state["epoch"])
+        if state.get("opened"):  # not in older checkpoints of runs without a warm-up
+            self._warmup = None
 
     def _own(self, chosen: Int64) -> tuple[Int64, Int64]:
         """Return which of a batch are on this rank: positions there, and places in it."""
@@ -184,8 +196,8 @@ class GradientLearner(Generic[BatchT]):
         contexts = dropout(contexts, config.dropout, drops) if config.dropout else contexts
         users, user_rows = SparseBatch.local(contexts, fields=pairs.user_fields)
         numbers: Tensor | None = None
-        if pairs.ties is not None:
-            users, user_rows, numbers = pairs.ties.local(users, user_rows)
+        if pairs.untrained.ties is not None:
+            users, user_rows, numbers = pairs.untrained.ties.local(users, user_rows)
         items, item_rows = self._items(batch.items, drops)
         rows = {"user": user_rows, "item": item_rows, None: None}
         used = {name: _rows_of(table.data, rows[side_of(name)]) for name, table in self.model.named_parameters()}

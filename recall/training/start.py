@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall._arrays import Bool, Float32, Int64
+from recall._arrays import Bool, Float32, Int32, Int64, UInt8
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
@@ -24,8 +24,7 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
-from recall.training.als import kernels
-from recall.training.als.kernels import Entries
+from recall.training.als import sparse_kernels
 from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
@@ -58,12 +57,12 @@ class _Interactions:
     def _pulled(self, rows: SparseRows, vectors: Float32) -> Float32:
         out = np.empty((len(rows), vectors.shape[1]), dtype=np.float32)
         features = np.arange(rows.n_features, dtype=np.int32)
-        kernels.gather(_entries(rows), np.zeros(len(rows), dtype=np.uint8), features, vectors, out)
+        sparse_kernels.gather(*_entries(rows), features, vectors, out)
         return out
 
     def _pushed(self, rows: SparseRows, vectors: Float32) -> Float32:
         out = np.zeros((rows.n_features, vectors.shape[1]), dtype=np.float32)
-        kernels.scatter(_entries(rows), np.zeros(len(rows), dtype=np.uint8), vectors, out)
+        sparse_kernels.scatter(*_entries(rows), vectors, out)
         return out
 
 
@@ -119,8 +118,8 @@ def _inverse_roots(sums: Float32) -> Float32:
     return np.where(sums > 0, np.maximum(sums, np.finfo(np.float32).tiny) ** -0.5, 0).astype(np.float32)
 
 
-def _entries(rows: SparseRows) -> Entries:
-    return Entries(rows.indptr, rows.indices, rows.weights)
+def _entries(rows: SparseRows) -> tuple[Int64, Int32, Float32, UInt8]:
+    return rows.indptr, rows.indices, rows.weights, np.zeros(len(rows), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,28 +176,17 @@ class ProximalLearner:
             seen: pairs of a learner that shrinks features without data to zero; None for a learner that does not.
             masked: whether item rows are also masked, which trains the rows of unknown and missing values.
         """
-        self._learner = learner
+        self._learner, self.model, self.note = learner, learner.model, learner.note
         self._start = start.parameters
         trained: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
-            means, roles = seen.user_means, seen.item_roles if masked else None
-            offsets = None if roles is None else roles.fields.offsets
-            stand_ins = None if offsets is None else np.concatenate([offsets + UNKNOWN, offsets + MISSING])
+            roles = seen.untrained.roles
+            offsets = roles.fields.offsets if masked and roles is not None else np.empty(0, dtype=np.int64)
             trained = {
-                "user": _trained_features(seen.contexts, None if means is None else means.features, seen.ranks),
-                "item": _trained_features(seen.items, stand_ins, Ranks()),
+                "user": _trained_features(seen.contexts, seen.untrained.features, seen.ranks),
+                "item": _trained_features(seen.items, np.concatenate([offsets + UNKNOWN, offsets + MISSING]), Ranks()),
             }
         self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in trained.items()}
-
-    @property
-    def model(self) -> Model:
-        """The model that is trained."""
-        return self._learner.model
-
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        return self._learner.note
 
     def sweep(self) -> float:
         """Train one epoch, then pull towards the start; return the loss."""
@@ -237,13 +225,12 @@ class ProximalLearner:
         return rotation.float()
 
 
-def _trained_features(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
+def _trained_features(rows: SparseRows, others: Int64, ranks: Ranks) -> Bool:
     """Return which features some row has, or are among `others`: bool [n_features]."""
     counts = rows.counts()
     ranks.add_up(counts)
     met = counts > 0
-    if others is not None:
-        met[others] = True
+    met[others] = True
     return met
 
 

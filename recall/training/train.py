@@ -21,7 +21,7 @@ from recall.models.torch.base import Model, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
 from recall.training.distribute import give
-from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
+from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, run_sweeps
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.base import Objective
@@ -243,8 +243,8 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
         square = config.method if isinstance(config.method, SquareConfig) else config.method.opening
         if square is not None and square.start == "singular":
             start_from_singular_vectors(model, of_ids(pairs, encoder), config.seed)
-        if pairs.ties is not None:
-            pairs.ties.begin(model)
+        if pairs.untrained.ties is not None:
+            pairs.untrained.ties.begin(model)
     else:
         start.give(model)
     learner = new_learner(config.method, model, pairs, config.seed, warm=start is not None)
@@ -267,8 +267,8 @@ def _zero_absent_features(model: Model, pairs: ObservedPairs) -> None:
     """Set features that no row has to zero, because training would never change them."""
     counts = {"user": pairs.contexts.counts(), "item": pairs.items.counts()}
     pairs.ranks.add_up(counts["user"])  # every rank has all items
-    if pairs.ties is not None:
-        counts["user"] = pairs.ties.summed(counts["user"])
+    if pairs.untrained.ties is not None:
+        counts["user"] = pairs.untrained.ties.summed(counts["user"])
     absent = {side: count == 0 for side, count in counts.items()}
     for name, table in model.named_parameters():
         side = side_of(name)
@@ -304,10 +304,8 @@ def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, w
     """
     if isinstance(config, SquareConfig):
         return ImplicitALS(model, pairs, config, seed=seed)
-    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), config, seed)
-    if config.opening is None or warm:
-        return learner
-    return WarmupThen(ImplicitALS(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
+    warmup = None if config.opening is None or warm else ImplicitALS(model, pairs, config.opening, seed=seed)
+    return GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), config, seed, warmup)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> Objective[Any]:

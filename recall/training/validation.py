@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import JsonValue
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32
 from recall.config import Method, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers, upper_end
-from recall.evaluation.exact_topk import ItemLists, rank_values
-from recall.evaluation.protocol import TestRequests, held_out
+from recall.evaluation.exact_topk import rank_values
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
@@ -39,22 +39,18 @@ class Validation:
 
     Attributes:
         encoder: of the features.
+        held: the requests, with their relevant and masked items.
         users: one row in the user feature space for each request.
         items: one row in the item feature space for each item of the catalogue.
-        asker: int64 [q], the user of each request.
-        relevant: what each request should find.
-        masked: what is left out of each answer.
         at: lengths of the lists.
         unknown: the same requests as from an unknown user.
         popularity: chooses the popularity factor that a model would be published with; None where it gets none.
     """
 
     encoder: FeatureEncoder
+    held: HeldOutRequests
     users: SparseRows
     items: SparseRows
-    asker: Int64
-    relevant: ItemLists
-    masked: ItemLists
     at: tuple[int, ...]
     unknown: UnknownUsers
     popularity: PopularityFit | None = None
@@ -77,11 +73,9 @@ class Validation:
         contexts = build_contexts(dataset, encoder, held.event, held.before)
         return Validation(
             encoder,
+            held,
             contexts.features.take(contexts.context),
             encoder.encode_items(dataset.items) if popularity is None else popularity.items,  # which are not held twice
-            held.user,
-            held.relevant,
-            held.masked,
             (config.train.stopping.at,),
             UnknownUsers.of(dataset, encoder, held, (config.train.stopping.at,)),
             popularity,
@@ -96,19 +90,15 @@ class Validation:
             most: maximum number of requests.
             seed: of the draw.
         """
-        if len(self.asker) <= most:
+        if len(self.held) <= most:
             return self
-        chosen = np.sort(np.random.default_rng(seed).choice(len(self.asker), most, replace=False))
-        relevant, masked = self.relevant.take(chosen), self.masked.take(chosen)
-        popular = self.unknown.popularity
-        judged = PerRequestMetrics(popular.user[chosen], {name: values[chosen] for name, values in popular.values.items()})
+        chosen = self.held.drawn(most, seed)
+        unknown = self.unknown.take(chosen)
         return replace(
             self,
+            held=unknown.held,
             users=self.users.take(chosen),
-            asker=self.asker[chosen],
-            relevant=relevant,
-            masked=masked,
-            unknown=replace(self.unknown, relevant=relevant, masked=masked, popularity=judged),
+            unknown=unknown,
             popularity=None if self.popularity is None else self.popularity.sampled(max(100, most // 10), seed),
         )
 
@@ -119,11 +109,11 @@ class Validation:
         `unknown_ndcg@10` and `unknown_margin_ndcg@10` of `UnknownUsers.figures`.
         Lists are those that the model would be published with: a popularity factor is chosen for it.
         """
-        phi, psi, stranger = self._vectors(model)
+        phi, psi, unknown = self._vectors(model)
         judged = self.judge_vectors(phi, psi).values
         known = {name: float(values.mean()) for name, values in judged.items()}
         errors = {f"error_{name}": float(values.std() / len(values) ** 0.5) for name, values in judged.items()}
-        return known | errors | self.unknown.figures(stranger, psi)
+        return known | errors | self.unknown.figures(unknown, psi)
 
     def judge(self, model: Model) -> PerRequestMetrics:
         """Metrics of the model's answer to each request."""
@@ -133,15 +123,15 @@ class Validation:
     def _vectors(self, model: Model) -> tuple[Float32, Float32, Float32]:
         """Vectors of the requests, of the items, and of an unknown user."""
         encoder = self.encoder
-        phi, stranger = (model.embed("user", rows, encoder.user_fields) for rows in (self.users, self.unknown.features))
+        phi, unknown = (model.embed("user", rows, encoder.user_fields) for rows in (self.users, self.unknown.features))
         psi = model.embed("item", self.items, encoder.item_fields)
         if self.popularity is None:
-            return phi, psi, stranger
+            return phi, psi, unknown
         factor, _ = self.popularity(model)
         return (
             factor.beside_users(phi, self.users),
             factor.beside_items(psi, self.items),
-            factor.beside_users(stranger, self.unknown.features),
+            factor.beside_users(unknown, self.unknown.features),
         )
 
     def judge_vectors(self, phi: Float32, psi: Float32) -> PerRequestMetrics:
@@ -151,7 +141,7 @@ class Validation:
             phi: float32 [q, dim], a vector for each request.
             psi: float32 [items, dim].
         """
-        return PerRequestMetrics(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
+        return PerRequestMetrics(self.held.user, rank_values(phi, psi, self.held.relevant, self.held.masked, self.at))
 
 
 def affordable_requests(method: Method, pairs: ObservedPairs, dim: int) -> int:
@@ -178,7 +168,7 @@ def affordable_requests(method: Method, pairs: ObservedPairs, dim: int) -> int:
     return max(_FEWEST, int(_SHARE * sweep / (score * max(items, 1))))
 
 
-def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | None:
+def validation_requests(config: RunConfig, dataset: Dataset) -> HeldOutRequests | None:
     """Return the validation requests, or None when no interaction validates.
 
     Training and remembered interactions are masked.
@@ -245,7 +235,7 @@ def field_worths(model: Model, validation: Validation, seconds: Mapping[str, flo
         else:
             rest = some.judge_vectors(phi, model.embed("item", some.items.without(blocks), encoder.item_fields))
         gains = rest.values[metric] - whole
-        worths.append(FieldWorth(name, -float(gains.mean()), upper_end(gains, some.asker) < 0, seconds.get(name)))
+        worths.append(FieldWorth(name, -float(gains.mean()), upper_end(gains, some.held.user) < 0, seconds.get(name)))
     return tuple(worths)
 
 

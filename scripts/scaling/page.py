@@ -74,8 +74,8 @@ class Page:
         columns = _slope(rest)
         self.columns, self.share = f"{columns:.4g}", f"{100 * codes / (codes + vectors):.0f} %"
         tables = _slope(self._values("delivery", lambda one: one["files"]["tables.safetensors"]))
-        self.codes = add(f"{codes:.4g} * N", "B", "index of N items, from the largest")
-        self.vectors = add(f"{vectors} * N", "B", f"vectors of {K + 1} numbers, by their shape")
+        self.codes = add(f"{codes:.4g} * N", "B", "index of N items, by the largest measurement")
+        self.vectors = add(f"{vectors} * N", "B", f"vectors of {K + 1} float32 numbers")
         peaks = self._values("service", lambda one: 1e6 * one["peak_mb"])
         process = f"{WORKERS} * {peaks[min(peaks)] - (codes + vectors) * min(peaks):.3g}"
         searched, mapped = (
@@ -83,67 +83,77 @@ class Page:
             f"({codes:.4g} + {vectors} + {columns:.4g} + {tables:.4g})",
         )
         self.replica = add(
-            f"{searched} * N + {process}", "B", "replica: index, vectors, ids and columns of N items; its processes"
+            f"{searched} * N + {process}",
+            "B",
+            "memory of a replica: index, vectors, ids and columns of N items, and its processes",
         )
         self.swap = add(
             f"2 * {mapped} * N + {process}",
             "B",
-            "the same with the rows of the model, of 0.2 users an item, and two versions open",
+            "the same, with the parameters of the model (0.2 users for each item) and two versions open",
         )
         fits, twice = f"({MACHINE} - {process}) / {searched}", f"- {process}) / (2 * {mapped})"
-        self.fits = add(fits, "", f"items of a replica in 48 of 64 GiB: {self.replica.name} solved for N")
-        self.fits_twice = add(f"({MACHINE} {twice}", "", f"the same of {self.swap.name}")
-        self.fits_large = add(f"({LARGE} {twice}", "", "the same in 192 of 256 GiB")
-        self.cut = add(f"ceil({searched} * N / ({MACHINE} - {process}))", "", "machines of 64 GiB for one copy in parts")
-        self.build = add(power(self._values("index", lambda one: one["cpu"])), "s", "CPU of a build, " + _FITTED)
+        self.fits = add(fits, "", f"items that fit in 48 of 64 GiB: {self.replica.name} solved for N")
+        self.fits_twice = add(f"({MACHINE} {twice}", "", f"the same for {self.swap.name}")
+        self.fits_large = add(f"({LARGE} {twice}", "", "the same for 192 of 256 GiB")
+        self.cut = add(
+            f"ceil({searched} * N / ({MACHINE} - {process}))", "", "machines of 64 GiB for one copy, divided into shards"
+        )
+        self.build = add(power(self._values("index", lambda one: one["cpu"])), "s", "CPU time of a build, " + _FITTED)
         building = slope(self._values("index", lambda one: one["building"]))
-        self.building = add(f"{building} + {vectors} * N", "B", "memory of a build, with the vectors that it maps")
-        self.search = add(power(self._values("index", lambda one: 1e6 / one["rate"])), "us", "CPU of a search, " + _FITTED)
+        self.building = add(f"{building} + {vectors} * N", "B", "memory of a build, including the mapped vectors")
+        self.search = add(power(self._values("index", lambda one: 1e6 / one["rate"])), "us", "CPU time of a search, " + _FITTED)
         self.exact = add(
-            power(self._values("index", lambda one: 1e6 / one["exact_rate"])), "us", "the same of an exact search, " + _FITTED
+            power(self._values("index", lambda one: 1e6 / one["exact_rate"])), "us", "CPU time of an exact search, " + _FITTED
         )
         front = max(0.0, self._entries("service")[self.busiest]["us"] - self.search(N=self.busiest))
         request = f"{front:.3g} + {self.search.text}"
-        self.request = add(request, "us", f"CPU of a request: that of {self.busiest:,} items, with the search of N")
+        self.request = add(request, "us", f"CPU time of a request: measured with {self.busiest:,} items, plus the search of N")
         replicas = f"1 + ceil(R * ({request}) / 1e6 / {WORKERS})"
-        self.replicas = add(replicas, "", f"replicas of {WORKERS} workers for R requests a second, and one that may fail")
+        self.replicas = add(replicas, "", f"replicas of {WORKERS} workers for R requests a second, plus one that may fail")
         parts = {int(count): found["us"] for count, found in self.sharded["shards"].items()}
-        self.parts = add(power(parts, "S"), "us", "CPU of a search over S shards together, " + _FITTED)
+        self.parts = add(power(parts, "S"), "us", "CPU time of a search over S shards, " + _FITTED)
 
     def _fit_training(self) -> None:
         add = self._book.add
         peaks = self._values("training", lambda one: max(stage["peak"] for stage in one["stages"].values()))
-        self.memory = add(linear(peaks, "I"), "B", "memory of `recall train`, from the smallest to the largest")
+        self.memory = add(linear(peaks, "I"), "B", "memory of `recall train`, through the smallest and the largest measurement")
         base, each = self.memory.text.removesuffix(" * I").split(" + ")
-        self.most = add(f"({MACHINE} - {base}) / {each}", "", f"interactions in 48 of 64 GiB: {self.memory.name} solved for I")
+        self.most = add(
+            f"({MACHINE} - {base}) / {each}", "", f"interactions that fit in 48 of 64 GiB: {self.memory.name} solved for I"
+        )
         last = max(peaks)
         stages = self._entries("training")[last]["stages"]
         sweep = sum(stage["cpu"] for name, stage in stages.items() if "sweep" in name) / 2
         once = sum(stage["cpu"] for name, stage in stages.items() if "sweep" not in name)
         self.work = add(
-            f"({once / last:.3g} + S * {sweep / last:.3g}) * I", "s", "CPU of `recall train` with S sweeps, from the largest"
+            f"({once / last:.3g} + S * {sweep / last:.3g}) * I",
+            "s",
+            "CPU time of `recall train` with S sweeps, by the largest measurement",
         )
         solver = self._values("solver", lambda one: one["cpu"])
-        self.solver = add(f"{_last(solver) / max(solver):.3g} * I", "s", "CPU of a sweep of the solver alone, from the largest")
-        self.pairs = add(f"{_last(self._values('solver', lambda one: one['bytes'])):.3g} * I", "B", "its memory")
+        self.solver = add(
+            f"{_last(solver) / max(solver):.3g} * I", "s", "CPU time of a sweep of the solver alone, by the largest measurement"
+        )
+        self.pairs = add(f"{_last(self._values('solver', lambda one: one['bytes'])):.3g} * I", "B", "memory of the solver")
 
     def _fit_users(self) -> None:
         add = self._book.add
         profiles = _last(self._values("delivery", lambda one: one["files"]["users.sqlite"] / one["users"]))
-        self.profiles = add(f"{profiles:.4g} * U", "B", f"`users.sqlite`, {HISTORY} interactions of each user")
+        self.profiles = add(f"{profiles:.4g} * U", "B", f"`users.sqlite` with {HISTORY} interactions of each user")
         live = _last(self._entries("users"))
         text = f"({live['bytes']:.4g} + {live['bytes_interaction']:.4g} * L) * U"
-        self.live = add(text, "B", "Redis, users with L interactions since the export, without idempotency keys")
+        self.live = add(text, "B", "memory of Redis: users with L interactions since the export, without idempotency keys")
         names = [name for name in _last(self._entries("delivery")) if " of " in name]
         moved = f"{self.codes.text} + {self.vectors.text} + {self.columns} * N"
-        self.fetched = {name: add(moved, "B", f"fetched after a {name}: index, vectors, ids and columns") for name in names}
+        self.fetched = {name: add(moved, "B", f"download after a {name}: index, vectors, ids and columns") for name in names}
 
     def _fit_changes(self) -> None:
         changed = _last(self._entries("changes"))
         log, held, read = (changed[name] / changed["changes"] for name in ("log_bytes", "memory", "loading"))
         self.log = self._book.add(f"{log:.4g} * D", "B", "change log")
         self.delta = self._book.add(f"{held:.4g} * D", "B", "memory of changed items in each process")
-        self.loading = self._book.add(f"{read:.3g} * D", "s", "start of a process that reads them")
+        self.loading = self._book.add(f"{read:.3g} * D", "s", "startup time of a process that reads them")
 
     def machines(self) -> str:
         """Return what some shops need."""
@@ -157,7 +167,7 @@ class Page:
                 self.replicas.shown(N=n, R=r) + beyond,
                 self.live.shown(U=CHANGED * u, L=HISTORY),
                 self.profiles.shown(U=u),
-                self.memory.shown(I=i) + (f": more than fits ({self.most.name})" if i > self.most() else ""),
+                self.memory.shown(I=i) + (f": does not fit ({self.most.name})" if i > self.most() else ""),
                 self.work.shown(I=i, S=SWEEPS),
             ])  # fmt: skip
         return _table(head, rows)
@@ -165,7 +175,7 @@ class Page:
     def items(self) -> str:
         """Return builds and searches by the number of items."""
         found = self._entries("index")
-        head = ["items", "index", "vectors", "build, CPU", "build, memory beside vectors", "with vectors"]
+        head = ["items", "index", "vectors", "build, CPU time", "build, memory without vectors", "with vectors"]
         rows = []
         for size, one in found.items():
             parts = (
@@ -187,7 +197,7 @@ class Page:
         size, one = max(self._entries("processes").items())
         own, mapped = shown(one["own"], "B"), shown(one["mapped"], "B")
         first = f"A process opens the index of {size:,} items in {shown(1e6 * one['opened'], 'us')}."
-        return f"{first} After 200 searches it has {own} of its own; {mapped} are shared by all processes of the machine."
+        return f"{first} After 200 searches it uses {own} of private memory, and {mapped} shared by all processes."
 
     def exports(self) -> str:
         """Return what publishing takes by the number of items."""
@@ -197,7 +207,7 @@ class Page:
         for size, one in found.items():
             parts = map(shown, (one["bytes"], one["peak_bytes"], one["processor_seconds"]), "BBs")
             rows.append([f"{size:,}", *parts, *(f"{one['seconds'][stage]:.1f}" for stage in stages)])
-        return _table(["items", "version", "peak memory", "CPU", *stages], rows)
+        return _table(["items", "size of the version", "peak memory", "CPU time", *stages], rows)
 
     def requests(self) -> str:
         """Return what a service answers by the number of items."""
@@ -214,7 +224,7 @@ class Page:
                 ]
             )
         rows += [[f"{size:,}", "", self.request.shown(N=size), "", "", ""] for size in (10_000_000, *ITEMS)]
-        return _table(["items", "requests a second", "CPU of a request", "p50", "p99", "peak memory"], rows)
+        return _table(["items", "requests a second", "CPU time of a request", "p50", "p99", "peak memory"], rows)
 
     def shards(self) -> str:
         """Return the CPU of searches in several parts."""
@@ -224,7 +234,7 @@ class Page:
             [count, shown(one["us"], "us"), f"{one['us'] / once:.2f}", f"{one['recall']:.4f}"] for count, one in found.items()
         ]
         rows += [[f"{count}", self.parts.shown(S=count), "", ""] for count in (16, 64)]
-        return _table(["shards", "CPU of a search", "times the whole", "recall of the merged list"], rows)
+        return _table(["shards", "CPU time of a search", "relative to one shard", "recall of the merged list"], rows)
 
     def fan_out(self) -> str:
         """Return simulated latencies of requests to several shards."""
@@ -252,7 +262,7 @@ class Page:
             parts = map(shown, (one["cpu"], one["sweep"], one["bytes"] * one["interactions"]), "ssB")
             rows.append([f"{one['interactions']:,}", *parts, f"{one['bytes']:.0f}"])
         rows += [[f"{size:,}", self.solver.shown(I=size), "", self.pairs.shown(I=size), ""] for size in ITEMS]
-        return _table(["interactions", "CPU of a sweep", "seconds of a sweep", "memory", "bytes an interaction"], rows)
+        return _table(["interactions", "CPU time of a sweep", "seconds of a sweep", "memory", "bytes per interaction"], rows)
 
     def users(self) -> str:
         """Return the bytes of a user."""
@@ -287,7 +297,7 @@ class Page:
             rows.append([f"{size:,} items, {one['users']:,} users", shown(total, "B"), *parts])
         for size in (10_000_000, *ITEMS):
             rows.append([f"{_count(size)} items", "", *(one.shown(N=size) for one in self.fetched.values())])
-        return _table(["", "training: all of a version", *self.fetched], rows)
+        return _table(["", "training: whole version", *self.fetched], rows)
 
     def files(self) -> str:
         """Return the bytes of each file of a version, and of those fetched later."""
@@ -309,12 +319,14 @@ class Page:
             rows.append([f"{size:,}", f"{size / one['seconds']:,.0f}", *parts])
         for size in (100_000, 1_000_000):
             rows.append([f"{size:,}", "", "", *(one.shown(D=size) for one in (self.log, self.delta, self.loading))])
-        return _table(["changes", "a second", "CPU of a change", "change log", "memory of a process", "start"], rows)
+        return _table(
+            ["changes", "changes a second", "CPU time of a change", "change log", "memory of a process", "startup"], rows
+        )
 
     def formulas(self) -> str:
         """Return all formulas."""
         rows = [[one.name, f"`{one.text}`", one.unit or "number", one.about] for one in self._book.formulas]
-        return _table(["", "formula", "unit", "of what"], rows)
+        return _table(["", "formula", "unit", "meaning"], rows)
 
     def provenance(self) -> str:
         """Return commands, dates and loads of the measurements."""

@@ -14,7 +14,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.split import TEST
 from recall.evaluation.exact_topk import ItemLists, rank_metrics
-from recall.evaluation.protocol import TestRequests, held_out, requests
+from recall.evaluation.protocol import HeldOutRequests, held_out, requests
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
@@ -62,7 +62,7 @@ class ColdSplit:
     dataset: Dataset
     encoder: FeatureEncoder
     config: RunConfig
-    held: TestRequests
+    held: HeldOutRequests
     trained: npt.NDArray[np.int64]
     unseen: npt.NDArray[np.int64]
     features: SparseRows

@@ -23,7 +23,7 @@ from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.features.csr import SparseRows
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
-from recall.training.als import kernels
+from recall.training.als import linear_algebra, one_hot, sparse_kernels
 from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
 
@@ -75,31 +75,32 @@ def watch() -> dict[str, list[float]]:
 
         return call
 
-    for name in ("differences", "gather", "scatter", "fit", "shade", "gram", "solve", "dot", "advance", "redirect"):
-        setattr(kernels, name, watched(name, getattr(kernels, name)))
+    for module, names in (
+        (sparse_kernels, ("delta_encode", "gather", "scatter", "pair_gradients")),
+        (linear_algebra, ("diagonal_map", "add_gram", "table_dot", "cg_step", "cg_direction")),
+        (one_hot, ("solve_rows",)),
+    ):
+        for name in names:
+            setattr(module, name, watched(name, getattr(module, name)))
     return spent
 
 
 def _work(name: str, given: tuple[Any, ...]) -> tuple[float, float]:
     """Return the operations of a call, and the bytes of the rows it reads and writes."""
-    if name in ("gather", "scatter"):
-        entries, d = _entries(given[0]), given[3 if name == "gather" else 2].shape[1]
-        return 2.0 * entries * d, 4.0 * d * (entries * (1 if name == "gather" else 2) + given[0].n)
-    if name == "fit":
-        entries, d = _entries(given[0]), given[3][1].shape[1]
-        return 4.0 * entries * d, 4.0 * d * (entries + 3 * given[0].n)
-    if name == "shade":
+    if name in ("gather", "scatter", "pair_gradients"):
+        entries, rows = int(given[0][-1] - given[0][0]), len(given[0]) - 1
+        d = given[5 if name == "gather" else 4 if name == "scatter" else 7].shape[1]
+        if name == "pair_gradients":
+            return 4.0 * entries * d, 4.0 * d * (entries + 3 * rows)
+        return 2.0 * entries * d, 4.0 * d * (entries * (1 if name == "gather" else 2) + rows)
+    if name == "diagonal_map":
         return 3.0 * given[3].size, 8.0 * given[3].size
-    if name == "gram":
+    if name == "add_gram":
         return float(given[1].size * (given[1].shape[1] + 1)), 4.0 * given[1].size
-    if name in ("dot", "advance", "redirect"):
-        flops, tables = {"dot": (2, 2), "advance": (7, 7), "redirect": (3, 4)}[name]
+    if name in ("table_dot", "cg_step", "cg_direction"):
+        flops, tables = {"table_dot": (2, 2), "cg_step": (7, 7), "cg_direction": (3, 4)}[name]
         return float(flops * given[0].size), 4.0 * tables * given[0].size
     return 0.0, 0.0
-
-
-def _entries(x: Any) -> int:
-    return int(x.indptr[-1] - x.indptr[0])
 
 
 def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from recall import Explanation, Recommender
 from service.dependencies import BODY, SEARCH, answered, respond
 from service.schemas import Answer, FieldContribution, Id, Item, Ranking, Scoring
 
@@ -94,11 +93,9 @@ router = APIRouter(tags=["explanations"], **SEARCH)
 @router.post("/v1/explain", response_model=ExplainResponse, responses=BODY)
 async def explain(request: Request, body: ExplainRequest) -> Response:
     """Explain the score of an item for a user, by pairs of fields or of values."""
-
-    def ask(recommender: Recommender) -> Explanation:
-        return recommender.explain(body.request(), body.item_id, values=body.values)
-
-    found = await answered(request, "explain", ask)
+    found = await answered(
+        request, "explain", lambda recommender: recommender.explain(body.request(), body.item_id, values=body.values)
+    )
     return respond(request, found)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle import activation, locks, versions
-from recall.bundle.locks import acquire
+from recall._file_system import acquire, locked
+from recall.bundle import activation, versions
 from recall.bundle.manifest import Manifest
 from recall.errors import BundleError, PublishBusyError, VersionMovedError
 from tests.bundle.publisher import check, publish_random
@@ -37,7 +37,7 @@ def test_versions_are_listed_newest_first(tmp_path: Path, five: list[str]) -> No
         one.manifest is not None and one.size == sum(file.bytes for file in one.manifest.files.values()) for one in listed
     )
     (tmp_path / "versions" / five[0] / "manifest.json").write_text("{}")
-    assert "no format version" in activation.list_versions(tmp_path)[-1].fault
+    assert "format_version must be an integer" in activation.list_versions(tmp_path)[-1].fault
 
 
 def test_repeated_rollbacks_go_further_back(tmp_path: Path, template: Manifest) -> None:
@@ -119,14 +119,14 @@ def test_fallback_never_uses_a_version_newer_than_the_live_one(tmp_path: Path, f
 
 
 def test_activation_and_publication_exclude_each_other(tmp_path: Path, five: list[str]) -> None:
-    with locks.locked(tmp_path / versions.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
+    with locked(tmp_path / versions.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
         activation.activate(tmp_path, five[0], wait=0.05)
     assert live(tmp_path) == five[4]
 
 
 def publish_keeping(root: Path, template: Manifest, keep: int) -> str:
     name = publish_random(root, template).name
-    versions._prune(root, keep)
+    versions._prune(root, keep, keep_indexes=False)
     return name
 
 
@@ -144,7 +144,7 @@ def test_the_newest_and_the_last_live_versions_are_kept(tmp_path: Path, five: li
 HOLDER = """
 import sys
 from pathlib import Path
-from recall.bundle.locks import acquire
+from recall._file_system import acquire
 held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

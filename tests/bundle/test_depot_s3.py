@@ -147,7 +147,7 @@ def test_a_compaction_of_an_older_version_is_refused(url: str, root: Path, tmp_p
     publish_again(root, "first")
     live.items.upsert({"fresh": {}})
     depot = open_depot()
-    with depot.lease("compacting"), pytest.raises(PublishBusyError, match="another machine is at it"):
+    with depot.lease("compacting"), pytest.raises(PublishBusyError, match="another machine holds the lease"):
         compact(root)
     with depot.lease("compacting"):
         pass  # it was given back
@@ -159,7 +159,7 @@ def test_a_lease_of_a_machine_that_died_ends() -> None:
     depot = open_depot()
     depot.store.put("leases/x.json", b'{"holder": "gone", "until": 1}')  # type: ignore[attr-defined]
     with depot.lease("x"):
-        with pytest.raises(PublishBusyError, match="another machine is at it"), depot.lease("x"):
+        with pytest.raises(PublishBusyError, match="another machine holds the lease"), depot.lease("x"):
             pass
         depot.store.put("leases/x.json", b'{"holder": "late", "until": 4e9}')  # type: ignore[attr-defined]
     with pytest.raises(PublishBusyError), depot.lease("x"):  # it is not taken away from its new holder
@@ -234,7 +234,7 @@ def test_old_versions_and_their_files_are_removed(url: str, root: Path, monkeypa
     depot.prune(2)
     assert sum(path.startswith("versions/") for path in objects(url)) == 5  # all are young
     depot.store.put("files/" + "0" * 64, b"unused")  # type: ignore[attr-defined]
-    monkeypatch.setattr("recall.bundle.depot_s3._YOUNG", timedelta(0))
+    monkeypatch.setattr("recall.bundle.depot_s3._MIN_AGE", timedelta(0))
     depot.prune(2)
     stored = objects(url)
     assert {path for path in stored if path.startswith("versions/")} == {f"versions/{name}.json" for name in names[-2:]}
@@ -251,7 +251,7 @@ def test_a_file_that_another_publisher_removes_before_it_sees_the_manifest_is_se
     from recall.bundle.depot_s3 import ObjectDepot
 
     publish_again(root, "first")
-    digest, put = load_bundle(root).manifest.files["encoder.json"].sha256, ObjectDepot._put
+    digest, put = load_bundle(root).manifest.files["encoder.json"].sha256, ObjectDepot._upload
 
     def removing(depot: ObjectDepot, path: str, file: Path, *, create: bool = False) -> None:
         if path.startswith("versions/"):
@@ -259,7 +259,7 @@ def test_a_file_that_another_publisher_removes_before_it_sees_the_manifest_is_se
         put(depot, path, file, create=create)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectDepot, "_put", removing)
+        patched.setattr(ObjectDepot, "_upload", removing)
         second = publish_again(root, "second")
     follow(tmp_path / "other", open_depot())
     assert load_bundle(tmp_path / "other").manifest.version == second
@@ -271,7 +271,7 @@ def test_a_damaged_manifest_in_the_store_stops_removal_and_no_publisher(
     first = publish_again(root, "first")
     depot = open_depot()
     depot.store.put(f"versions/{first}.json", b'{"files": [')  # type: ignore[attr-defined]
-    monkeypatch.setattr("recall.bundle.depot_s3._YOUNG", timedelta(0))
+    monkeypatch.setattr("recall.bundle.depot_s3._MIN_AGE", timedelta(0))
     before = objects(url)
     with pytest.raises(PublishError, match="not the manifest of a version"):
         depot.prune(2)

@@ -40,7 +40,7 @@ def test_the_process_limit_applies() -> None:
 
 
 def test_the_container_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_GROUPS", tmp_path)
+    monkeypatch.setattr(files, "_CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("4000\n")
     (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 2000\nactive_file 1000\n")
@@ -54,7 +54,7 @@ def test_the_container_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_without_a_known_limit_nothing_is_refused(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         pytest.skip("this process has a limit of its own")
-    monkeypatch.setattr(files, "_GROUPS", tmp_path)
+    monkeypatch.setattr(files, "_CGROUP", tmp_path)
     monkeypatch.setattr(files, "_MEMORY", tmp_path / "meminfo")
     assert files.available() is None
     folder = resolve(published)

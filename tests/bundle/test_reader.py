@@ -146,13 +146,13 @@ def test_an_extra_file_is_refused(folder: Path, name: str) -> None:
 def test_a_directory_or_socket_in_place_of_a_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / files.USERS).unlink()
     (folder / files.USERS).mkdir()
-    with pytest.raises(BundleError, match="holds files only"):
+    with pytest.raises(BundleError, match="must have files only"):
         load_bundle(folder)
     (folder / files.USERS).rmdir()
     monkeypatch.chdir(folder)  # socket paths must be short
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(files.USERS)
-        with pytest.raises(BundleError, match="holds files only"):
+        with pytest.raises(BundleError, match="must have files only"):
             load_bundle(folder)
 
 
@@ -160,7 +160,7 @@ def test_a_directory_or_socket_in_place_of_a_file_is_refused(folder: Path, monke
 def test_a_symbolic_link_is_refused_even_to_correct_bytes(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).rename(tmp_path / "outside")
     (folder / name).symlink_to(tmp_path / "outside")
-    with pytest.raises(BundleError, match=r"holds no links \(it points to .*outside") as raised:
+    with pytest.raises(BundleError, match=r"must not have links \(it points to .*outside") as raised:
         load_bundle(folder)
     assert raised.value.where == str(folder / name)
 

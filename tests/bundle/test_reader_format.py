@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from recall.bundle import files
-from recall.bundle.manifest import MANIFEST, ColumnTypes, Manifest, UsersElsewhere
+from recall.bundle.manifest import MANIFEST, ColumnTypes, Manifest
 from recall.bundle.reader import SCHEMA, load_bundle, no_deletions, read_deletions, write_deletions
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
@@ -114,17 +114,11 @@ def test_an_index_file_name_of_another_file_is_refused(folder: Path, name: str) 
         load_bundle(folder)
 
 
-def test_users_outside_the_bundle_must_be_given(folder: Path) -> None:
+def test_a_bundle_without_users_is_refused(folder: Path) -> None:
     (folder / files.USERS).unlink()
     reseal(folder)
     with pytest.raises(BundleError, match="does not list the files of its format"):
         load_bundle(folder)
-    reseal(folder, users_elsewhere=UsersElsewhere(location="redis at users.example"))
-    bundle = load_bundle(folder)
-    with pytest.raises(BundleError, match=r"holds no users: .*they are at redis at users\.example"):
-        _ = bundle.users_file
-    with pytest.raises(BundleError, match="holds no users"):
-        Recommender.load(folder)
 
 
 def test_deletions_round_trip_and_no_file_means_none(folder: Path) -> None:

@@ -38,12 +38,12 @@ def path(items: pl.DataFrame, tmp_path: Path) -> Path:
 def test_rows_are_returned_in_table_order(
     items: pl.DataFrame, path: Path, held: bool, far: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_FAR", far)
+    monkeypatch.setattr(reader, "_MAX_GAP", far)
     table = ItemTable(path, 1 << 30 if held else 0)
     for asked in ASKED:
         rows = np.array(asked, dtype=np.int64)
         assert_frame_equal(table.rows(rows), items[rows])
-    assert (table._held is not None) == held
+    assert (table._cached is not None) == held
 
 
 def test_a_table_above_the_memory_limit_is_not_cached(items: pl.DataFrame, path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_table_above_the_memory_limit_is_not_cached(items: pl.DataFrame, path:
     assert most < items.estimated_size()
     table = ItemTable(path, most)
     assert_frame_equal(table.rows(np.array([7])), items[[7]])
-    assert table._held is None
+    assert table._cached is None
 
 
 def test_a_cached_table_survives_deletion_of_its_file(items: pl.DataFrame, path: Path) -> None:

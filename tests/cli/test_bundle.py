@@ -29,14 +29,14 @@ def test_show_describes_the_bundle(run, published: Path) -> None:
 def test_show_reports_the_loss_of_dropped_singular_values(run) -> None:
     golden = Path(__file__).parents[1] / "golden"
     shown = run("bundle", "show", golden / "bundle_v2_fwfm").out
-    assert "fwfm, 2 factors, vectors of 5 numbers; folding lost" in shown
+    assert "fwfm, 2 factors, vectors of 5 numbers; folding error" in shown
     assert "scaled to unit length" in run("bundle", "show", golden / "bundle_v2_cosine").out
 
 
 def test_verify_accepts_a_good_bundle_and_refuses_a_changed_one(run, published: Path, tmp_path: Path) -> None:
     ended = run("bundle", "verify", published)
     assert ended.code == 0
-    assert ended.out.startswith(f"{resolve(published).name} is sound: ")
+    assert ended.out.startswith(f"{resolve(published).name} is valid: ")
     verified = run("bundle", "verify", published, "--json").json
     assert verified["sound"] is True
     assert verified["golden"] >= 10

@@ -12,15 +12,15 @@ def test_the_demo_runs_every_step_on_given_tables(run, tmp_path: Path) -> None:
     generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder, ".csv")
     ended = run("demo", "--data", folder, "--out", tmp_path / "out")
     assert ended.code == 0, ended.err
-    assert "in the model's top 10" in " ".join(ended.out.split())
+    assert "the top 10 of the model contain" in " ".join(ended.out.split())
     asked, _, answer = ended.out.partition("POST /v1/recommend ")[2].partition("\n")
     assert orjson.loads(asked)["n"] == 5
     answered = orjson.loads(answer)
     assert len(answered["items"]) == 5
     assert answered["user"] == "known"
     assert answered["bundle"] == resolve(tmp_path / "out" / "bundles").name
-    assert "proved" in ended.err
-    assert ended.err.rstrip().endswith("its page: http://127.0.0.1:8000/")
+    assert "verified" in ended.err
+    assert ended.err.rstrip().endswith("then open http://127.0.0.1:8000/")
 
 
 def test_the_demo_drafts_a_configuration_for_tables_without_one(run, tmp_path: Path) -> None:

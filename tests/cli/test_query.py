@@ -69,7 +69,7 @@ def test_query_explains_an_item_by_field(run, published: Path, recommender: Reco
     assert ended.json["score"] == pytest.approx(expected.score)
     assert ended.json["contributions"][0]["user_field"] == expected.contributions[0].user_field
     lines = run("query", published, "--user", "u1", "--explain", "i4").out.splitlines()
-    assert lines[0].split() == ["user", "field", "item", "field", "part"]
+    assert lines[0].split() == ["user", "field", "item", "field", "contribution"]
     assert lines[-1].split() == ["score", f"{expected.score:.4f}"]
     assert run("query", published, "--user", "u1", "--explain", "nothing").code == 65
 
@@ -81,10 +81,10 @@ def test_query_explains_why_an_item_is_missing(run, published: Path, recommender
     assert [one["kind"] for one in ended.json["reasons"]] == ["score"]
     shown = run("query", published, "--user", "u1", "-n", "2", "--exclude", ranking[0], "--why-not", ranking[0])
     assert "/exclude/0" in shown.out
-    assert f"item {ranking[0]} is not listed: 1 of" in shown.err
+    assert f"item {ranking[0]} is not listed: rank 1 of" in shown.err
     lacking = run("query", published, "--user", "u1", "-n", "2", "--why-not", ranking[4])
-    assert f"to overtake {ranking[1]}" in lacking.err
-    assert "is listed in place 1" in run("query", published, "--user", "u1", "--why-not", ranking[0]).err
+    assert f"below that of {ranking[1]}, the last" in lacking.err
+    assert "is listed at position 1" in run("query", published, "--user", "u1", "--why-not", ranking[0]).err
     assert run("query", published, "--user", "u1", "--why-not", "nothing").code == 65
 
 

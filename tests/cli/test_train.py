@@ -109,7 +109,7 @@ def test_the_loss_of_dropped_singular_values_is_reported(run, shop: Path, tmp_pa
     assert ended.code == 0
     assert "fwfm with vectors of 5 numbers" in ended.err
     fold = Manifest.read(resolve(tmp_path)).model.fold
-    assert f"rank 1 lost {fold.lost:.1e} of the field weights" in ended.out
+    assert f"rank 1: error {fold.lost:.1e} of the field weights" in ended.out
     assert "zero weights" not in ended.out  # only FTRL makes them
 
 

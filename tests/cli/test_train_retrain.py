@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.locks import locked
+from recall._file_system import locked
 from recall.bundle.versions import CURRENT, live_name, resolve, versions
 from recall.data.synthetic import SyntheticConfig, generate
 

@@ -317,7 +317,7 @@ def test_labels_change_the_fingerprint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("y", "message"), [("2", "neither 0 nor 1"), ("", "no label"), ("yes", "not a number"), ("0", "label 1")]
+    ("y", "message"), [("2", "neither 0 nor 1"), ("", "no label"), ("maybe", "not a number"), ("0", "label 1")]
 )
 def test_a_label_is_0_or_1(tmp_path: Path, y: str, message: str) -> None:
     write_csv(tmp_path, "e.csv", f"user_id,item_id,y\na,1,{'0' if y == '0' else '1'}\na,2,{y}\n")

@@ -10,7 +10,7 @@ import pytest
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
 from recall.data.dataset import load_dataset
-from recall.features.canonical import BLANKS, canonical_column, stripped, type_of
+from recall.features.canonical import BLANKS, canonical_column, strip_values, type_of
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
 from recall.publish.rebuild import rebuild
@@ -110,7 +110,7 @@ def test_a_rebuild_removes_whitespace_in_lists(served: Recommender, published: P
 def test_exactly_unicode_whitespace_is_removed() -> None:
     assert {chr(number) for number in range(0x110000) if chr(number).isspace()} - set(BLANKS) == set("\x1c\x1d\x1e\x1f")
     lists = pl.Series("tags", [[f"{blank}a{blank}"] for blank in BLANKS] + [["\u200ba"], None, [None]])  # type: ignore[list-item]
-    assert stripped(lists).to_list() == [["a"]] * len(BLANKS) + [["\u200ba"], None, [None]]
+    assert strip_values(lists).to_list() == [["a"]] * len(BLANKS) + [["\u200ba"], None, [None]]
     assert type_of(pl.Series([" 1, 2.0"]), ",") == "list of integer"
     assert canonical_column(pl.Series([" 1, 2.0"]), "list of integer", separator=",").to_list() == ["1,2"]
     assert canonical_column(pl.Series([" a b "]), "text").to_list() == [" a b "]  # a single value keeps them

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.data.entities import Offer, available
+from recall.data.entities import Offer, available, require_numbered
 from recall.data.tables import read_table
 from recall.data.times import Times
 from recall.errors import DataError
@@ -38,3 +38,9 @@ def test_dates_are_not_compared_with_numbers(tmp_path):
 def test_dates_need_times_to_compare_with(tmp_path):
     with pytest.raises(DataError, match="times of the interactions"):
         available(table(tmp_path, [1]), "since", 1, None)
+
+
+def test_more_ids_than_32_bits_number_are_refused() -> None:
+    require_numbered(2**31 - 1, "log, column 'user_id'")
+    with pytest.raises(DataError, match="2,147,483,648 ids are more"):
+        require_numbered(2**31, "log, column 'user_id'")

@@ -103,3 +103,16 @@ def test_two_parts_that_each_have_their_place_are_no_bag() -> None:
     names = [f"Smith {n % 5}, J. {n % 7}" for n in range(100)]
     assert guess_separator(pl.Series(names)) == ""
     assert guess_separator(pl.Series([*names, "J. 1, Smith 2"])) == ","
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Nurse (m/f/d)", "Senior Nurse (m/f/d)", "Baker (m/f/d)", "Nurse"] * 5,  # the same number of parts, each in its place
+        [f"/img/{number % 8}.png" for number in range(40)],
+        ["Kyoto・Nara in 3 days", "Kyoto・Nara in 4 days", "Kyoto・Nara in 5 days", "Tokyo in 2 days"] * 5,
+    ],
+)
+def test_parts_of_a_fixed_form_are_no_list(texts: list[str]) -> None:
+    assert guess_separator(pl.Series(texts)) == ""
+    assert guess_separator(pl.Series([*texts, "m/f", "f/m/x", "Nara・Kyoto", "1.png/img"] * 2)) != ""

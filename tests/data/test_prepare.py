@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall._fsync import descriptor
+from recall._file_system import descriptor
 from recall.config import RunConfig, parse_config
 from recall.data import prepare as module
 from recall.data.dataset import Dataset, load_dataset, open_tables
-from recall.data.prepare import prepare, require_rows
+from recall.data.prepare import prepare
 from recall.data.prepared import SHARDS, USER, read_manifest
 from recall.data.tables import UNFINISHED, read_tables
 from recall.errors import ConfigError, DataError
@@ -228,12 +228,6 @@ def test_names_of_the_format_are_refused(tmp_path: Path) -> None:
     values["fields"]["recall_time"] = values["fields"].pop("device")
     with pytest.raises(ConfigError, match="cannot be called 'recall_time'"):
         prepared(parse_config(values), tmp_path, tmp_path / "prepared")
-
-
-def test_more_ids_than_32_bits_number_are_refused() -> None:
-    require_rows(2**31 - 1, "users", "log, column 'user_id'")
-    with pytest.raises(DataError, match="2,147,483,648 users are more"):
-        require_rows(2**31, "users", "log, column 'user_id'")
 
 
 def test_a_column_that_is_read_in_another_way_is_refused(tmp_path: Path) -> None:

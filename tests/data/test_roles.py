@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recall.data.outcomes import parse_labels
 from recall.data.roles import Role, detect_roles, numbers_of
 
 N = 600
@@ -33,7 +34,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("event", RNG.choice(["zip", "zap"], N), "event"),
         ("what", RNG.choice(["view", "cart", "purchase"], N), "event"),  # by its values alone
         ("action_type", RNG.integers(0, 4, N), "event"),
-        ("applied", RNG.choice(["yes", "no"], N), "event"),
+        ("applied", RNG.choice(["yes", "no"], N), "label"),
         ("user_rating", RNG.integers(1, 6, N), "rating"),
         ("favourite", RNG.integers(0, 2, N), "label"),
         ("source", RNG.choice(["search", "browse", "share"], N), "context"),  # the referrer
@@ -77,7 +78,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("abc", RNG.choice(["Ja", "Nein"], N), "assumed"),
         ("abc", RNG.choice(["yes", "no"], N), "assumed"),
         ("weekend", RNG.choice(["yes", "no"], N), "context"),
-        ("gekauft", RNG.choice(["ja", "nein"], N), "event"),
+        ("gekauft", RNG.choice(["ja", "nein"], N), "label"),
         ("abc", RNG.choice(["yes", "maybe"], N), "context"),
         ("abc", RNG.integers(0, 24, N), "assumed"),
         ("abc", RNG.integers(0, 1000, N), "assumed"),
@@ -121,11 +122,22 @@ def test_what_was_rated_was_taken(name: str, ratings: Any, kind: str) -> None:
     assert detect_roles(frame, "u", "i", {})[name].kind == kind
 
 
-def test_no_in_any_language_is_negative() -> None:
-    for yes, no in (("ja", "nein"), ("oui", "non"), ("sí", "no"), ("да", "нет"), ("yes", "no")):
-        found = role("gekauft", RNG.choice([yes, no], N))
-        assert found.events is not None
-        assert (found.events.weights, found.events.not_taken) == ({yes: 5.0}, (no,))
+def test_no_in_any_language_is_a_label_of_0() -> None:
+    for yes, no in (("ja", "nein"), ("oui", "non"), ("sí", "no"), ("да", "нет"), ("Y", "N"), ("T", "N")):
+        values = RNG.choice([yes, no], N)
+        assert role("gekauft", values).reason.startswith(f"{yes.lower()} and {no.lower()}")
+        assert parse_labels(pl.Series(values), "gekauft").tolist() == (values == yes).tolist()
+
+
+def test_multiples_of_a_price_of_the_item_are_amounts() -> None:
+    price = 10.0 + ITEM.astype(float) ** 3
+    assert role("valor", price * RNG.integers(1, 5, N)).kind == "amount"
+    assert role("valor", price).kind == "item"
+
+
+@pytest.mark.parametrize(("values", "kind"), [([0, 2.5, 5], "assumed"), ([0, 1, 2], "assumed"), ([1, 2, 3], "context")])
+def test_few_numbers_are_amounts_where_they_count_from_0_or_have_fractions(values: list[float], kind: str) -> None:
+    assert role("gebuhr", RNG.choice(values, N)).kind == kind
 
 
 def test_yes_in_a_rejection_column_is_negative() -> None:

@@ -11,7 +11,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.split import TEST
 from recall.evaluation.offline import OfflineReplay
-from recall.evaluation.protocol import TestRequests, held_out
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model
 from recall.models.torch.registry import new_model
@@ -26,7 +26,7 @@ class World:
     dataset: Dataset
     encoder: FeatureEncoder
     recommender: Recommender
-    held: TestRequests
+    held: HeldOutRequests
     replay: OfflineReplay
 
     @property

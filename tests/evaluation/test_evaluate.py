@@ -1,3 +1,4 @@
+from functools import partialmethod
 from io import StringIO
 
 import numpy as np
@@ -11,10 +12,9 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError, DataError
-from recall.evaluation import evaluate as evaluation
 from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.evaluate import EvaluationReport, evaluate
-from recall.evaluation.protocol import held_out
+from recall.evaluation.protocol import HeldOutRequests, held_out
 from recall.evaluation.report import render
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import SparseBatch
@@ -174,7 +174,7 @@ def test_the_number_of_repeated_requests_is_limited(judged):
 
 def test_chunking_does_not_change_results(judged, monkeypatch):
     config, dataset, _, _, recommender, report = judged
-    monkeypatch.setattr(evaluation, "_AT_ONCE", 5)
+    monkeypatch.setattr(HeldOutRequests, "batches", partialmethod(HeldOutRequests.batches, 5))
     again = evaluate(recommender, dataset, config)
     assert timeless(again) == timeless(report)
 

@@ -108,7 +108,7 @@ def test_each_kind_of_request_is_compared_with_popularity(users):
     world, report = users
     found = report.held_out_users
     counts = np.bincount(world.dataset.events["item"].to_numpy()[world.dataset.training], minlength=len(world.dataset.items))
-    popular = Popularity.fit(counts).top(world.held.masked.indptr, world.held.masked.items, 3)
+    popular = Popularity.ranked(counts).top(world.held.masked, 3)
     names = world.dataset.items["item_id"].to_list()
     lists = [[world.ids.index(names[one]) for one in row if one >= 0] for row in popular]
     assert found.popularity["recall@3"].value == pytest.approx(mean_recall(world, lists))

@@ -1,12 +1,13 @@
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import polars as pl
 import pytest
 
-from recall.evaluation import offline as module
 from recall.evaluation.exact_topk import Replaced
 from recall.evaluation.offline import OfflineReplay
+from recall.evaluation.protocol import HeldOutRequests
 from tests.evaluation import reference
 
 
@@ -30,7 +31,7 @@ def test_metrics_match_the_lists(world):
 
 
 def test_chunking_does_not_change_results(world, monkeypatch):
-    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    monkeypatch.setattr(HeldOutRequests, "batches", partialmethod(HeldOutRequests.batches, 3))
     again = OfflineReplay.of(world.recommender, world.dataset, world.held)
     np.testing.assert_array_equal(again.user_vectors, world.replay.user_vectors)
 

@@ -99,10 +99,10 @@ def test_with_a_history_each_row_is_a_request_with_its_earlier_items(tmp_path, r
 
 def test_a_sample_keeps_complete_requests(tmp_path):
     _, held = asked(dataset_of(tmp_path), "user", "row")
-    part = held.sample(3, seed=1)
+    part = held.take(held.drawn(3, seed=1))
     assert len(part) == len(part.relevant) == len(part.masked) == 3
     assert set(part.event.tolist()) < set(held.event.tolist())
-    assert held.sample(99, seed=1) is held
+    assert held.drawn(99, seed=1).tolist() == list(range(len(held)))
     assert len(held_out(dataset_of(tmp_path), EvaluationConfig(), np.zeros(0, np.int64), np.zeros(0, np.int64))) == 0
     assert TRAIN == 0
 

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recall.bundle import locks, versions
+from recall._file_system import locked
+from recall.bundle import versions
 from recall.errors import RecallError
 from tests.faults import ROOT
 from tests.faults.shop import copy
@@ -94,7 +95,7 @@ def _child(root: Path, template: Path, words: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             _publish(root, template)
         case ["lock"]:
-            with locks.locked(root / versions.LOCK, 10, versions.PUBLISHING):
+            with locked(root / versions.LOCK, 10, versions.PUBLISHING):
                 time.sleep(600)
         case ["small", limit]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))

@@ -5,7 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from recall.bundle import locks, versions
+from recall._file_system import locked
+from recall.bundle import versions
 from recall.errors import PublishBusyError, RecallError
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
@@ -108,7 +109,7 @@ def two_at_once(bench: Bench, score: Score) -> None:
             os.kill(pid, signal.SIGSTOP)  # holds the lock without progress
             before = versions.live_name(root)
             try:
-                with locks.locked(root / versions.LOCK, 0.3, versions.PUBLISHING):
+                with locked(root / versions.LOCK, 0.3, versions.PUBLISHING):
                     pass
                 refused = False
             except PublishBusyError:
@@ -136,7 +137,7 @@ def _until_locked(root: Path) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
-            with locks.locked(root / versions.LOCK, 0, versions.PUBLISHING):
+            with locked(root / versions.LOCK, 0, versions.PUBLISHING):
                 pass
         except PublishBusyError:
             return

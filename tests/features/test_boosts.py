@@ -85,9 +85,9 @@ def test_parts_of_a_boost_sum_to_its_total() -> None:
     found = boosts("year", "genre=b", "fresh")
     weights = found.weights({"genre=b": -2.0, "year": 0.5})
     assert weights.tolist() == [0.5, -2, 0]
-    assert found.added(weights).tolist() == [997.5, -2, 1010, 2.5]
-    assert found.parts(weights, 0) == {"year": 999.5, "genre=b": -2.0}
-    assert found.parts(weights, 2) == {"year": 1010.0}
+    assert found.weighted_sum(weights).tolist() == [997.5, -2, 1010, 2.5]
+    assert found.contributions(weights, 0) == {"year": 999.5, "genre=b": -2.0}
+    assert found.contributions(weights, 2) == {"year": 1010.0}
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from recall.features.canonical import (
     canonical_ids,
     canonical_text,
     id_type,
-    inferred,
+    infer_type,
     moment,
     named_values,
-    of_dtype,
     type_of,
+    type_of_dtype,
 )
 from recall.features.values import canonical, canonical_series
 
@@ -84,7 +84,7 @@ def test_a_text_column_has_the_common_type_of_its_values(
     ],
 )
 def test_a_typed_column_keeps_its_type(dtype: pl.DataType, type_: str) -> None:
-    assert of_dtype(dtype) == type_
+    assert type_of_dtype(dtype) == type_
 
 
 def test_list_values_have_one_type() -> None:
@@ -155,7 +155,7 @@ def test_a_canonical_column_is_unchanged_and_keeps_its_type(texts: list[str]) ->
     written = canonical_column(column, type_)
     assert written.to_list() == [canonical_text(text, type_) for text in texts]
     assert canonical_column(written, type_).to_list() == written.to_list()
-    assert inferred(written) == type_ or type_ in ("float64", "time")  # alone, 2.50 is 2.5 and midnight a time
+    assert infer_type(written) == type_ or type_ in ("float64", "time")  # alone, 2.50 is 2.5 and midnight a time
 
 
 VALUES = {

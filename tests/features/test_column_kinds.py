@@ -21,7 +21,7 @@ from recall.data.dataset import Dataset, load_dataset
 from recall.data.incremental import load_additions
 from recall.errors import ConfigError, RequestError
 from recall.features.column import ColumnEncoder, FieldSource, WeightedRows, column_of, refusal
-from recall.features.csr import SparseRows, sources
+from recall.features.csr import SparseRows, source_rows
 from recall.features.encoder import FeatureEncoder
 from recall.features.fitting import ENCODERS
 from recall.features.values import known_texts
@@ -181,11 +181,11 @@ def test_fitted_state_round_trips_through_json_and_text(dataset: Dataset, encode
 def test_known_values_keep_their_row_when_the_vocabulary_grows(
     config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, tiny_folder: Path, tiny_additions: Path
 ) -> None:
-    grown = encoder.grown(load_additions(config, tiny_additions, tiny_folder))
+    grown = encoder.with_values_of(load_additions(config, tiny_additions, tiny_folder))
     for blocks, before, after in zip(
         ("user_blocks", "item_blocks"), everything(dataset, encoder), everything(dataset, grown), strict=True
     ):
-        back = sources(getattr(encoder, blocks), getattr(grown, blocks))
+        back = source_rows(getattr(encoder, blocks), getattr(grown, blocks))
         known = np.isin(before.indices, [block.offset for block in getattr(encoder, blocks)], invert=True)
         assert (back[after.indices] == before.indices)[known].all()
         assert np.array_equal(after.weights, before.weights)

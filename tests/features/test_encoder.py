@@ -12,7 +12,7 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.incremental import load_additions
 from recall.errors import DataError, RequestError
-from recall.features.csr import sources
+from recall.features.csr import source_rows
 from recall.features.encoder import FeatureEncoder
 from recall.features.fitting import context_frame
 from tests.features.rows import as_sets
@@ -108,7 +108,7 @@ def test_a_context_frame_joins_user_columns(tiny_dataset: Dataset) -> None:
 
 @pytest.fixture
 def grown(tiny_folder: Path, tiny_additions: Path, tiny_encoder: FeatureEncoder, tiny_config: RunConfig) -> FeatureEncoder:
-    return tiny_encoder.grown(load_additions(tiny_config, tiny_additions, tiny_folder))
+    return tiny_encoder.with_values_of(load_additions(tiny_config, tiny_additions, tiny_folder))
 
 
 def test_growing_keeps_the_meaning_of_rows(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
@@ -118,7 +118,7 @@ def test_growing_keeps_the_meaning_of_rows(tiny_dataset: Dataset, tiny_encoder: 
         ("item_blocks", grown.encode_items(tiny_dataset.items), tiny_encoder.encode_items(tiny_dataset.items)),
     ):
         before = rows or build_contexts(tiny_dataset, tiny_encoder, np.arange(len(tiny_dataset.events))).features
-        back = sources(getattr(tiny_encoder, blocks), getattr(grown, blocks))
+        back = source_rows(getattr(tiny_encoder, blocks), getattr(grown, blocks))
         assert len(back) == found.n_features > before.n_features
         learnt = np.isin(before.indices, [block.offset for block in getattr(tiny_encoder, blocks)], invert=True)
         assert (back[found.indices] == before.indices)[learnt].all()
@@ -126,13 +126,13 @@ def test_growing_keeps_the_meaning_of_rows(tiny_dataset: Dataset, tiny_encoder: 
 
 
 def test_rows_of_new_values_start_from_the_unknown_row(tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
-    back = sources(tiny_encoder.user_blocks, grown.user_blocks)
+    back = source_rows(tiny_encoder.user_blocks, grown.user_blocks)
     values = {"user_id": "new", "gender": "z", "device": "watch"}
     before, after = tiny_encoder.encode_user(values), grown.encode_user(values)
     assert set(before.unknown) == {"user_id", "gender", "device"}
     assert after.unknown == ()
     assert as_sets(replace(after.rows, indices=back[after.rows.indices])) == as_sets(before.rows)
-    assert grown.learnt_beyond(tiny_encoder)["device"] == 1
+    assert grown.count_new_values(tiny_encoder)["device"] == 1
 
 
 def test_scales_and_buckets_do_not_grow(tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
@@ -144,9 +144,9 @@ def test_scales_and_buckets_do_not_grow(tiny_encoder: FeatureEncoder, grown: Fea
 def test_an_encoder_with_other_fields_cannot_grow(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     other = tiny_dataset.schema.model_copy(update={"fields": dict(list(tiny_dataset.schema.fields.items())[1:])})
     with pytest.raises(DataError, match="other fields"):
-        tiny_encoder.grown(replace(tiny_dataset, schema=other))
+        tiny_encoder.with_values_of(replace(tiny_dataset, schema=other))
     with pytest.raises(DataError, match="'hour' comes from the users table"):
-        tiny_encoder.grown(replace(tiny_dataset, context_columns=("device",)))
+        tiny_encoder.with_values_of(replace(tiny_dataset, context_columns=("device",)))
 
 
 @pytest.mark.parametrize(("side", "fields"), [("user", ["user_id"]), ("item", ["item_id"])])

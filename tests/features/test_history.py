@@ -113,7 +113,7 @@ def test_ranges_are_apart_until_their_weights_are_learnt() -> None:
     encoder = fit(HistoryField.model_validate(values))
     assert encoder.blocks("past") == [("past", 3 * 7)]
     assert dict(encoder.encode_one(["a", "b", "b", "a"])) == {2: 2.0, 7 + 3: 2.0, 14 + 2: 1.0}
-    field = encoder.field.learned([0.5, -0.25])
+    field = encoder.field.with_learnt_weights([0.5, -0.25])
     assert field == HistoryField.model_validate({**values, "weights": [2, 0.5, -0.25], "learn_weights": False})
     assert dict(fit(field).encode_one(["a", "b", "b", "a"])) == {2: 2 - 0.25, 3: 1.0}
 
@@ -136,4 +136,4 @@ def test_encoders_of_older_bundles_encode_an_empty_history_without_features() ->
     encoder = HistoryEncoder(learnt.field, learnt.vocabulary, tells_empty=False)
     assert encoder.encode_one([]) == []
     assert as_sets(encoder.encode(history([[], [0]]), encoder.vocabulary.rows(IDS))) == [{}, {2: 1.0}]
-    assert not encoder.grown(learnt).tells_empty
+    assert not encoder.with_values_of(learnt).tells_empty

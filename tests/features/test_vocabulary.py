@@ -76,6 +76,6 @@ def test_everything_is_unknown_to_an_empty_vocabulary() -> None:
 
 def test_a_grown_vocabulary_keeps_all_rows_and_appends_new_values() -> None:
     before = Vocabulary(pl.Series("value", ["b", "a"]))
-    grown = before.grown(Vocabulary(pl.Series("value", ["c", "a", "d"])))
+    grown = before.with_values_of(Vocabulary(pl.Series("value", ["c", "a", "d"])))
     assert grown.values.to_list() == ["b", "a", "c", "d"]
-    assert before.grown(Vocabulary(pl.Series("value", [], dtype=pl.String))).values.to_list() == ["b", "a"]
+    assert before.with_values_of(Vocabulary(pl.Series("value", [], dtype=pl.String))).values.to_list() == ["b", "a"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.locks import locked
+from recall._file_system import locked
 from recall.bundle.reader import load_bundle, read_deletions
 from recall.bundle.versions import CURRENT, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError

@@ -58,7 +58,7 @@ def test_a_replaced_bundle_stays_open_while_scenarios_are_read(shop: Shop) -> No
     app = create_app(Settings(bundle=shop.root, poll=600))
     with TestClient(app, base_url="http://localhost") as client:
         live, answers = app.state.live, []
-        client.portal.call(live.settled)
+        client.portal.call(live.wait_for_first_look)
 
         def look(recommender: Recommender) -> None:
             live.snapshot.retire()

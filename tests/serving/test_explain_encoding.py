@@ -11,7 +11,7 @@ import pytest
 from recall.config.schema import CategoricalField
 from recall.features.categorical import CategoricalEncoder
 from recall.features.column import FieldSource
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.serving import explain
 from recall.serving.recommender import Recommender, Request
 from tests.serving.test_explain import golden
@@ -42,7 +42,7 @@ def test_a_value_is_equal_in_a_row_and_in_a_column(column: pl.Series) -> None:
         CategoricalField(side="item", kind="categorical"), FieldSource("x"), frame, np.ones(len(frame), int)
     )
     together = encoder.encode(frame).indices.tolist()
-    alone = [encoder.encode_one(row)[0][0] for row in as_requested(frame).iter_rows(named=True)]
+    alone = [encoder.encode_one(row)[0][0] for row in to_request_values(frame).iter_rows(named=True)]
     assert alone == together
     assert max(together) >= 2  # the vocabulary is not empty
 

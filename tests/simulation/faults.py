@@ -41,7 +41,7 @@ def files_not_synced() -> None:
 
 def current_written_in_place() -> None:
     """CURRENT is overwritten in place instead of replaced by a rename."""
-    from recall._fsync import fsync
+    from recall._file_system import fsync
     from recall.bundle import versions
 
     def write(root: Path, name: str, lines: list[str]) -> None:
@@ -55,7 +55,7 @@ def current_written_in_place() -> None:
 
 def current_before_version() -> None:
     """CURRENT names a version before its folder is renamed."""
-    from recall._fsync import fsync
+    from recall._file_system import fsync
     from recall.bundle import versions
 
     set_live, rename = versions.set_live, Path.rename

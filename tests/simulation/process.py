@@ -23,7 +23,7 @@ from tests.simulation.model import Value
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 _CODE = str(Path(recall.__file__).parent)
-_WATCHED = tuple(str(Path(_CODE, part)) for part in ("bundle", "store", "publish"))
+_WATCHED = tuple(str(Path(_CODE, part)) for part in ("_file_system", "bundle", "store", "publish"))
 
 
 _LONGEST_CLOSE = 20.0  # seconds

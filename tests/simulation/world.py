@@ -525,7 +525,7 @@ class World:
     def check_users(self, process: Process, kind: str = "users") -> None:
         """Check the histories of all users."""
         for user, expected in self.truth.users.items():
-            record, error = process.loaded.users.one(user)
+            record, error = process.loaded.users.known([user])[user]
             found = () if record is None else record.history
             if error and kind != "copy":
                 self.fail(kind, f"{process.name} is degraded without cause: {error}")

@@ -9,7 +9,8 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError, StoreError
-from recall.store.group_commit import CREATE_KEYS, DurableLog, PendingWrite, find_key, store_key
+from recall.store import group_commit
+from recall.store.group_commit import CREATE_KEYS, DurableLog, PendingWrite, SqliteKeys, write_once
 from tests.store.test_sqlite import KIND, notes
 
 
@@ -70,23 +71,28 @@ def test_a_failed_group_commit_acknowledges_no_batch(commits: Notes) -> None:
 
 
 def test_an_exclusive_transaction_is_atomic(commits: Notes) -> None:
-    with commits._write_transaction() as connection:
+    with commits._transaction() as connection:
         connection.execute("INSERT INTO notes VALUES ('alone')")
-    with pytest.raises(StoreError, match="cannot be written"), commits._write_transaction() as connection:  # noqa: PT012 - both are one transaction
+    with pytest.raises(StoreError, match="cannot be written"), commits._transaction() as connection:  # noqa: PT012 - both are one transaction
         connection.execute("INSERT INTO notes VALUES ('lost')")
         connection.execute("INSERT INTO nowhere VALUES (1)")
     commits.close()
     assert notes(commits.path) == ["first", "alone"]
 
 
-def test_idempotency_keys_are_stored_and_the_oldest_expire() -> None:
+def test_idempotency_keys_are_stored_and_the_oldest_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "MAX_KEYS", 2)
     connection = sqlite3.connect(":memory:")
     connection.execute(CREATE_KEYS)
+    keys = SqliteKeys(connection)
     for last, key in enumerate("abc", start=1):
-        assert find_key(connection, key, key.encode()) is None
-        store_key(connection, key, key.encode(), last, limit=2)
-    assert find_key(connection, "a", b"a") is None
-    assert find_key(connection, "c", b"c") == 3
-    with pytest.raises(RequestError, match="other changes"):
-        find_key(connection, "b", b"other")
+        assert keys.find_key(key) is None
+        keys.store_key(key, key.encode(), last)
+    assert keys.find_key("a") is None
+    assert keys.find_key("c") == (b"c", 3)
+    repeated, conflicting = (Note("text", key="c", digest=digest) for digest in (b"c", b"other"))
+    for batch in (repeated, conflicting):
+        write_once(batch, keys, lambda _: pytest.fail("the key is stored"))
+    assert (repeated.last, repeated.repeated, repeated.error) == (3, True, None)
+    assert isinstance(conflicting.error, RequestError)
     connection.close()

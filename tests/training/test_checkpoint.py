@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from recall.bundle.locks import try_lock
+from recall._file_system import try_lock
 from recall.errors import TrainingError
 from recall.training import checkpoint
 from recall.training.checkpoint import (

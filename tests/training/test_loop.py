@@ -3,7 +3,7 @@ import signal
 import pytest
 import torch
 
-from recall._fsync import fsync
+from recall._file_system import fsync
 from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
 from recall.errors import TrainingError
 from recall.features.csr import FeatureLayout

@@ -193,7 +193,7 @@ def test_a_shift_admits_the_requested_number_of_new_items(phi, old, new, taken, 
         scores.append((phi @ psi.T).astype(np.float64))
         scores[-1][lists[-1].owners, lists[-1].items] = -np.inf
     tops = [new_items._top(phi, psi, masked)[1] for psi, masked in zip((old, new), lists, strict=True)]
-    entries = new_items._entries(*tops)
+    entries = new_items._entry_levels(*tops)
     old_scores, new_scores = scores
     for row in range(3):
         merged = np.concatenate([old_scores[row], new_scores[row] + shift])

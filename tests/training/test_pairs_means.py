@@ -7,7 +7,7 @@ from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.registry import new_model
-from recall.training.pairs import MeanRows, ObservedPairs
+from recall.training.pairs import ObservedPairs, mean_rows
 from tests.conftest import TINY
 
 
@@ -24,15 +24,14 @@ def model(request, tiny_encoder):
 
 def test_a_request_of_which_nothing_is_known_is_the_mean_of_all(tiny_dataset, tiny_encoder: FeatureEncoder, model):
     pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
-    assert pairs.user_means is not None
-    pairs.user_means.fill(model)
+    pairs.untrained.fill(model)
     times = np.diff(pairs.indptr)
     for name, table in model.named_parameters():
         if not name.startswith("user_"):
             continue
         flat = table.detach().view(len(table), -1).numpy()
         for block in tiny_encoder.user_blocks:
-            if block.field in tiny_encoder.histories or block.offset + MISSING not in pairs.user_means.features:
+            if block.field in tiny_encoder.histories or block.offset + MISSING not in pairs.untrained.features:
                 continue
             inside = (pairs.contexts.indices >= block.offset) & (pairs.contexts.indices < block.offset + block.size)
             owners = np.repeat(np.arange(len(pairs.contexts)), np.diff(pairs.contexts.indptr))
@@ -43,25 +42,23 @@ def test_a_request_of_which_nothing_is_known_is_the_mean_of_all(tiny_dataset, ti
 
 def test_features_that_train_are_left_to_training(tiny_dataset, tiny_encoder, model):
     pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
-    assert pairs.user_means is not None
-    assert not np.isin(pairs.user_means.features, pairs.contexts.indices).any()
+    assert not np.isin(pairs.untrained.features, pairs.contexts.indices).any()
     before = model.user_factors.detach().clone()
-    pairs.user_means.fill(model)
+    pairs.untrained.fill(model)
     moved = (model.user_factors != before).flatten(1).any(dim=1).nonzero().flatten().numpy()
-    assert np.isin(moved, pairs.user_means.features).all()
+    assert np.isin(moved, pairs.untrained.features).all()
     assert len(moved)
 
 
 def test_without_interactions_there_is_no_mean(tiny_dataset, tiny_encoder):
     pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
-    nothing = MeanRows.of(pairs.contexts.take(np.zeros(0, np.int64)), np.zeros(0, np.int64), tiny_encoder)
-    assert nothing.means == ()
+    nothing = mean_rows(pairs.contexts.take(np.zeros(0, np.int64)), np.zeros(0, np.int64), tiny_encoder)
+    assert nothing == ()
 
 
 def test_unknown_values_have_the_mean_of_known_ones(tiny_dataset, tiny_encoder, model):
     pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
-    assert pairs.user_means is not None
-    pairs.user_means.fill(model)
+    pairs.untrained.fill(model)
     block = tiny_encoder.user_blocks[0]
     rows = model.user_factors[[block.offset + UNKNOWN, block.offset + MISSING]].detach()
     torch.testing.assert_close(rows[0], rows[1])  # each context has one id
@@ -74,10 +71,9 @@ def test_unknown_items_of_weights_of_both_signs_have_a_mean_of_known_ones(weight
     config = parse_config({**TINY, "fields": {**TINY["fields"], "history": history}})
     dataset = load_dataset(config, tiny_folder)
     encoder = FeatureEncoder.fit(dataset)
-    means = ObservedPairs.of(dataset, encoder, dataset.training).user_means
-    assert means is not None
+    means = ObservedPairs.of(dataset, encoder, dataset.training).untrained.means
     for block in encoder.history_blocks:
-        (mean,) = (one for one in means.means if one.feature == block.offset + UNKNOWN)
+        (mean,) = (one for one in means if one.feature == block.offset + UNKNOWN)
         ((part, shares),) = mean.parts
         assert part == slice(block.offset, block.offset + block.size)
         assert shares.min() >= 0

@@ -184,7 +184,7 @@ def test_selection_uses_one_request_per_user(world):
     assert len(np.unique(fit.held.user)) == len(fit.held)
     assert np.isin(fit.held.event, dataset.training).all()
     assert not fit.held.hidden.all()
-    assert sorted(way.stage for way in fit.ways) == [0, 0, 1, 1]
+    assert sorted(kind.carrier for kind in fit.kinds) == [0, 0, 1, 1]
 
 
 def test_values_of_few_users_are_replaced(world):
@@ -197,7 +197,7 @@ def test_values_of_few_users_are_replaced(world):
     fit = PopularityFit.of(dataset, encoder, config)
     assert fit is not None
     block = next(one for one in encoder.user_blocks if one.name == "gender")
-    (by_features,) = [way.rows for way in fit.ways if way.stage == 1 and len(way.rows) > 1]
+    (by_features,) = [kind.rows for kind in fit.kinds if kind.carrier == 1 and len(kind.rows) > 1]
     inside = (by_features.indices >= block.offset) & (by_features.indices < block.offset + block.size)
     own = encoder.columns["gender"].vocabulary.rows(names)[fit.held.user]
     assert inside.sum() == len(own)

@@ -59,10 +59,10 @@ def test_features_of_negatives_alone_are_trained_and_replaced_by_no_mean(tmp_pat
     encoder = FeatureEncoder.fit(dataset)
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     (block,) = encoder.user_blocks
-    assert block.offset + UNKNOWN in pairs.user_means.features
+    assert block.offset + UNKNOWN in pairs.untrained.features
     both = pairs.with_shown(dataset, encoder)
     assert block.offset + UNKNOWN in both.contexts.indices  # the id of c, which has taken nothing
-    (mean,) = both.user_means.means
+    (mean,) = both.untrained.means
     assert mean.feature == block.offset + MISSING
     (weights,) = (weights for _, weights in mean.parts)
     assert weights[[UNKNOWN, *encoder.columns["user_id"].vocabulary.rows(dataset.users["user_id"])]] == pytest.approx(

@@ -12,7 +12,7 @@ from recall.errors import TrainingError
 from recall.features.csr import FeatureLayout
 from recall.training.masking import Roles
 from recall.training.negatives import Negatives
-from recall.training.pairs import ObservedPairs
+from recall.training.pairs import ObservedPairs, Untrained
 from recall.training.ranks import Ranks
 from recall.training.train import new_learner
 from tests.training.kinds import KINDS, fresh, with_fields
@@ -81,7 +81,7 @@ def ids_only(seed: int, drop: bool) -> ObservedPairs:
     users, items = one_hot(len(pairs.contexts)), one_hot(len(pairs.items))
     fields = FeatureLayout.of_sizes([("item", len(items))])
     pairs = replace(pairs, contexts=users, items=items, user_fields=None, item_fields=None)
-    return replace(pairs, item_roles=Roles(fields, np.ones(1, bool), np.ones(1, bool))) if drop else pairs
+    return replace(pairs, untrained=Untrained(roles=Roles(fields, np.ones(1, bool), np.ones(1, bool)))) if drop else pairs
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1])
@@ -100,7 +100,7 @@ def test_the_square_loss_is_equal_on_several_ranks(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["fm", "fwfm"])
 def test_the_square_loss_with_masked_items_is_equal_on_several_ranks(kind: str) -> None:
     pairs = world(1)
-    pairs = replace(pairs, item_roles=Roles.of(pairs.item_fields, pairs.items))
+    pairs = replace(pairs, untrained=Untrained(roles=Roles.of(pairs.item_fields, pairs.items)))
     check(pairs, SquareConfig(unobserved=3.0, regularisation=0.02, drop=0.1), kind)
 
 
@@ -167,7 +167,6 @@ def test_popularity_covers_the_contexts_of_all_ranks() -> None:
 
 def test_a_single_rank_sums_nothing() -> None:
     alone, table = Ranks(), torch.ones(2, 2)
-    assert alone.once(table) is table
     assert alone.share(7) == (0, 7)
     assert alone.total(0.1) == 0.1
     assert alone.summed_rows(None, table, 2) == (None, table)

@@ -44,7 +44,7 @@ class Turning:
     """Rotates all factors as the solver may, shifts the weights by one, and shrinks unused rows to zero."""
 
     def __init__(self, model: FactorizationMachine, lost: int) -> None:
-        self.model = model
+        self.model, self.note = model, "rotations"
         self._turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1))).Q
         self._lost = lost
 

@@ -124,7 +124,7 @@ def test_validation_ranks_the_whole_catalogue_by_model_scores(mask, request_, ti
 
 def test_the_number_of_validation_requests_is_limited(tiny_dataset, tiny_encoder):
     config = config_with({"stopping": {"requests": 5}})
-    assert len(Validation.of(config, tiny_dataset, tiny_encoder).relevant) == 5
+    assert len(Validation.of(config, tiny_dataset, tiny_encoder).held) == 5
 
 
 WEIGHED = [

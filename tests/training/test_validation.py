@@ -51,11 +51,11 @@ def test_a_sample_has_the_figures_of_its_requests(tiny_dataset, tiny_encoder):
     model.initialise(1.0, torch.Generator().manual_seed(0))
     popularity = PopularityFit.of(tiny_dataset, tiny_encoder, config)
     whole = Validation.of(config, tiny_dataset, tiny_encoder, popularity)
-    assert whole.sampled(len(whole.asker), 0) is whole
+    assert whole.sampled(len(whole.held.user), 0) is whole
     part = whole.sampled(5, 0)
-    chosen = np.flatnonzero(np.isin(whole.asker, part.asker))
+    chosen = np.flatnonzero(np.isin(whole.held.user, part.held.user))
     values = whole.judge(model).values["ndcg@10"][chosen]
-    assert len(part.asker) == len(chosen) == 5
+    assert len(part.held.user) == len(chosen) == 5
     assert part.judge(model).values["ndcg@10"] == pytest.approx(values)
     figures = part(model)
     assert figures["ndcg@10"] == pytest.approx(values.mean())

@@ -35,6 +35,7 @@ from recall.features.values import canonical_series
 
 # Thresholds. Chosen, not tuned.
 _LIKED_SHARE = 0.75  # part of a rating scale above which a rating is a like: 4 of 1 to 5, 8 of 0 to 10
+_MIN_SAME = 0.95  # share of the ids with the same value in a column of the interactions and one of their table
 _MAX_RARE_VALUES = 50  # distinct values in the sample up to which all rows are read, because an event may be rare
 
 
@@ -236,7 +237,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     detected, roles = combine_flags(*combine_date_parts(surveyed.formats["interactions"], frame, roles))
     surveyed = replace(surveyed, formats={**surveyed.formats, "interactions": detected})
     roles |= {name: Role("consequence", why) for name, why in _unknown_in_advance(detected, roles)}
-    describing = _DescribingColumns.choose(roles, frame, tables, user_id, item_id, titles)
+    describing = _DescribingColumns.choose(roles, frame, tables, surveyed, titles)
     time = find_time_column(roles)
     without_time = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
 
@@ -341,8 +342,7 @@ class _DescribingColumns:
         roles: Mapping[str, Role],
         frame: pl.DataFrame,
         tables: Mapping[str, Table],
-        user_id: str,
-        item_id: str,
+        surveyed: Survey,
         titles: tuple[str, ...],
     ) -> "_DescribingColumns":
         readable: dict[str, list[str]] = {"user": [], "item": []}
@@ -352,10 +352,12 @@ class _DescribingColumns:
             if role.kind not in ("user", "item"):
                 continue
             table = tables.get(f"{role.kind}s")
-            if table is not None and name in table.types:
-                skipped[name] = f"in the interactions it {role.reason}; the {role.kind}s table has it"
+            own_id = surveyed.user_id if role.kind == "user" else surveyed.item_id
+            copy = "" if table is None else _find_copy(frame, name, own_id, table, surveyed.table_ids[f"{role.kind}s"])
+            if copy:
+                skipped[name] = f"in the interactions it {role.reason}; the {role.kind}s table has it as {copy}"
                 continue
-            guessed = guess_field(last_value_per_id(frame, name, user_id if role.kind == "user" else item_id))
+            guessed = guess_field(last_value_per_id(frame, name, own_id))
             if role.kind == "user" and frame[name].dtype == pl.String and names_person(name):
                 skipped[name] = "names of people: nothing to learn from"
             elif guessed.keys:
@@ -386,6 +388,21 @@ class _DescribingColumns:
             "attributes": ((*self.attributes, *self.titles), "nothing to learn from; requests may filter by them"),
         }
         return [f"{name} = {toml(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
+
+
+def _find_copy(frame: pl.DataFrame, name: str, own_id: str, table: Table, table_id: str) -> str:
+    """Return the column of a table with the name or the values of a column, or ""."""
+    if name in table.types:
+        return name
+    own = (
+        frame.select(pl.col(own_id).cast(pl.String).alias("id"), pl.col(name).alias("own"))
+        .drop_nulls()
+        .unique("id", keep="last")
+    )
+    rows = table.frame.head(SAMPLE_ROWS).collect().with_columns(pl.col(table_id).cast(pl.String))
+    both = own.join(rows.rename({table_id: "id"}), on="id")
+    alike = (one for one in both.drop("id", "own").iter_columns() if one.dtype == both["own"].dtype)
+    return next((one.name for one in alike if (one == both["own"]).sum() > _MIN_SAME * len(both)), "")
 
 
 def _read_sample(table: Table) -> pl.DataFrame:

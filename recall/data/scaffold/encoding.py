@@ -92,6 +92,8 @@ def detect_encoding(raw: bytes, path: Path) -> tuple[str, str]:
     encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WESTERN, as_western) else best_match.encoding
     if encoding == _ENCODINGS[0] and "¤" in as_western:
         encoding = "iso8859_15"  # which has the sign of the euro there
+    if encoding == "cp1250" and re.search(r"[^\W\d_][¶¦±]|[¶¦±][^\W\d_]", non_ascii.decode(encoding, "replace")):
+        encoding = "iso8859_2"  # which has the letters ś, Ś and ą there
     if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", as_western) and not re.search("[áæíóúÁÆÍÓÚ]", as_western):
         encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
     word = next((word for word in re.findall(r"\w+", non_ascii.decode(encoding, "replace")) if not word.isascii()), "")

@@ -9,12 +9,12 @@ import polars as pl
 
 from recall.config.docs import toml, toml_key
 from recall.data.column_names import accumulates, names_person, word_set, words
+from recall.data.columns import RESERVED
 from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
 from recall.data.roles import Role, numbers_of
 from recall.data.scaffold.text_values import are_times, clock_pattern
-from recall.data.sources import RESERVED
 from recall.data.tables import Table
-from recall.data.times import unit_of_time
+from recall.data.times import UNITS, unit_of_time, within_unit
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
 
@@ -42,7 +42,7 @@ class FieldNames:
 _MAX_VOCABULARY = 1_000  # distinct values up to which no min_count is needed
 _MAX_KEPT = 10_000  # distinct values that min_count should leave
 _MIN_COUNTS = (2, 3, 5, 10, 20, 50)
-_MIN_UNIQUE, _MAX_RECURRING = 20, 0.8  # more distinct values, also relative to all, do not recur
+_MIN_UNIQUE, _MAX_RECURRING = 20, 0.5  # more distinct values, also relative to all, are mostly seen once
 _MIN_LISTS = 0.05  # share of cells in list notation
 
 
@@ -125,12 +125,10 @@ def guess_field(values: pl.Series) -> FieldGuess:
     known = values.drop_nulls()
     if known.is_empty():
         return FieldGuess("", "no value")
-    if len(known) == len(values) > 1 and not values.dtype.is_nested() and known.n_unique() == 1:
-        return FieldGuess("", f"one value only, {known[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and known.dtype.inner.is_nested():
         return FieldGuess("", "lists of lists, which no field reads")
-    if isinstance(known.dtype, pl.List) and len(known) == len(values) > 1 and known.n_unique() == 1:
-        return FieldGuess("", f"one value only, {known[0].to_list()}: nothing to learn from")
+    if not isinstance(known.dtype, pl.Array) and len(known) == len(values) > 1 and known.n_unique() == 1:
+        return FieldGuess("", f"one value only, {known.head(1).to_list()[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := draft_bag(known)) is not None:
         return FieldGuess(*bag)
     if known.dtype.is_temporal():
@@ -144,7 +142,9 @@ def guess_field(values: pl.Series) -> FieldGuess:
         return FieldGuess('kind = "categorical"', "true or false")
     if len(known) == len(values) > _MIN_COUNTING and _are_row_numbers(known.cast(pl.Float64)):
         return FieldGuess("", "counts the rows: nothing to learn from")
-    different = known.n_unique()
+    different, moments = known.n_unique(), known.cast(pl.Float64).to_numpy()
+    if (unit := unit_of_time(moments)) and within_unit(moments, UNITS[unit]).all():
+        return FieldGuess("", _A_TIME)
     repeated = different <= max(_MAX_CATEGORIES / 2, len(known) / 2)
     if (
         repeated
@@ -170,8 +170,7 @@ def _are_long_codes(known: pl.Series) -> bool:
     low = float(known.min() or 0)  # type: ignore[arg-type]
     if length < _CODE_DIGITS or low < 10 ** (length - 1) or not (known == known.round()).all():
         return False
-    moments = unit_of_time(known.cast(pl.Float64).to_numpy())
-    return not moments and known.n_unique() >= 0.9 * len(known) > _MIN_COUNTING
+    return known.n_unique() >= 0.9 * len(known) > _MIN_COUNTING
 
 
 _A_TIME = "a date or time, which no field reads; write it as a category, such as a weekday"
@@ -189,8 +188,6 @@ def _guess_text_field(known: pl.Series) -> FieldGuess:
     bag = draft_bag(known)
     if bag is not None:
         return FieldGuess(*bag)
-    if set(known.str.strip_chars().str.to_lowercase().unique()) == {"true", "false"}:
-        return FieldGuess('kind = "categorical"', "true or false")
     if different > max(_MIN_UNIQUE, _MAX_RECURRING * len(known)):
         return FieldGuess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unique_texts=True)
     return FieldGuess(f'kind = "categorical"{min_count_key(known)}', f"{different:,} different texts")
@@ -239,12 +236,17 @@ def draft_table_fields(
         per_row: number of interactions of each row in the sample, [n].
         attributes: columns that requests may filter by, although no field reads them.
     """
-    for name in (name for name in table.columns if name not in without):
-        if not is_readable(table, name):
+    columns = [name for name in table.columns if name not in without]
+    sample = Table(table.path, table.frame.head(SAMPLE_ROWS), table.types)
+    frame = sample.collect(name for name in columns if is_readable(table, name))
+    for name in columns:
+        if name not in frame.columns:
             yield unreadable_comment(table, name)
             continue
-        values = Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect([name])[name]
+        values = frame[name]
         guessed = guess_field(values)
+        if not values.dtype.is_nested() and values.drop_nulls().n_unique() == 1 and _missing_alike(frame, name):
+            guessed = FieldGuess("", f"one value only, {values.drop_nulls()[0]!r}, and missing where others are")
         if side == "user" and values.dtype == pl.String and names_person(name):
             guessed = FieldGuess("", "names of people: nothing to learn from")
         if not guessed.keys:
@@ -256,6 +258,11 @@ def draft_table_fields(
         if accumulated:
             yield f"# {name}: {accumulated}, so that a test would know its outcome; a field may read it:"
         yield f"{'# ' if accumulated else ''}{line}"
+
+
+def _missing_alike(frame: pl.DataFrame, name: str) -> bool:
+    """Return whether another column lacks a value in the same rows."""
+    return any((other.is_null() == frame[name].is_null()).all() for other in frame.drop(name))
 
 
 def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> str:

@@ -19,7 +19,6 @@ from recall.data.column_names import fallback_id_column, id_column, names_id, na
 from recall.data.entities import id_missing
 from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
 from recall.data.findings import normalize_ids
-from recall.data.frames import TABLE_NAMES, open_sources
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.table_format import (
@@ -27,16 +26,18 @@ from recall.data.scaffold.table_format import (
     MIN_NAMED,
     detect_carried_columns,
     detect_conversions,
+    detect_id_spelling,
     detect_item_lists,
+    detect_missing_numbers,
     detect_nesting_and_blanks,
     detect_placeholder_users,
     find_id_by_content,
     id_candidates,
     name_columns,
 )
-from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
+from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, date_pattern, find_null_spellings
 from recall.data.selection import refuse_nested_ids
-from recall.data.tables import Table
+from recall.data.tables import TABLE_NAMES, Table, open_table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
@@ -49,6 +50,8 @@ _MIN_REPEATED = 10  # repeated ids whose first rows alone are marked, to take th
 _MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
 _MIN_ONCE = 0.8  # distinct values / rows of a column that both tables have; former rows may be there, too
 _MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
+_CODE = r"^\pL{0,4}-?\d{5,}$"  # such as a number of a loyalty card
+_MAX_FOLLOWING = 1.1  # distinct pairs with ids of the other side / these ids, up to which a column follows from them
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
 
@@ -146,20 +149,22 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
             where=str(tables["interactions"].path),
             hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
         )
-    formats["interactions"] = detect_carried_columns(
-        formats["interactions"], _collect_heads(tables)["interactions"], *ids.values()
-    )
+    heads = _collect_heads(tables)
+    formats["interactions"] = detect_carried_columns(formats["interactions"], heads["interactions"], *ids.values())
+    id_columns = {name: ids[side] for name, side in (("users", "user"), ("items", "item")) if name in tables}
+    for name, own_id in id_columns.items():
+        formats[name] = detect_id_spelling(formats[name], heads[name], heads["interactions"][own_id])
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
     formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"])
-    id_columns = {"users": ids["user"], "items": ids["item"]}
     table_ids = {
-        name: find_table_id(tables[name], heads["interactions"][column], column)
-        for name, column in id_columns.items()
-        if name in tables
+        name: find_table_id(tables[name], heads["interactions"][own_id], own_id) for name, own_id in id_columns.items()
     }
     for name, frame in heads.items():
         known = {*ids.values(), table_ids.get(name, "")}
+        formats[name] = (
+            formats[name] if name == "interactions" else detect_missing_numbers(formats[name], frame.drop(known, strict=False))
+        )
         formats[name] = detect_conversions(formats[name], frame, known, interactions=name == "interactions")
     tables = _open(given, formats, nulls)
     row_settings = detect_row_settings(tables, ids["user"], ids["item"], table_ids)
@@ -169,7 +174,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
 
 def _open(sources: Mapping[str, object], formats: Mapping[str, DetectedFormat], nulls: Mapping[str, str]) -> dict[str, Table]:
     forms = {name: detected.settings for name, detected in formats.items() if detected.reasons}
-    return open_sources(sources, DataConfig.model_construct(nulls=tuple(nulls), text=(), formats=forms))
+    data = DataConfig.model_construct(nulls=tuple(nulls), text=(), formats=forms)
+    return {name: open_table(name, source, data) for name, source in sources.items() if source is not None}
 
 
 def _collect_heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
@@ -285,9 +291,9 @@ def find_id(
         if (instead := fallback_id_column(columns, side)) is not None:
             return instead, f"no name says {side}: each of these counts as one"
         other_side = "item" if side == "user" else "user"
-        other_ids = [name for name in columns if names_id(name) and id_column([name], other_side) is None]
-        recurring = [name for name, ids in id_candidates(interactions, other_ids).items() if len(ids) > MIN_NAMED]
-        if len(recurring) == 1 and "items" in tables:
+        other_id = id_column(columns, other_side) or fallback_id_column(columns, other_side)
+        recurring = _recurring_ids(interactions, [name for name in columns if name != other_id], other_side, other_id)
+        if len(recurring) == 1 and ("items" in tables or other_id is not None):
             return recurring[0], f"no name says {side}, and no other column has ids that recur"
     column = requested or default
     numeric = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
@@ -302,6 +308,21 @@ def find_id(
     suggestion = did_you_mean(column, interactions.columns)
     hint = f"{suggestion}{'' if suggestion.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
+
+
+def _recurring_ids(table: Table, columns: list[str], other_side: str, other_id: str | None) -> list[str]:
+    """Return the columns of ids, by name or as numbers of one length, that recur.
+
+    Those that follow from the other side, as bar codes from items, are left out.
+    """
+    found = []
+    for name, ids in id_candidates(table, columns).items():
+        codes = ids.str.contains(_CODE).all() and ids.str.len_chars().n_unique() == 1 and not date_pattern(ids)
+        named = names_id(name) and id_column([name], other_side) is None
+        pairs = table.frame.select({name, other_id or name}).head(SAMPLE_ROWS).drop_nulls().unique().collect()
+        follows = other_id is not None and len(pairs) <= _MAX_FOLLOWING * pairs[other_id].n_unique()
+        found += [name] if (codes or named) and len(ids) > MIN_NAMED and not follows else []
+    return found
 
 
 def _holds_few_values(table: Table, name: str) -> bool:

@@ -5,8 +5,10 @@ Each `detect_...` function returns the `DetectedFormat` with more settings, or t
 that of a new one.
 """
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,9 +16,10 @@ import polars as pl
 from recall.config.docs import toml
 from recall.data.clock import LATER, TimeCandidate
 from recall.data.column_names import counts_events, flag_rule, id_column, names_id, word_set
-from recall.data.conversions import date_part, parse_lists
+from recall.data.conversions import date_part, parse_lists, respell
 from recall.data.entities import id_missing
-from recall.data.roles import Role
+from recall.data.findings import normalize_ids
+from recall.data.roles import Role, numbers_of
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
 from recall.data.scaffold.file_format import DetectedFormat
 from recall.data.scaffold.text_values import (
@@ -49,6 +52,7 @@ _PLACEHOLDERS = word_set(
 )
 _MIN_PLACEHOLDER = 2  # rows of such an id, relative to those of the next
 _MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
+_MIN_RESPELLED = 0.5  # share of the distinct ids that must be those of the other table in one spelling
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
 
@@ -140,7 +144,7 @@ def find_id_by_content(interactions: Table, other: Table | None, side: str) -> s
     for name, own_ids in id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
         sample = own_ids.head(_SAMPLE_IDS)
         for column, ids in other_ids.items():
-            shared = _share_in(sample, ids)
+            shared = _share_in(normalize_ids(sample), normalize_ids(ids))
             if name == by_name and shared > 1 - _MIN_SHARED:
                 return None
             integers = ids.cast(pl.Int64, strict=False)
@@ -292,6 +296,48 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
         return detected
     why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"
     return detected.with_settings({"missing": {user_id: (placeholder,)}}, {"missing": why})
+
+
+def detect_missing_numbers(detected: DetectedFormat, frame: pl.DataFrame) -> DetectedFormat:
+    """Detect numbers of nines, such as 9999, far above all others (`missing`).
+
+    Args:
+        detected: format of the users or items so far.
+        frame: sample of its rows, without ids.
+    """
+    found = {}
+    for column in frame:
+        numbers = None if column.dtype.is_nested() else numbers_of(column)
+        high = None if numbers is None else numbers.max()
+        if numbers is None or high is None or not re.fullmatch(r"9{3,}(\.0)?", str(high)):
+            continue
+        others = numbers.filter(numbers < high)
+        if 0 < len(others) < numbers.count() - 1 and float(others.max()) < high / 2:  # type: ignore[arg-type, operator]
+            found[column.name] = (str(column.filter(numbers == high)[0]),)
+    why = f"far above all other numbers of {', '.join(found)}"
+    return detected.with_settings({"missing": found}, {"missing": why}) if found else detected
+
+
+def detect_id_spelling(detected: DetectedFormat, frame: pl.DataFrame, ids: pl.Series) -> DetectedFormat:
+    """Detect ids in another case or without leading zeros (`spelling`).
+
+    Args:
+        detected: format of the users or items so far.
+        frame: sample of the users or items.
+        ids: user or item ids of the interactions, [n].
+    """
+    own_ids = ids.drop_nulls().cast(pl.String).unique()
+    lengths = own_ids.str.len_chars().unique()
+    candidates = id_candidates(Table(Path(), frame.lazy(), frame.schema), frame.columns, unique_ids=True)
+    if any(_share_in(own_ids, listed) > _MIN_RESPELLED for listed in candidates.values()):
+        return detected
+    for name, listed in candidates.items():
+        for spelling in ("upper", "lower", *(lengths if len(lengths) == 1 else ())):
+            respelled = listed.to_frame().select(respell(pl.col(name), spelling)).to_series()
+            if _share_in(own_ids, respelled) > _MIN_RESPELLED:
+                why = f"{listed[0]!r} here is {respelled[0]!r} in the interactions"
+                return detected.with_settings({"spelling": {name: spelling}}, {"spelling": why})
+    return detected
 
 
 def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_id: str, item_id: str) -> DetectedFormat:

@@ -45,14 +45,17 @@ NULL_SPELLINGS: Final = (
 """Spellings that mean a missing value in any column."""
 _NO_DATE: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
 """Spellings of a missing date, which mean a missing value among numbers or times."""
-NULL_SPELLINGS_OF_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_NO_DATE)
+_MARKS: Final = ("-", "--", "?", ".")
+NULL_SPELLINGS_OF_NUMBERS: Final = (*_MARKS, "NA", "na", "unknown", "missing", "-inf", "inf", *_NO_DATE)
 """Spellings that mean a missing value if all other values of the column are numbers."""
 # Thresholds. Chosen, not tuned.
 _MAX_UNIT_LENGTH = 16  # characters
 # share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
 _MIN_RECURRING = 0.3
 _MIN_LISTS = 0.05  # share of cells in list notation
-_MAX_WORDS, _MIN_PRICED = 2, 3  # distinct words and formatted numbers in a column where words mean a missing number
+_MAX_WORDS, _MIN_PRICED = 2, 3  # distinct words and prices in a column where words mean a missing price
+_MIN_NUMBERS = 100  # distinct formatted numbers beside which the only word means a missing one; fewer may be sizes or codes
+_MAX_CATEGORIES = 50  # distinct texts that are categories
 _PLURALS = ("", "s", "es", "n", "en")
 _MULTIPLIERS = word_set("k K M B G T Mio Mrd Tsd bn mn mln mrd tys K+ M+ k+ thousand million millions billion billions")
 
@@ -91,13 +94,14 @@ def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
     """
     texts = values.drop_nulls().unique()
     blank = texts.filter(texts.str.contains(r"^[^\pL\pN]+$"))  # such as "  .  .  "
-    present = [
-        spelling for spelling in (*NULL_SPELLINGS, *NULL_SPELLINGS_OF_NUMBERS, *blank.head(3)) if (texts == spelling).any()
-    ]
+    usual = dict.fromkeys((*NULL_SPELLINGS, *NULL_SPELLINGS_OF_NUMBERS, *blank.head(3)))
+    present = [spelling for spelling in usual if (texts == spelling).any()]
     others = texts.filter(~texts.is_in(present)) if present else texts
     priced = others.filter(others.str.contains(r"\d"))
     money = (PRICE | AMOUNT) & set(words(values.name)) or priced.str.contains(r"\p{Sc}").any()  # not of sizes or codes
-    if money and 0 < len(others) - len(priced) <= _MAX_WORDS < _MIN_PRICED <= len(priced) and decimal_mark(priced):
+    worded = len(others) - len(priced)
+    meant = (worded <= _MAX_WORDS < _MIN_PRICED <= len(priced)) if money else worded == 1 and len(priced) >= _MIN_NUMBERS
+    if worded and meant and decimal_mark(priced):
         present += others.filter(~others.str.contains(r"\d")).sort().to_list()
         others = priced
     dates = others.filter(others.str.contains(r"\d"))
@@ -109,10 +113,15 @@ def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
     for spelling in present:
         if numbers:
             yield spelling, f"among the numbers of {values.name}"
-        elif spelling in NULL_SPELLINGS and len(others) > 0:
+        elif len(others) > 0 and (spelling in NULL_SPELLINGS or (spelling in _MARKS and _are_categories(values, others))):
             yield spelling, f"in {values.name}"
         elif spelling not in NULL_SPELLINGS and are_times(others):
             yield spelling, f"among the times of {values.name}"
+
+
+def _are_categories(values: pl.Series, texts: pl.Series) -> bool:
+    """Return whether texts recur, so that a mark beside them means none."""
+    return bool(texts.str.contains(r"[\pL\pN]").all()) and 1 < len(texts) <= _MAX_CATEGORIES < len(values)
 
 
 def decimal_mark(values: pl.Series) -> Literal["", ".", ","]:
@@ -272,9 +281,9 @@ def clock_pattern(values: pl.Series) -> str:
         return "%H%M" if texts.str.len_chars().max() == 4 else "%H%M%S"
     if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(r"^([01]?\d|2[0-3])\.[0-5]\d$").all():
         return "%H.%M"
-    if not texts.str.contains(r"^\d{1,2}:\d{2}").all():
+    if not texts.str.contains(r"^\d{1,2}[:h]\d{2}").all():
         return ""
-    for pattern in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
+    for pattern in ("%H:%M:%S", "%H:%M", "%Hh%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
         if texts.str.to_time(pattern, strict=False).null_count() == 0:
             return pattern
     return ""

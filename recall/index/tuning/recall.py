@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
-from recall.index.base import ItemIndex
+from recall.index.base import ItemIndex, TunableIndex
 from recall.index.flat import brute_force
 from recall.index.topk import longest_of, rounding
 
@@ -122,6 +122,24 @@ def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], fir
         else:
             low = middle
     return efforts[high]
+
+
+def least_param(index: TunableIndex, truth: GroundTruth, target: float, first: int = 0) -> float:
+    """Return the least search parameter whose mean recall reaches a target.
+
+    It is the largest of all where none does.
+
+    Args:
+        index: over the vectors of `truth`.
+        truth: exact lists.
+        target: mean share of them to find.
+        first: position in the index's `param_grid` to begin at.
+    """
+
+    def enough(value: float) -> bool:
+        return bool(truth.recalls(index.with_search_param(value, truth.n)).mean() >= target)
+
+    return bisect(index.param_grid, enough, first) or index.param_grid[-1]
 
 
 def spread(queries: Float32, count: int) -> Float32:

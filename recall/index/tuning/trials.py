@@ -16,11 +16,11 @@ from recall.index.tuning.recall import GroundTruth, alpha_spending, bisect, lowe
 EXACT = "exact"
 """Name of the candidate that finds everything."""
 
-_SLOW = 3.0  # times as slow as the fastest so far: not worth another step of effort
-_CLOSE = 1.6  # times as slow: timed once more beside the fastest
-_FLAT = 0.001  # gain of recall by four times the effort below which codes, and not effort, are the limit,
-_DEARER = 1.5  # if the time rose so many times: at small efforts neither changes
-_NEAR = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
+_GIVE_UP = 3.0  # times as slow as the fastest so far: not worth another step of effort
+_RETIMED = 1.6  # times as slow: timed once more beside the fastest
+_PLATEAU_GAIN = 0.001  # gain of recall by four times the effort below which codes, and not effort, are the limit,
+_PLATEAU_COST = 1.5  # if the time rose so many times: at small efforts neither changes
+_PLATEAU_FROM = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
 _ROUNDS = 5  # of timing, one candidate after the other, so that a busy moment is shared by all
 _TIMED = 96  # queries in a round
 
@@ -33,7 +33,7 @@ class CandidateState:
         index: with its effort set.
         tunable: what its effort can be set of; None of exact search.
         microseconds: for one query.
-        shares: float64 [t] of the exact list of each user that it finds, for each length of lists.
+        shares: recall of each user, float64 [t], for each length of lists.
         curve: recall and microseconds by effort.
         effort: the one that is set.
     """
@@ -52,11 +52,13 @@ class CandidateState:
 
 
 class IndexTuner:
-    """Candidates on the same users.
+    """Tries candidates on the same users, and keeps those that may still be chosen.
 
     Attributes:
+        truth: exact lists of these users, at the length that is timed.
+        shorter: exact lists of further lengths.
         trials: outcome of every candidate.
-        running: those that may still be chosen, by name; exact search stays.
+        running: candidates that may still be chosen, by name; exact search stays.
     """
 
     def __init__(self, truths: Sequence[GroundTruth], config: IndexConfig, fresh: int) -> None:
@@ -104,14 +106,14 @@ class IndexTuner:
         """
         running = CandidateState(index, index, 0.0, [], {})
         self.running[name] = running
-        limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
+        limit = _GIVE_UP * min(one.microseconds for one in self.running.values() if one is not running)
         note = self.set_effort(name, [0.0] * (1 + len(self.shorter)), limit)
         chosen = None if note else running.effort
         trial = IndexTrial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
         self.trials.append(trial)
         if note:
             self.drop(name)
-        slow = _SLOW * self.running[self.fastest].microseconds
+        slow = _GIVE_UP * self.running[self.fastest].microseconds
         for key in [key for key, one in self.running.items() if key != EXACT and one.microseconds > slow]:
             self.drop(key)  # a million items take a hundred megabytes in each
         return trial
@@ -190,11 +192,11 @@ class IndexTuner:
             return False
         (was, cost), (recall, costs) = curve[before], curve[effort]
         target = self.config.target
-        return _NEAR * target < recall < target and recall < was + _FLAT and costs > _DEARER * cost
+        return _PLATEAU_FROM * target < recall < target and recall < was + _PLATEAU_GAIN and costs > _PLATEAU_COST * cost
 
     def compare(self) -> None:
         """Time the fastest candidates again, in turns, and keep each one's least time."""
-        close = _CLOSE * self.running[self.fastest].microseconds
+        close = _RETIMED * self.running[self.fastest].microseconds
         some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.kth_score[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
         for _ in range(_ROUNDS):

@@ -84,19 +84,19 @@ def tune(
     if most < config.target or not len(users.tuning):
         why = f"{first} users can show a recall of {most:.4f} at most, whatever the index"
         return _exactly(exact, n, config, why, ())
-    bench = IndexTuner(GroundTruth.of_lengths(vectors, users.tuning, lengths), config, first)
-    bench.add_exact(exact, built)
+    tuner = IndexTuner(GroundTruth.of_lengths(vectors, users.tuning, lengths), config, first)
+    tuner.add_exact(exact, built)
     for candidate in tried:
         if time.perf_counter() - began > config.seconds:
-            bench.trials.append(IndexTrial(candidate.name, "", 0, 0.0, (), note="left out: the time was up"))
+            tuner.trials.append(IndexTrial(candidate.name, "", 0, 0.0, (), note="left out: the time was up"))
             continue
         began_one = time.perf_counter()
         index = candidate.build(vectors, users.fitting, seed, threads)
-        on_trial(bench.add(candidate.name, index, time.perf_counter() - began_one))
-    bench.compare()
-    tuning = _verified(bench, vectors, users, exact)
-    for name in set(bench.running) - {EXACT, tuning.name}:
-        bench.drop(name)
+        on_trial(tuner.add(candidate.name, index, time.perf_counter() - began_one))
+    tuner.compare()
+    tuning = _verified(tuner, vectors, users, exact)
+    for name in set(tuner.running) - {EXACT, tuning.name}:
+        tuner.drop(name)
     if tuning.index is not exact:
         exact.discard()
     return tuning
@@ -109,15 +109,15 @@ def _exact_index(vectors: Float32, users: QuerySplit, config: IndexConfig, seed:
     return CellIndex.build(vectors, users.fitting, seed, threads)
 
 
-def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: ItemIndex) -> Tuning:
+def _verified(tuner: IndexTuner, vectors: Float32, users: QuerySplit, exact: ItemIndex) -> Tuning:
     """Verify the fastest candidate, and then the next, on fresh users each time."""
-    config, n = bench.config, bench.truth.n
-    missed = 0.0
+    config, n = tuner.config, tuner.truth.n
+    best_missed = 0.0  # the largest bound below the target
     for look, fresh in enumerate(users.test_rounds, 1):
-        name = bench.fastest
+        name = tuner.fastest
         if name == EXACT:
             break
-        running = bench.running[name]
+        running = tuner.running[name]
         truths = GroundTruth.of_lengths(vectors, fresh, judged_lengths(n))
         confidence = alpha_spending(config.confidence, look, len(truths))
         bounds = []
@@ -126,23 +126,23 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
             bounds.append((lower_bound(found, confidence, tuned), found, tuned))
         lower, shares, _ = min(bounds, key=itemgetter(0))
         if lower >= config.target:
-            index = cast(TunableIndex, running.index).for_longer_lists(vectors, bench.truth.queries, n, config.target)
+            index = cast(TunableIndex, running.index).for_longer_lists(vectors, tuner.truth.queries, n, config.target)
             shown = Certificate(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
-            why = f"the fastest of {len(bench.trials)} candidates; shown on fresh users to meet the target"
-            return Tuning(name, index, why, shown, shares, bench.report())
-        missed = max(missed, lower)
-        # what it promised and did not keep is to be promised beyond the target
-        if bench.set_effort(name, [bench.expected_bound(tuned) - bound for bound, _, tuned in bounds]):
-            bench.drop(name)
-        bench.compare()
-    if bench.fastest == EXACT:
+            why = f"the fastest of {len(tuner.trials)} candidates; shown on fresh users to meet the target"
+            return Tuning(name, index, why, shown, shares, tuner.report())
+        best_missed = max(best_missed, lower)
+        # a bound that fell short of what was expected must be expected that much above the target
+        if tuner.set_effort(name, [tuner.expected_bound(tuned) - bound for bound, _, tuned in bounds]):
+            tuner.drop(name)
+        tuner.compare()
+    if tuner.fastest == EXACT:
         why = "no candidate that was shown to meet the target is faster than exact search"
-        if missed:
-            why = f"no other candidate was shown to meet the target: their bound was {missed:.4f} at most"
+        if best_missed:
+            why = f"no other candidate was shown to meet the target: their bound was {best_missed:.4f} at most"
     else:
         rounds = len(users.test_rounds)
-        why = f"after {rounds} looks no candidate was shown to meet the target: the bound was {missed:.4f} at most"
-    return _exactly(exact, n, config, why, bench.report())
+        why = f"after {rounds} looks no candidate was shown to meet the target: the bound was {best_missed:.4f} at most"
+    return _exactly(exact, n, config, why, tuner.report())
 
 
 def _exactly(exact: ItemIndex, n: int, config: IndexConfig, why: str, trials: tuple[IndexTrial, ...]) -> Tuning:

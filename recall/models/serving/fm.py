@@ -8,8 +8,6 @@ Rendle 2010 gives the O(kn) form that makes the split possible.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
@@ -73,8 +71,10 @@ class FMTables(FactorTables):
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
         if len(rows) != 1:
             return ServingModel.user_parts(self, rows)
+        from recall.models.serving.kernels import parts  # numba takes half a second to import
+
         tables = np.ascontiguousarray(self.user_factors), np.ascontiguousarray(self.user_weights)  # which they are
-        vector, first, pairs = _loops().parts(rows.indices, rows.weights, *tables)
+        vector, first, pairs = parts(rows.indices, rows.weights, *tables)
         return vector[None], np.array([self.bias + first + (pairs if self.pairs_within else 0.0)])
 
     @override
@@ -86,13 +86,6 @@ class FMTables(FactorTables):
             items, of_items, self.item_weights[items.indices].astype(np.float64), norms(self.item_factors[items.indices])
         )
         return offset, own + of_users @ of_items.T
-
-
-@cache
-def _loops() -> ModuleType:
-    from recall.models.serving import kernels  # numba takes half a second to import
-
-    return kernels
 
 
 def _own_part(rows: SparseRows, total: Floats, weights: Floats, squares: Float64) -> Float64:

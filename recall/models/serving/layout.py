@@ -230,9 +230,7 @@ class _Groups(NamedTuple):
 
     def rows(self, row: SparseRows) -> SparseRows:
         """Return one row for each group."""
-        order = np.argsort(self.of, kind="stable")
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(self.of, minlength=self.n))])
-        return SparseRows(indptr, row.indices[order], row.weights[order], row.n_features)
+        return SparseRows.from_coo(self.of, row.indices, row.weights, self.n, row.n_features)
 
     def sums(self, values: Floats) -> Float64:
         """Return the sum of the entries' values by group: float [nnz] -> float64 [n]."""

@@ -1,6 +1,6 @@
 """Read models from .npz files: plain arrays, and LightFM's (Kula 2015)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -26,7 +26,11 @@ def read_npz(path: Path) -> dict[str, Array]:
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError("this is one array and no .npz", where=str(path), hint="Save all arrays with numpy.savez")
+            raise DataError(
+                "the file must be an .npz of several arrays, got one array",
+                where=str(path),
+                hint="Save all arrays with numpy.savez",
+            )
         with file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
@@ -38,30 +42,30 @@ def read_npz(path: Path) -> dict[str, Array]:
 
 
 def numbers(arrays: Mapping[str, Array], name: str, dimensions: int, path: Path) -> Float64:
-    """Return one array as float64.
+    """Return an array as float64.
 
     Args:
-        arrays: by name.
-        name: of the array.
-        dimensions: number of its dimensions.
-        path: of the file, used in the error.
+        arrays: arrays by name.
+        name: name of the array.
+        dimensions: required number of dimensions.
+        path: path of the file, for errors.
 
     Raises:
-        DataError: It is missing, has other dimensions, or is not finite.
+        DataError: It is missing, not numeric, not finite, or has a different number of dimensions.
     """
     if name not in arrays:
         raise DataError(f"there is no array {name!r}", where=str(path), hint=did_you_mean(name, arrays))
-    found = arrays[name]
-    if found.ndim != dimensions or found.dtype.kind not in "fiu":
+    array = arrays[name]
+    if array.ndim != dimensions or array.dtype.kind not in "fiu":
         raise DataError(
-            f"array {name!r} is {found.dtype} {list(found.shape)}, and should hold numbers in {dimensions} dimensions",
+            f"array {name!r} must have numbers in {dimensions} dimensions, got {array.dtype} {list(array.shape)}",
             where=str(path),
         )
-    values = found.astype(np.float64)
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
+    values = array.astype(np.float64)
+    invalid = np.argwhere(~np.isfinite(values))
+    if len(invalid):
         raise DataError(
-            f"array {name!r} holds {len(wrong)} numbers that are not finite, first at {wrong[0].tolist()}", where=str(path)
+            f"array {name!r} has {len(invalid)} numbers that are not finite, first at {invalid[0].tolist()}", where=str(path)
         )
     return values
 
@@ -86,7 +90,7 @@ def read_fm_arrays(path: Path) -> ForeignModel:
     return ForeignModel.together("fm", float(bias[0]), Parameters(weights, np.ascontiguousarray(factors)))
 
 
-# Arrays of a LightFM model (Kula 2015), kept by numpy.savez.
+# Arrays of a LightFM model (Kula 2015), written by numpy.savez:
 #
 #     user_embeddings [n_user_features, k]    user_biases [n_user_features]
 #     item_embeddings [n_item_features, k]    item_biases [n_item_features]
@@ -95,41 +99,41 @@ def read_fm_arrays(path: Path) -> ForeignModel:
 #
 #     < sum_u q_u e_u , sum_t p_t e_t > + sum_u q_u b_u + sum_t p_t b_t
 #
-# so that features of one side make no pairs with each other. What a feature is, a mapping says, as for every other model;
-# or the file itself has the feature matrices of LightFM, and then each user and item has one feature, its id:
+# so that features of one side do not interact. The features are described by a mapping, as for every other model, or by
+# LightFM's feature matrices in the file:
 #
 #     item_ids [items] of text                item_features [items, n_item_features], or in compressed sparse row form
 #                                             item_features_indptr, item_features_indices, item_features_data
 #
-# and the same for users. Without a matrix feature r is item r, as with LightFM's own default.
+# and the same for users. Without a matrix, feature r is item r, as by default in LightFM.
 
 FEATURES, WEIGHTS = "features", "feature_weights"
-"""Columns of a table that is made of a matrix: the numbers of a row's features as text, and their weights."""
+"""Columns of a table made of a feature matrix: the numbers of a row's features as text, and their weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class LightFMFile:
-    """A model and, where the file tells, what its features are.
+    """A model and the arrays of its file, which may describe its features.
 
     Attributes:
         model: the parameters.
-        arrays: everything in the files.
-        where: names the files in an error.
+        arrays: all arrays of the file, by name.
+        path: path of the file.
     """
 
     model: ForeignModel
     arrays: Mapping[str, Array]
-    where: Path
+    path: Path
 
-    def described(self, user_id: str, item_id: str) -> tuple[Mapped, pl.DataFrame, pl.DataFrame]:
-        """Return the features and the tables of users and items in the file.
+    def describe_features(self, user_id: str, item_id: str) -> tuple[Mapped, pl.DataFrame, pl.DataFrame]:
+        """Return the mapping of the features, and the tables of users and items.
 
         Args:
             user_id: name of the id column of users.
             item_id: name of the id column of items.
 
         Raises:
-            DataError: Ids are missing, or a matrix does not fit.
+            DataError: Ids are missing, or a matrix has another shape.
         """
         users, items = self._table("user", user_id), self._table("item", item_id)
         features: list[Feature] = []
@@ -146,60 +150,56 @@ class LightFMFile:
         if f"{side}_ids" not in self.arrays:
             raise DataError(
                 f"there is no array '{side}_ids'",
-                where=str(self.where),
-                hint=f"Add the {side}s' ids in order of their rows, or say with --mapping what each feature is",
+                where=str(self.path),
+                hint=f"Add the {side}s' ids in order of their rows, or describe each feature with --mapping",
             )
-        given = self.arrays[f"{side}_ids"].reshape(-1)
+        values = self.arrays[f"{side}_ids"].reshape(-1).tolist()
         try:
-            texts = [one.decode() if isinstance(one, bytes) else canonical(one) for one in given.tolist()]
+            texts = [value.decode() if isinstance(value, bytes) else canonical(value) for value in values]
         except (TypeError, UnicodeDecodeError):
             raise DataError(
-                f"array '{side}_ids' holds what is not an id", where=str(self.where), hint="Write ids as text or as integers"
+                f"array '{side}_ids' must have ids only", where=str(self.path), hint="Write ids as text or as integers"
             ) from None
         ids = pl.Series(id_column, texts, dtype=pl.String)
         n = len(self.model.parameters[side])
-        rows = self._rows(side, len(ids), n)
+        rows = self._feature_rows(side, len(ids), n)
         if rows is None:
             if len(ids) != n:
                 raise DataError(
                     f"there are {len(ids)} ids and {n} embeddings of {side}s",
-                    where=str(self.where),
+                    where=str(self.path),
                     hint=f"Add the matrix '{side}_features' that the model was trained with",
                 )
             return ids.to_frame()
         names, weights = rows
         return pl.DataFrame([ids, pl.Series(f"{side}_{FEATURES}", names), pl.Series(f"{side}_{WEIGHTS}", weights)])
 
-    def _rows(self, side: Side, n_rows: int, n_features: int) -> tuple[list[list[str]], list[list[float]]] | None:
-        """Return the features of each row as text, and their weights, or None."""
+    def _feature_rows(self, side: Side, n_rows: int, n_features: int) -> tuple[list[list[str]], list[list[float]]] | None:
+        """Return numbers as text and weights of the rows' features, or None."""
         name = f"{side}_features"
         if name in self.arrays:
-            dense = numbers(self.arrays, name, 2, self.where)
-            self._fit(name, dense.shape, (n_rows, n_features))
+            dense = numbers(self.arrays, name, 2, self.path)
             row, column = np.nonzero(dense)
-            return _lists(n_rows, row, column, dense[row, column])
-        if f"{name}_indptr" not in self.arrays:
+            shape, weights = dense.shape, dense[row, column]
+        elif f"{name}_indptr" in self.arrays:
+            parts = [numbers(self.arrays, f"{name}_{part}", 1, self.path) for part in ("indptr", "indices", "data")]
+            indptr, column, weights = parts[0].astype(np.int64), parts[1].astype(np.int64), parts[2]
+            bounds = len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(column) == len(weights)
+            if not bounds or (np.diff(indptr) < 0).any() or not ((column >= 0) & (column < n_features)).all():
+                raise DataError(f"'{name}' is not a CSR matrix over {n_features} features", where=str(self.path))
+            row, shape = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), (len(indptr) - 1, n_features)
+        else:
             return None
-        parts = [numbers(self.arrays, f"{name}_{part}", 1, self.where) for part in ("indptr", "indices", "data")]
-        indptr, column, weights = parts[0].astype(np.int64), parts[1].astype(np.int64), parts[2]
-        sound = (
-            len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(column) == len(weights) and (np.diff(indptr) >= 0).all()
-        )
-        if not sound or (len(column) and not 0 <= column.min() <= column.max() < n_features):
-            raise DataError(f"'{name}' is not a CSR matrix over {n_features} features", where=str(self.where))
-        self._fit(name, (len(indptr) - 1, n_features), (n_rows, n_features))
-        return _lists(n_rows, np.repeat(np.arange(n_rows), np.diff(indptr)), column, weights)
-
-    def _fit(self, name: str, found: Sequence[int], expected: Sequence[int]) -> None:
-        if tuple(found) != tuple(expected):
-            raise DataError(f"'{name}' is {list(found)}, and should be {list(expected)}", where=str(self.where))
+        if shape != (n_rows, n_features):
+            raise DataError(f"'{name}' must be {[n_rows, n_features]}, got {list(shape)}", where=str(self.path))
+        return _lists(n_rows, row, column, weights)
 
 
 def read_lightfm(path: Path) -> LightFMFile:
-    """Read embeddings and biases, and keep what else the file has.
+    """Read embeddings and biases, and all other arrays of the file.
 
     Raises:
-        DataError: an array is missing, not finite, or of another shape.
+        DataError: An array is missing, not finite, or of another shape.
     """
     arrays = read_npz(path)
     parameters: dict[Side, Parameters] = {}
@@ -208,14 +208,14 @@ def read_lightfm(path: Path) -> LightFMFile:
         if len(factors) != len(weights):
             raise DataError(f"there are {len(factors)} embeddings and {len(weights)} biases of {side}s", where=str(path))
         parameters[side] = Parameters(weights, factors)
-    k = {side: part.factors.shape[1] for side, part in parameters.items()}
-    if k["user"] != k["item"]:
-        raise DataError(f"users have {k['user']} factors and items {k['item']}", where=str(path))
+    user_k, item_k = (parameters[side].factors.shape[1] for side in SIDES)
+    if user_k != item_k:
+        raise DataError(f"users have {user_k} factors and items {item_k}", where=str(path))
     return LightFMFile(ForeignModel("sums", 0.0, parameters), arrays, path)
 
 
 def _lists(n: int, row: Int64, column: Int64, weights: Float64) -> tuple[list[list[str]], list[list[float]]]:
-    """Return the columns as text and the weights of each of n rows; `row` is sorted."""
+    """Return columns as text and weights of each of n rows; `row` is sorted."""
     ends = np.cumsum(np.bincount(row, minlength=n))[:-1]
     names = [list(map(str, part.tolist())) for part in np.split(column, ends)[:n]]
     return names, [part.tolist() for part in np.split(weights, ends)[:n]]

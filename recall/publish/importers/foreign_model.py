@@ -1,4 +1,4 @@
-"""A model of another program: parameters by feature number, score by definition."""
+"""A model of another program: parameters of numbered features, and their mapping."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ SIDES: tuple[Side, Side] = ("user", "item")
 
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
-    """The features of one user row or one item row.
+    """Features of one user or one item.
 
     Attributes:
-        features: int64 [m], numbers of the foreign model.
-        fields: int64 [m], numbers that it gives to their fields; 0 where it knows no fields.
-        values: float64 [m], x.
+        features: int64 [m], numbers of the features in the foreign model.
+        fields: int64 [m], numbers of their fields in a field-aware model; 0 in others.
+        values: float64 [m], values of the features (x).
     """
 
     features: Int64
@@ -35,8 +35,8 @@ class Parameters:
     """Parameters of numbered features.
 
     Attributes:
-        weights: w, float64 [n].
-        factors: v, float64 [n, k]; of a field-aware model [n, fields, k].
+        weights: float64 [n], first-order weights (w).
+        factors: float64 [n, k], embeddings (v); [n, fields, k] in a field-aware model.
     """
 
     weights: Float64
@@ -47,7 +47,7 @@ class Parameters:
 
     @property
     def used(self) -> Int64:
-        """Numbers of the features that have a parameter other than zero, rising."""
+        """Numbers of the features with a nonzero parameter, sorted: int64 [m]."""
         return np.flatnonzero((self.weights != 0) | (self.factors.reshape(len(self), -1) != 0).any(axis=1))
 
 
@@ -56,10 +56,10 @@ class ForeignModel:
     """A model of another program.
 
     Attributes:
-        kind: fm and ffm are what the configuration calls so, pairs of features of one side included; of "sums" the
-            features of one side make no pairs with each other.
-        bias: w0.
-        parameters: by side; the same for both sides where the model numbers users' and items' features together.
+        kind: "fm" and "ffm" as in the configuration, with pairs of features within one side; in "sums", only features of
+            different sides interact.
+        bias: global bias (w0).
+        parameters: parameters by side; the same object for both sides if the model has one numbering of all features.
     """
 
     kind: Kind
@@ -68,18 +68,18 @@ class ForeignModel:
 
     @staticmethod
     def together(kind: Kind, bias: float, parameters: Parameters) -> "ForeignModel":
-        """Return a model with one numbering for all features.
+        """Return a model with one numbering of all features.
 
         Args:
-            kind: of the model.
-            bias: w0.
-            parameters: of the features.
+            kind: kind of the model.
+            bias: global bias (w0).
+            parameters: parameters of all features.
         """
         return ForeignModel(kind, bias, {"user": parameters, "item": parameters})
 
     @property
     def k(self) -> int:
-        """Number of factors of one embedding."""
+        """Dimension of an embedding."""
         return int(self.parameters["user"].factors.shape[-1])
 
     def score(self, user: FeatureRow, item: FeatureRow) -> float:
@@ -94,7 +94,7 @@ class ForeignModel:
         v = np.concatenate([self.parameters[side].factors[row.features] for side, row in rows])  # [m, k] or [m, fields, k]
         x = np.concatenate([user.values, item.values])
         if self.kind == "ffm":
-            towards = v[:, np.concatenate([user.fields, item.fields])]  # [m, m, k]: of j, towards the field of l
+            towards = v[:, np.concatenate([user.fields, item.fields])]  # [m, m, k]: of feature j for the field of feature l
             products = (towards * towards.swapaxes(0, 1)).sum(axis=-1)
         else:
             products = v @ v.T
@@ -104,8 +104,6 @@ class ForeignModel:
         return self.bias + first_order + float(pairs.sum())
 
 
-# Meaning of the numbered features.
-
 FieldKind = Literal["categorical", "bag", "numeric"]
 
 
@@ -114,13 +112,13 @@ class Feature:
     """One feature of a foreign model.
 
     Attributes:
-        number: the model's.
-        side: the users' or the items'.
-        field: a column of that side's table, or of the context that comes with a request.
-        value: of the field when the feature is 1; empty for a numeric field, whose number is the feature's x.
-        kind: of the field.
-        weights: column with the weights of a bag's values.
-        field_number: the field's number in a field-aware model.
+        number: number of the feature in the model.
+        side: whether it is a feature of users or of items.
+        field: name of the field: a column of that side's table, or of the context of a request.
+        value: value of the field for which the feature is 1; empty for a numeric field, whose number is the feature's value.
+        kind: kind of the field.
+        weights: column with the weights of a bag's values; None for weights of 1.
+        field_number: number of the field in a field-aware model.
     """
 
     number: int
@@ -134,19 +132,20 @@ class Feature:
 
 @dataclass(frozen=True)
 class Mapped:
-    """All features that are known, and the fields that they make up.
+    """Mapping of a foreign model's features to values of fields.
 
     Attributes:
-        features: no two of the same number on one side, nor of one value in one field; a field has one side, one kind.
+        features: mapped features. On one side, numbers are distinct; in one field, values are distinct, and side and kind are
+            the same.
     """
 
     features: tuple[Feature, ...]
 
     @cached_property
     def fields(self) -> Mapping[str, tuple[Feature, ...]]:
-        """Features by field, users' fields first, otherwise in the order of the mapping."""
+        """Features by field: user fields first, otherwise in the order of the mapping."""
         fields: dict[str, list[Feature]] = {}
-        for feature in sorted(self.features, key=lambda one: one.side == "item"):
+        for feature in sorted(self.features, key=lambda feature: feature.side == "item"):
             fields.setdefault(feature.field, []).append(feature)
         return {name: tuple(features) for name, features in fields.items()}
 
@@ -155,38 +154,37 @@ class Mapped:
 
         Args:
             model: the foreign model.
-            where: names the mapping in the error.
+            where: path of the mapping, for errors.
 
         Raises:
-            DataError: It names a feature that the model does not have, or leaves out one with parameters other than
-                zero, or a field-aware model's field has no number.
+            DataError: The model lacks a mapped feature, a feature with nonzero parameters is not mapped, or a field's number
+                is out of range.
         """
         for side in SIDES:
             parameters = model.parameters[side]
-            beyond = [one.number for one in self.features if one.side == side and not 0 <= one.number < len(parameters)]
-            if beyond:
+            numbers = [feature.number for feature in self.features if feature.side == side]
+            invalid = [number for number in numbers if not 0 <= number < len(parameters)]
+            if invalid:
                 raise DataError(
-                    f"feature {beyond[0]} is not one of the model's {len(parameters)}",
+                    f"feature {invalid[0]} is not one of the model's {len(parameters)}",
                     where=where,
                     hint="They are numbered from 0",
                 )
         shared = model.parameters["user"] is model.parameters["item"]
-        named = {side: {one.number for one in self.features if shared or one.side == side} for side in SIDES}
         for side in SIDES[:1] if shared else SIDES:
-            lacking = [number for number in model.parameters[side].used.tolist() if number not in named[side]]
-            if lacking:
-                shown = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+            mapped = {feature.number for feature in self.features if shared or feature.side == side}
+            missing = [number for number in model.parameters[side].used.tolist() if number not in mapped]
+            if missing:
+                shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
                 raise DataError(
-                    f"{len(lacking)} features of the model are not in the mapping: {shown}",
+                    f"{len(missing)} features of the model are not in the mapping: {shown}",
                     where=where,
                     why="their parts of the score would be lost",
                     hint="Add a row for each of them",
                 )
         if model.kind == "ffm":
             fields = model.parameters["user"].factors.shape[1]
-            for one in self.features:
-                if not 0 <= one.field_number < fields:
-                    raise DataError(
-                        f"field {one.field!r} has number {one.field_number}, and the model's fields are 0 ... {fields - 1}",
-                        where=where,
-                    )
+            for feature in self.features:
+                if not 0 <= feature.field_number < fields:
+                    what = f"field {feature.field!r} has number {feature.field_number}"
+                    raise DataError(f"{what}, and the model's fields are 0 ... {fields - 1}", where=where)

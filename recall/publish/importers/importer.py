@@ -1,10 +1,9 @@
-"""From the files of an import to a published bundle."""
+"""Import a model of another program: from its files to a published bundle."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,7 @@ from recall.bundle import files
 from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
-from recall.data.column_types import column_forms
+from recall.data.columns import column_forms
 from recall.data.dataset import Dataset
 from recall.data.entities import read_entities
 from recall.data.tables import Table, read_table
@@ -23,7 +22,7 @@ from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.values import as_requested
+from recall.features.values import to_request_values
 from recall.features.vocabulary import UNKNOWN
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
@@ -40,33 +39,29 @@ from recall.publish.importers.mapping import (
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
-from recall.store.items.binding import compare_with_log
+from recall.store.items.log_overlap import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
-# The forms in which foreign models come, by name.
-
-Format = Literal["libfm", "libffm", "xlearn", "lightfm", "arrays"]
-FORMATS: tuple[str, ...] = get_args(Format)
-
-_READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
+READERS: Mapping[str, Callable[[Path], ForeignModel]] = {
     "libfm": read_libfm,
     "libffm": read_libffm,
     "xlearn": read_xlearn,
     "lightfm": lambda path: read_lightfm(path).model,
     "arrays": read_fm_arrays,
 }
+"""Reader of each format, by name."""
 
 
 def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
     """Read a model.
 
     Args:
-        kind: one of `FORMATS`.
-        path: its file.
-        plain: xLearn's instances were not normalised, which its text does not tell.
+        kind: a key of `READERS`.
+        path: path of the file.
+        plain: the user states that xLearn did not normalise instances, which its file does not record.
 
     Raises:
-        DataError: the file is not what it should be, or nothing says that instances were not normalised.
+        DataError: The file is invalid, or xLearn may have normalised instances.
     """
     if kind == "xlearn" and not plain:
         raise DataError(
@@ -75,23 +70,21 @@ def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
             why="no inner product of a user's and an item's vector gives such a score",
             hint="Add --no-norm if the model was trained with --no-norm (disableNorm); otherwise train it so",
         )
-    return _READERS[kind](path)
+    return READERS[kind](path)
 
 
-# A foreign model as a published bundle, proved against its own definition.
-
-_PROVED_USERS, _PROVED_ITEMS = 64, 256  # every pair by itself, feature by feature: a second or two
+_PARITY_USERS, _PARITY_ITEMS = 64, 256  # users and items of the parity check, which takes a second or two
 _SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Users and items that a model is served for.
+    """Users and items of a bundle.
 
     Attributes:
-        items: all items; None when the mapping's item ids are all there are.
-        users: all users that are to be known; None when the mapping's user ids are.
-        user_id, item_id: the id columns.
+        items: table of all items; None for the item ids in the mapping.
+        users: table of all known users; None for the user ids in the mapping.
+        user_id, item_id: names of the id columns.
     """
 
     items: Table | None
@@ -105,7 +98,7 @@ class ImportReport(Published):
     """Result of an import.
 
     Attributes:
-        unknown: by item field, how many rows of the catalogue hold a value that the mapping does not name.
+        unknown: number of items with a value that is not in the mapping, by item field.
     """
 
     unknown: Mapping[str, int]
@@ -116,20 +109,20 @@ def import_model(
 ) -> ImportReport:
     """Publish a foreign model as a bundle.
 
-    Random users and items are scored twice: as they are served, and by the model's definition from their plain values.
+    The scores of random users and items that serving computes are compared with those of the model's definition.
 
     Args:
-        model: the parameters.
-        mapped: what its features are; already checked against the model.
+        model: the foreign model.
+        mapped: mapping of its features, checked against the model.
         catalogue: users and items.
-        root: where versions are published.
-        name: of the bundle.
-        source: recorded in the manifest.
+        root: root to publish to.
+        name: name of the bundle.
+        source: description of the source for the manifest.
 
     Raises:
-        DataError: a table lacks a column or an id, or there are no items.
-        ExportError: what would be served is not what the model says; nothing is published.
-        PublishError: the file system refused.
+        DataError: A table lacks a column or an id, or there are no items.
+        ExportError: Serving does not reproduce the model's scores; nothing is published.
+        PublishError: Writing failed.
     """
     dataset, mapped = _dataset(mapped, catalogue)
     encoder = encoder_of(mapped, dataset.schema, dataset.context_columns, dataset.types)
@@ -145,10 +138,10 @@ def import_model(
         users = SparseRows.vstack(encoder.encode_user(values).rows for values in sample)
         drawn = QuerySample(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
         index = write_index(writer.folder, vectors, drawn, IndexConfig())
-        picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
-        proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
-        scores = _scores(model, mapped, sample[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
-        parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
+        item_rows = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PARITY_ITEMS])
+        compared = users.take(np.arange(min(_PARITY_USERS, len(users))))
+        scores = _scores(model, mapped, sample[: len(compared)], to_request_values(dataset.items[item_rows]), dataset.types)
+        parity = writer.check_parity("model", compared, item_rows, scores, config.tolerance)
         base = log_overlap.base
         origin = Provenance(
             name=name,
@@ -160,7 +153,7 @@ def import_model(
         )
         writer.write_manifest(origin, len(dataset.users), parity, index)
         published, manifest = writer.publish(golden.record, keep=config.keep)
-    return ImportReport(published, manifest, log_overlap, _unknown(encoder, rows))
+    return ImportReport(published, manifest, log_overlap, _count_unknown(encoder, rows))
 
 
 def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
@@ -201,27 +194,28 @@ def _users(
     mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str], forms_: ColumnForms
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
     """Return the users, their columns, and the context columns."""
-    having = catalogue.users.columns if catalogue.users is not None else []
-    own = [name for name in columns if name in having and name != catalogue.user_id]
-    context = [name for name in columns if name not in having and name != catalogue.user_id]
+    stored = catalogue.users.columns if catalogue.users is not None else []
+    own = [name for name in columns if name in stored and name != catalogue.user_id]
+    context = [name for name in columns if name not in stored and name != catalogue.user_id]
     return _listed(mapped, catalogue.users, catalogue.user_id, own, numeric, forms_), own, context
 
 
 def _listed(
     mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str], forms_: ColumnForms
 ) -> pl.DataFrame:
-    """Return the rows of a table, or else the ids that the mapping names."""
+    """Return the rows of a table, or without one the ids in the mapping."""
     if table is not None:
         return read_entities(table, id_column, tuple(columns), numeric, forms_)
     if columns:
         raise DataError(f"field {columns[0]!r} needs a table that has it", where="items", hint="Give the items with --items")
-    return pl.DataFrame({id_column: pl.Series([one.value for one in mapped.fields.get(id_column, ())], dtype=pl.String)})
+    ids = [feature.value for feature in mapped.fields.get(id_column, ())]
+    return pl.DataFrame({id_column: pl.Series(ids, dtype=pl.String)})
 
 
 def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) -> list[dict[str, object]]:
-    """Return users from the store as plain values, each in a random context.
+    """Return the values of random stored users, each in a random context.
 
-    An anonymous one where none is stored.
+    Without stored users, these are anonymous.
     """
     rng = np.random.default_rng(_SEED)
     with closing(SqliteUsers(store)) as users:
@@ -237,7 +231,7 @@ def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) 
 
 
 def _context(encoder: FeatureEncoder, mapped: Mapped, rng: np.random.Generator) -> dict[str, object]:
-    """Return a random value of every context field, sometimes none."""
+    """Return random values of most context fields."""
     values: dict[str, object] = {}
     for name, members in mapped.fields.items():
         if name not in encoder.context_columns or rng.random() < 0.1:
@@ -259,16 +253,16 @@ def _scores(
     items: pl.DataFrame,
     types: CanonicalTypes,
 ) -> Float64:
-    """Return the score of every pair by definition: [users, items]."""
-    of_users, of_items = MappedFeatures(mapped, "user", types.users), MappedFeatures(mapped, "item", types.items)
-    item_entries = [of_items.entries(values) for values in items.iter_rows(named=True)]
-    scores = [[model.score(user, item) for item in item_entries] for user in map(of_users.entries, users)]
+    """Return the score of each pair by the model's definition: float64 [users, items]."""
+    user_features, item_features = MappedFeatures(mapped, "user", types.users), MappedFeatures(mapped, "item", types.items)
+    item_rows = [item_features.encode(values) for values in items.iter_rows(named=True)]
+    scores = [[model.score(user, item) for item in item_rows] for user in map(user_features.encode, users)]
     return np.array(scores, dtype=np.float64)
 
 
-def _unknown(encoder: FeatureEncoder, rows: SparseRows) -> dict[str, int]:
-    found = {block.field: int((rows.indices == block.offset + UNKNOWN).sum()) for block in encoder.item_blocks}
-    return {name: count for name, count in found.items() if count}
+def _count_unknown(encoder: FeatureEncoder, rows: SparseRows) -> dict[str, int]:
+    counts = {block.field: int((rows.indices == block.offset + UNKNOWN).sum()) for block in encoder.item_blocks}
+    return {name: count for name, count in counts.items() if count}
 
 
 def run_import(
@@ -285,20 +279,20 @@ def run_import(
     """Read a foreign model and publish it.
 
     Args:
-        kind: one of `recall.publish.importers.importer.FORMATS`.
-        file: the model.
-        mapping: the features; optional for a LightFM file only.
-        items: table of items; default: the ids that the mapping names.
-        users: table of users; default: the ids that the mapping names.
-        root: where versions are published.
-        name: of the bundle.
-        ids: id columns of users and of items.
-        plain: see `read_model`.
+        kind: a key of `READERS`.
+        file: path of the model.
+        mapping: path of the mapping of its features; optional for a LightFM file only.
+        items: path of the table of items; by default, items are the ids in the mapping.
+        users: path of the table of users; by default, users are the ids in the mapping.
+        root: root to publish to.
+        name: name of the bundle.
+        ids: names of the id columns of users and of items.
+        plain: as for `read_model`.
 
     Raises:
         DataError: A file is invalid.
         ExportError: Serving does not reproduce the model's scores; nothing is published.
-        PublishError: The file system refused.
+        PublishError: Writing failed.
     """
     user_id, item_id = ids
     source: dict[str, JsonValue] = {"format": kind, "model": file.name}
@@ -310,7 +304,7 @@ def run_import(
                 hint="Say what each feature is, or leave them out",
             )
         read = read_lightfm(file)
-        mapped, user_frame, item_frame = read.described(user_id, item_id)
+        mapped, user_frame, item_frame = read.describe_features(user_id, item_id)
         catalogue = Catalogue(
             Table(file, item_frame.lazy(), item_frame.schema),
             Table(file, user_frame.lazy(), user_frame.schema),

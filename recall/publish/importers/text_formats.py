@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ class Lines:
         """Return the error for an unexpected line.
 
         Args:
-            what: was expected.
-            found: the line; None at the end.
+            what: description of the expected line.
+            found: the line; None at the end of the file.
         """
         shown = "the end of the file" if found is None else repr(found[:60])
         return DataError(f"line {self.number + (found is None)} should hold {what}, found {shown}", where=str(self.path))
@@ -63,11 +64,11 @@ class Lines:
 
         Args:
             text: the line, or a part of it.
-            what: names what should be there in an error.
-            count: how many there must be; any number when None.
+            what: description of the numbers, for errors.
+            count: required number of numbers; None for any.
 
         Raises:
-            DataError: One is not a finite number, or there are more or fewer.
+            DataError: A number is invalid or not finite, or their number differs.
         """
         try:
             values = [float(part) for part in text.split()]
@@ -76,7 +77,7 @@ class Lines:
         if count is not None and len(values) != count:
             raise self.expected(f"{what} ({count} numbers, here are {len(values)})", text)
         for value in values:
-            if value - value != 0:  # NaN or an infinity
+            if not isfinite(value):
                 raise DataError(
                     f"line {self.number} holds {value}, which is not finite",
                     where=str(self.path),
@@ -85,7 +86,7 @@ class Lines:
         return values
 
 
-# The text that libFM writes with -save_model (Rendle 2012).
+# Text file that libFM writes with -save_model (Rendle 2012):
 #
 #     #global bias W0
 #     0.71
@@ -94,7 +95,7 @@ class Lines:
 #     #pairwise interactions Vj,f
 #     k numbers for each feature
 #
-# The first two parts are left out when libFM was run with -dim 0,... or ...,0,...; features are numbered from 0.
+# The first two parts are missing if libFM was run with -dim 0,... or ...,0,...; features are numbered from 0.
 
 _BIAS, _UNARY, _PAIRWISE = "#global bias W0", "#unary interactions Wj", "#pairwise interactions Vj,f"
 _ORDER = (_BIAS, _UNARY, _PAIRWISE)
@@ -104,7 +105,7 @@ def read_libfm(path: Path) -> ForeignModel:
     """Read a factorization machine.
 
     Raises:
-        DataError: a line is not what it should be; names it.
+        DataError: A line is invalid; the message has its number.
     """
     lines = Lines(path)
     parts: dict[str, list[list[float]]] = {}
@@ -125,14 +126,14 @@ def read_libfm(path: Path) -> ForeignModel:
         raise lines.expected(f"the heading {_BIAS!r}", None)
     bias = parts.get(_BIAS, [[0.0]])
     if len(bias) != 1:
-        raise DataError(f"there are {len(bias)} numbers under {_BIAS!r}, and should be one", where=str(path))
+        raise DataError(f"{_BIAS!r} must have one number, got {len(bias)}", where=str(path))
     weights, factors = parts.get(_UNARY), parts.get(_PAIRWISE)
     n = len(factors or weights or [])
     if weights and factors and len(weights) != len(factors):
         raise DataError(
             f"there are {len(weights)} numbers under {_UNARY!r} and {len(factors)} lines under {_PAIRWISE!r}",
             where=str(path),
-            why="each feature has one of both",
+            why="each feature must have a number and a line",
             hint="The file may have been cut short: save the model again",
         )
     if n == 0:
@@ -144,16 +145,16 @@ def read_libfm(path: Path) -> ForeignModel:
     )
 
 
-# The text in which libffm keeps a field-aware factorization machine (Juan et al. 2016).
+# Text file of libffm, with a field-aware factorization machine (Juan et al. 2016):
 #
 #     n 100             number of features
 #     m 5               number of fields
 #     k 4               number of factors
 #     normalization 0
-#     w0,0 0.1 0.2 0.3 0.4      embedding of feature 0 towards field 0
+#     w0,0 0.1 0.2 0.3 0.4      embedding of feature 0 for field 0
 #     w0,1 ...
 #
-# There is no bias and there are no weights of single features. Later versions of libffm write a binary file.
+# It has no bias and no first-order weights. Later versions of libffm write a binary file.
 
 _EMBEDDING = re.compile(r"^w(\d+),(\d+)\s+(.*)$")
 
@@ -162,15 +163,15 @@ def read_libffm(path: Path) -> ForeignModel:
     """Read a field-aware factorization machine.
 
     Raises:
-        DataError: a line is not what it should be, names it; or the model normalises instances.
+        DataError: A line is invalid, and the message has its number; or the model normalises instances.
     """
     lines = Lines(path)
     n, m, k, normalised = (_header(lines, name) for name in ("n", "m", "k", "normalization"))
     if normalised:
         raise DataError(
-            "the model normalises instances, which no inner product does",
+            "the model normalises instances, which inner products cannot reproduce",
             where=f"{path}, line 4",
-            why="its score is divided by |x|^2 of user and item together, so that no vector of the item alone holds its part",
+            why="a score is divided by |x|^2 of user and item together, which vectors of users and of items cannot represent",
             hint="Train it with --no-norm",
         )
     if min(n, m, k) < 1:
@@ -181,10 +182,10 @@ def read_libffm(path: Path) -> ForeignModel:
         if found is None or int(found[1]) >= n or int(found[2]) >= m:
             raise lines.expected(f"an embedding w0,0 ... w{n - 1},{m - 1}", line)
         factors[int(found[1]), int(found[2])] = lines.numbers(found[3], f"{k} factors", k)
-    absent = np.argwhere(np.isnan(factors[:, :, 0]))
-    if len(absent):
+    missing = np.argwhere(np.isnan(factors[:, :, 0]))
+    if len(missing):
         raise DataError(
-            f"{len(absent)} of {n * m} embeddings are not there, first w{absent[0][0]},{absent[0][1]}",
+            f"{len(missing)} of {n * m} embeddings are missing, first w{missing[0][0]},{missing[0][1]}",
             where=str(path),
             hint="The file may have been cut short: save the model again",
         )
@@ -195,18 +196,18 @@ def _header(lines: Lines, name: str) -> int:
     line = lines.next()
     parts = (line or "").split()
     if len(parts) != 2 or parts[0] != name or not parts[1].isdigit():
-        raise lines.expected(f"{name!r} and a whole number", line)
+        raise lines.expected(f"{name!r} and an integer", line)
     return int(parts[1])
 
 
-# The text that xLearn writes with -t (setTXTModel): linear model, FM or FFM.
+# Text file that xLearn writes with -t (setTXTModel), with a linear model, FM or FFM:
 #
 #     bias: 0.5
 #     i_0: 0.1              weight of feature 0
 #     v_0: 0.1 0.2          FM: its embedding
-#     v_0_3: 0.1 0.2        FFM: its embedding towards field 3
+#     v_0_3: 0.1 0.2        FFM: its embedding for field 3
 #
-# xLearn divides by |x|^2 of each instance unless --no-norm (disableNorm) was set, and the text does not say.
+# xLearn divides scores by |x|^2 of the instance unless --no-norm (disableNorm) was set, which the file does not record.
 
 _LINE = re.compile(r"^(bias|i_(\d+)|v_(\d+)|v_(\d+)_(\d+))\s*:\s*(.*)$")
 
@@ -215,7 +216,7 @@ def read_xlearn(path: Path) -> ForeignModel:
     """Read a linear model, FM or FFM trained without instance normalisation.
 
     Raises:
-        DataError: A line is invalid; names it.
+        DataError: A line is invalid; the message has its number.
     """
     lines = Lines(path)
     bias: float | None = None
@@ -233,7 +234,7 @@ def read_xlearn(path: Path) -> ForeignModel:
             key = (int(found[3]),) if found[3] is not None else (int(found[4]), int(found[5]))
             first = next(iter(vectors), key)
             if len(first) != len(key):
-                raise lines.expected("an embedding like those before it: FM and FFM do not mix", line)
+                raise lines.expected("an embedding like those before, as FM and FFM must not be mixed", line)
             vectors[key] = lines.numbers(found[6], "factors", len(vectors[first]) if vectors else None)
     if bias is None:
         raise lines.expected("'bias: w'", None)
@@ -241,17 +242,15 @@ def read_xlearn(path: Path) -> ForeignModel:
         raise lines.expected("a weight 'i_0: w' for each feature", None)
     n = max(weights) + 1
     if len(weights) < n:
-        lacking = next(number for number in range(n) if number not in weights)
-        raise DataError(f"feature {lacking} has no weight", where=str(path), hint="Save the model again")
-    singles = np.array([weights[number] for number in range(n)])
-    if not vectors:
-        return ForeignModel.together("fm", bias, Parameters(singles, np.zeros((n, 0))))
-    factors = _factors(vectors, n, path)
-    return ForeignModel.together("fm" if factors.ndim == 2 else "ffm", bias, Parameters(singles, factors))
+        missing = next(number for number in range(n) if number not in weights)
+        raise DataError(f"feature {missing} has no weight", where=str(path), hint="Save the model again")
+    factors = _to_array(vectors, n, path) if vectors else np.zeros((n, 0))
+    first_order = np.array([weights[number] for number in range(n)])
+    return ForeignModel.together("fm" if factors.ndim == 2 else "ffm", bias, Parameters(first_order, factors))
 
 
-def _factors(vectors: dict[tuple[int, ...], list[float]], n: int, path: Path) -> Float64:
-    """[n, k] or [n, fields, k]; every embedding must be there."""
+def _to_array(vectors: dict[tuple[int, ...], list[float]], n: int, path: Path) -> Float64:
+    """Return embeddings as an array, float64 [n, k] or [n, fields, k]."""
     keys = np.array(list(vectors))
     shape = (n, *(keys[:, 1:].max(axis=0) + 1))
     if len(vectors) != np.prod(shape) or keys[:, 0].max() >= n:

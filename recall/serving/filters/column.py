@@ -20,8 +20,8 @@ from polars.datatypes import DataType
 
 from recall._arrays import Bool, Int32, Int64
 from recall.errors import DataError
-from recall.features.canonical import LIST, TEXT, as_lists, flat
-from recall.features.values import as_requested, canonical_series, moment, number_column
+from recall.features.canonical import LIST, TEXT, as_lists, flatten_lists
+from recall.features.values import canonical_series, empty_to_null, moment, number_column, to_request_values
 from recall.index.bitmap import RowBitmap
 from recall.index.query import Kind, Ranges
 
@@ -223,7 +223,7 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
     if kind == "number" and dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
         return values.cast(pl.UInt64 if dtype == pl.UInt64 else pl.Int64), 1
     if kind == "number":
-        return as_requested(values.to_frame()).to_series().cast(pl.Float64).fill_nan(None), 1
+        return to_request_values(values.to_frame()).to_series().cast(pl.Float64).fill_nan(None), 1
     return values.to_physical().cast(pl.Int64), 1
 
 
@@ -282,9 +282,7 @@ class Column:
         nested = isinstance(values.dtype, pl.List | pl.Array)
         lists = as_lists(values if nested else values.cast(pl.String), form.separator)
         lengths = lists.list.len().fill_null(0).to_numpy()
-        entries = flat(lists)
-        if entries.dtype == pl.String:
-            entries = entries.set(entries == "", None)  # encoders pass empty text over, too
+        entries = empty_to_null(flatten_lists(lists))  # encoders pass empty text over, too
         found, codes = coded(entries, kind)
         narrow = _narrow(codes, len(found))
         known, missing = np.flatnonzero(narrow), np.flatnonzero(lists.is_null().to_numpy())

@@ -15,7 +15,7 @@ from recall._cache import Cache
 from recall.bundle.reader import Bundle
 from recall.config.schema import Schema
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.canonical import LIST, TEXT, of_dtype
+from recall.features.canonical import LIST, TEXT, type_of_dtype
 from recall.features.encoder import FeatureEncoder
 from recall.index.bitmap import RowBitmap
 from recall.index.query import CodedColumn, CodeRanges, Kind, Plan
@@ -217,7 +217,7 @@ class FilterResolver:
         dtypes, recorded, schema = bundle.item_types(), bundle.encoder.types.items, bundle.encoder.schema
         forms = forms_of(dtypes, schema, recorded)
         self.types = {
-            name: recorded.get(name, TEXT) if dtypes[name] == pl.String else of_dtype(dtypes[name])
+            name: recorded.get(name, TEXT) if dtypes[name] == pl.String else type_of_dtype(dtypes[name])
             for name, form in forms.items()
             if form is not None
         }

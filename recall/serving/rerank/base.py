@@ -19,7 +19,7 @@ from pydantic import ConfigDict, ValidationError
 from recall._arrays import Bool, Float32, Float64, Int32, Int64
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.canonical import as_lists
-from recall.features.csr import gathered
+from recall.features.csr import take_lists
 from recall.features.values import Distinct
 
 # What every item holds in one column, as numbers: the values themselves play no part in a rule, only which are equal.
@@ -81,7 +81,7 @@ class Groups:
     def several(self, rows: Int64) -> tuple[Int32, Int64]:
         """Return the codes of rows, int32 [values], and their offsets, int64 [m + 1]."""
         assert self.indptr is not None
-        ends, places = gathered(self.indptr, rows)
+        ends, places = take_lists(self.indptr, rows)
         return self.codes[places], ends
 
 

@@ -104,7 +104,7 @@ class ItemColumns:
         weights = parts[0].weights(boosts)
         if not weights.any():
             return None
-        added = [one.added(weights) for one in parts]
+        added = [one.weighted_sum(weights) for one in parts]
         return added[0] if len(added) == 1 else np.concatenate(added)
 
     def boost_parts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float], row: int) -> dict[str, float]:
@@ -119,7 +119,7 @@ class ItemColumns:
             return {}
         segment = catalogue.segment_of(row)
         coordinates = self._boosts(segment)
-        return coordinates.parts(coordinates.weights(boosts), row - segment.first)
+        return coordinates.contributions(coordinates.weights(boosts), row - segment.first)
 
     def check_column(self, column: str, where: str) -> None:
         """Check that items have a column.

@@ -26,6 +26,7 @@ from recall.serving.rerank.channels import (
 )
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.rules import AnyRule, Dedupe, Pin, Quota, read_rules
+from recall.serving.scoring import Ranking
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 
@@ -72,7 +73,7 @@ def rerank(
     channels = None if request.channels is None else read_channels(request.channels)
     rules = read_rules(request.rules)
     check_pins(rules, request.n)
-    pool = _Pool(catalogue, columns, vector, excluded, scope, columns.boost_scores(catalogue, request.boosts), channels)
+    pool = _Pool(Ranking.of(request, vector, catalogue, columns), columns, excluded, scope, channels)
     steps = [rule.step(pool, f"/rules/{place}") for place, rule in enumerate(rules)]
     found = apply_rules(pool.fetch, steps, request.n, catalogue.size)
     last = pool.fused
@@ -86,20 +87,16 @@ class _Pool:
 
     def __init__(
         self,
-        catalogue: CatalogSnapshot,
+        ranking: Ranking,
         columns: ItemColumns,
-        vector: Float32,
         excluded: Int64,
         scope: SegmentMasks | None,
-        boosts: Float32 | None,
         channels: Channels | None,
     ) -> None:
-        self._catalogue = catalogue
+        self._ranking, self._catalogue = ranking, ranking.catalogue
         self._columns = columns
-        self._vector = vector
         self._excluded = excluded
         self._scope = scope
-        self._boosts = boosts
         self._channels = channels
         self.exact = True
         self.fused: FusedList | None = None
@@ -153,8 +150,7 @@ class _Pool:
             assert self.fused is not None  # fetching has merged
             places = self.fused.places(rows)
             return np.asarray(np.append(self.fused.scores, 0.0)[places])  # -1 is last
-        products = np.einsum("ij,j->i", self._catalogue.vectors(rows), self._vector)
-        return products if self._boosts is None else np.asarray(products + self._boosts[rows])
+        return self._ranking.scores(rows)
 
     def taste(self, rows: Int64) -> Float32:
         return self._catalogue.vectors(rows)[:, self._columns.taste]
@@ -164,11 +160,8 @@ class _Pool:
 
     def _model(self, width: int, among: Mask | None) -> Candidates:
         scope = self._scope if among is None else self._catalogue.masks_of(among)
-        if self._boosts is not None:
-            best = self._catalogue.top_k(self._vector, width, self._boosts, self._excluded, scope)
-        else:
-            best = self._catalogue.search_one(self._vector, width, self._excluded, scope)
-            self.exact &= best.exact
+        best = self._ranking.first(width, self._excluded, scope)
+        self.exact &= best.exact
         return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
 
     def _channel_result(self, channel: AnyChannel, place: int, depth: int) -> ChannelResult:

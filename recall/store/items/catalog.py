@@ -12,9 +12,9 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from recall._ids import check_id, check_text
+from recall._ids import check_ids, check_text
 from recall.bundle.reader import Bundle
-from recall.errors import JournalBusyError, JournalDamagedError, JournalError, RequestError, TokenError
+from recall.errors import JournalBusyError, JournalDamagedError, JournalError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
 from recall.index.bitmap import RowBitmap
@@ -61,6 +61,7 @@ class Catalog:
         self._stamp: tuple[int, int] | None = None
         self._due = 0.0
         self._served = ServedChanges()
+        self._refused: dict[str, str] = {}
         if journal is not None:
             self.refresh()
             self._due = time.monotonic() + (pause or 0.0)
@@ -68,7 +69,7 @@ class Catalog:
     @property
     def refused(self) -> dict[str, str]:
         """Reasons why latest changes cannot be encoded with this bundle, by item id."""
-        return dict(self._tiers.delta.refused)
+        return dict(self._refused)
 
     @property
     def needs_compaction(self) -> bool:
@@ -128,11 +129,6 @@ class Catalog:
     def missing_through(self) -> int:
         """Last sequence of an earlier log whose changes are lost; 0 if none are."""
         return self._served.missing_through
-
-    @property
-    def logs(self) -> bool:
-        """Whether a log existed at the last poll."""
-        return self._served.state is not None
 
     @property
     def logged(self) -> int:
@@ -262,8 +258,10 @@ class Catalog:
             ids: ids of items; unknown ones are allowed.
             key: idempotency key of this batch.
         """
-        named = list(dict.fromkeys(map(self._reader.columns.id, _checked_ids(ids))))
-        return self._change([Change(one, None) for one in named], key)
+        ids = ids if isinstance(ids, str) else tuple(ids)
+        check_ids(ids, "/ids")
+        canonical_ids = self._catalogue.bundle.encoder.item_ids(ids)
+        return self._change([Change(item_id, None) for item_id in dict.fromkeys(canonical_ids)], key)
 
     def merge(self) -> None:
         """Merge sealed segments until none should be; a background thread runs this."""
@@ -344,7 +342,7 @@ class Catalog:
         rows = self._served.apply(reading)
         tiers = self._tiers
         if rows is None:
-            tiers, rows = self._empty, sorted(self._served.latest.values())
+            tiers, rows, self._refused = self._empty, sorted(self._served.latest.values()), {}
         sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
         if rows or sequence > tiers.delta.sequence:
             tiers = self._apply_rows(tiers, rows, sequence)
@@ -370,18 +368,11 @@ class Catalog:
     def _apply_rows(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:
         latest = {row.item_id: row for row in rows}
         upserts, refused = self._reader.encode_rows(latest.values())
-        return tiers.with_changes(sequence, list(latest), upserts, refused)
+        self._refused = {item_id: why for item_id, why in self._refused.items() if item_id not in latest} | refused
+        return tiers.with_changes(sequence, list(latest), upserts)
 
 
 def _describe(error: JournalError) -> str:
     """Describe an error without its path, which responses must not reveal."""
     why = f"{error.what} ({error.why})" if error.why else error.what
     return f"later changes of items are not known: {why}"
-
-
-def _checked_ids(ids: Iterable[str]) -> Iterable[str]:
-    if isinstance(ids, str):
-        raise RequestError("ids must be a list of strings, got a single string", where="/ids", hint="Give a list of ids")
-    for position, item_id in enumerate(ids):
-        check_id(item_id, f"/ids/{position}")
-        yield item_id

@@ -16,7 +16,7 @@ from polars.datatypes import DataType
 
 from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean, pointer
-from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, refuse_other
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, require_time_text
 from recall.features.values import canonical, moment
 
 Parsed = TypeVar("Parsed")
@@ -48,11 +48,6 @@ class CatalogColumns:
             for name, dtype in types.items()
             if name != schema.item_id
         }
-        self._id_type = texts.get(schema.item_id, TEXT)
-
-    def id(self, item_id: str) -> str:
-        """Return an item's id in the canonical form of the id column."""
-        return canonical_text(item_id, self._id_type)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,7 +131,7 @@ def _text_parser(type_: str) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         text = canonical_text(_parse_text(value), type_)
-        refuse_other(text, type_)
+        require_time_text(text, type_)
         return text
 
     return read if type_ != TEXT else _parse_text

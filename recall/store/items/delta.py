@@ -3,17 +3,15 @@
 A delta is immutable. Each batch of changes creates a new delta that shares the unchanged data with the previous one.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32
 from recall._ids import check_id
 from recall._tensors import servable
 from recall.bundle.reader import Bundle
@@ -23,7 +21,7 @@ from recall.index.bitmap import Mask, RowBitmap
 from recall.index.topk import longest_of
 from recall.store.items.coercion import CatalogColumns
 from recall.store.items.log_position import LogRow, parse_values, to_json
-from recall.store.items.segment import MemoryItems, Segment
+from recall.store.items.segment import MemoryItems, Segment, SlotIds
 
 _MAX_CHUNKS = 64  # of a delta's table, one for each batch: with many, reading rows takes longer than joining them
 
@@ -43,43 +41,6 @@ class EncodedItems(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlotIds:
-    """Ids of the slots of a delta.
-
-    Attributes:
-        names: id of each slot, dead ones included.
-        slots: live slot of each id.
-    """
-
-    names: tuple[str, ...]
-    slots: Mapping[str, int]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def ids(self, rows: Int64) -> list[str]:
-        """Return the ids of slots."""
-        return [self.names[row] for row in rows.tolist()]
-
-    def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the slots of ids: int64 [m], -1 for an id without a live slot."""
-        return np.fromiter((self.slots.get(item_id, -1) for item_id in ids), dtype=np.int64, count=len(ids))
-
-    def argsort(self) -> Int64:
-        """Return all slots by rising id: int64 [len]."""
-        return np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.int64)
-
-    def count_up_to(self, order: Int64, text: str) -> int:
-        """Return the number of slots with an id <= a text.
-
-        Args:
-            order: int64 [len], slots sorted by id.
-            text: any text.
-        """
-        return bisect_right(order, text, key=self.names.__getitem__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Delta(MemoryItems):
     """Upserted items in slots 0 to m - 1.
 
@@ -92,26 +53,23 @@ class Delta(MemoryItems):
         sequence: sequence of the last change contained.
         live: bool [m], False for dead slots.
         longest: upper bound of the vectors' Euclidean lengths.
-        refused: why an item cannot be encoded with this bundle, by id. Such items are not served.
     """
 
     item_ids: SlotIds
     sequence: int
     live: Mask
     longest: float
-    refused: Mapping[str, str]
 
     @classmethod
-    def empty(cls, sequence: int, dim: int, refused: Mapping[str, str] | None = None) -> "Delta":
+    def empty(cls, sequence: int, dim: int) -> "Delta":
         """Return a delta without items.
 
         Args:
             sequence: sequence of the last change in older segments.
             dim: dimension of the vectors.
-            refused: as the attribute.
         """
         vectors, live = np.empty((0, dim), dtype=np.float32), np.empty(0, dtype=bool)
-        return cls(SlotIds((), {}), vectors, pl.DataFrame(), sequence, live, 0.0, refused or {})
+        return cls(SlotIds((), {}), vectors, pl.DataFrame(), sequence, live, 0.0)
 
     @property
     def count(self) -> int:
@@ -122,20 +80,13 @@ class Delta(MemoryItems):
         """Return the delta as a segment; its slot 0 is row `first` of the catalogue."""
         return Segment(first, self, RowBitmap.of_mask(~self.live), _derived={"longest": self.longest})
 
-    def with_changes(
-        self,
-        sequence: int,
-        ids: Sequence[str],
-        upserts: EncodedItems | None,
-        refused: Mapping[str, str],
-    ) -> "Delta":
+    def with_changes(self, sequence: int, ids: Sequence[str], upserts: EncodedItems | None) -> "Delta":
         """Return the delta after more changes.
 
         Args:
             sequence: sequence of the last change.
             ids: distinct ids of the changed items.
             upserts: the upserted items among them; None if there are none.
-            refused: why upserts cannot be encoded, by id; the ids are among `ids`.
         """
         names, slots, live = self.item_ids.names, dict(self.item_ids.slots), self.live.copy()
         live[[slot for item_id in ids if (slot := slots.pop(item_id, None)) is not None]] = False
@@ -149,9 +100,7 @@ class Delta(MemoryItems):
             longest = max(longest, longest_of(upserts.vectors))
         if table.n_chunks() > _MAX_CHUNKS:
             table = table.rechunk()
-        changed = set(ids)
-        errors = {item_id: why for item_id, why in self.refused.items() if item_id not in changed} | dict(refused)
-        return Delta(SlotIds(names, slots), vectors, table, sequence, live, longest, errors)
+        return Delta(SlotIds(names, slots), vectors, table, sequence, live, longest)
 
 
 _ENCODE_SINGLY_UP_TO = 256
@@ -186,7 +135,7 @@ class ItemReader:
         for position, (item_id, features) in enumerate(items.items()):
             where = f"/items/{position}/item_id"
             check_id(item_id, where)
-            canonical_id = self.columns.id(item_id)
+            (canonical_id,) = self._bundle.encoder.item_ids([item_id])
             if canonical_id in coerced:
                 what = f"item {canonical_id!r} is there twice"
                 raise RequestError(what, where=where, why=f"{item_id!r} is the same id", hint="Give each item once")
@@ -267,10 +216,8 @@ class ItemReader:
     def _encode_one_by_one(self, items: Values) -> SparseRows:
         """Encode few items faster than `encode_items`, with features in the same order."""
         encoder, key = self._bundle.encoder, self._bundle.encoder.schema.item_id
-        rows = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
-        indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        entries = list(chain.from_iterable(rows))
-        indices = np.array([index for index, _ in entries], dtype=np.int32)
-        weights = np.array([weight for _, weight in entries], dtype=np.float32)
-        order = np.lexsort((indices, np.repeat(np.arange(len(rows)), np.diff(indptr))))  # stable
-        return SparseRows(indptr, indices[order], weights[order], encoder.n_item_features)
+        encoded = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
+        entries = [(row, index, weight) for row, pairs in enumerate(encoded) for index, weight in pairs]
+        rows, indices = (np.array([entry[part] for entry in entries], dtype=np.int64) for part in (0, 1))
+        weights = np.array([weight for _, _, weight in entries], dtype=np.float32)
+        return SparseRows.from_coo(rows, indices, weights, len(encoded), encoder.n_item_features)

@@ -32,7 +32,7 @@ from recall.errors import (
 from recall.store.group_commit import CREATE_KEYS, DurableLog
 from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
-from recall.store.items.log_position import KEPT_HEADS, MARK, LogRow, State, next_head
+from recall.store.items.log_position import KEPT_HEADS, MARK, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
@@ -79,8 +79,8 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     def version(self) -> tuple[int, int]:
-        asked = "PRAGMA data_version"
-        return self._read(lambda one: (self._reader.opened, int(one.execute(asked).fetchone()[0])), (0, 0))
+        statement = "PRAGMA data_version"
+        return self._read(lambda reader: (self._reader.opened, int(reader.execute(statement).fetchone()[0])), (0, 0))
 
     @override
     def prune(self, upto: int) -> int:
@@ -134,8 +134,10 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     def _transact(self, change: Callable[[LogTables], int]) -> int:
-        with self._write_transaction() as connection:
-            return change(SqliteTables(connection, False, self.where))
+        with self._lock, self._transaction() as connection:
+            result = change(SqliteTables(connection, False, self.where))
+        self._open_reader()
+        return result
 
     @override
     def _store(self, batches: Sequence[ItemBatch]) -> None:
@@ -201,9 +203,9 @@ class SqliteTables(LogTables):
             _add(sums, number, 1, checksum)
             rows.append(LogRow(number, item_id, features, at))
         if sums != expected:
-            wrong = min(block for block in sums.keys() | expected.keys() if sums.get(block) != expected.get(block))
+            block = min(block for block in sums.keys() | expected.keys() if sums.get(block) != expected.get(block))
             raise self._damaged(
-                f"changes among those from {wrong << _BLOCK} to {((wrong + 1) << _BLOCK) - 1} are missing from the journal"
+                f"changes among those from {block << _BLOCK} to {((block + 1) << _BLOCK) - 1} are missing from the journal"
             )
         if whole:
             totals = self.connection.execute("SELECT coalesce(sum(count), 0), coalesce(sum(digest), 0) FROM blocks").fetchone()
@@ -213,39 +215,25 @@ class SqliteTables(LogTables):
 
     @override
     def time_of(self, item_id: str) -> int:
-        found = self.connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
-        return int(found[0][0]) if found else -1
+        times = self.connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
+        return int(times[0][0]) if times else -1
 
     @override
-    def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        newest = {item_id: sequence for sequence, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
-        sums: _Sums = {}
-        for item_id, sequence in newest.items():
-            _, features, at = rows[sequence - state.last - 1]
-            self._delete(sums, "DELETE FROM entries WHERE item_id = ? RETURNING sequence, checksum", item_id)
-            self._insert(sums, LogRow(sequence, item_id, features, at))
-        head = next_head(state.head, digest) if rows else state.head
-        latest = max([state.at, *(at for _, _, at in rows)])
-        return self._write(state._replace(last=state.last + len(rows), head=head, at=latest), sums)
-
-    @override
-    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
+    def write(self, state: State, rows: Sequence[LogRow]) -> State:
         sums: _Sums = {}
         for row in rows:
-            self._insert(sums, row)
-        return self._write(state._replace(number=0, digest=0), sums)
+            self._delete(sums, "DELETE FROM entries WHERE item_id = ? RETURNING sequence, checksum", row.item_id)
+            checksum = _checksum(row.sequence, row.item_id, row.features)
+            self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (*row, checksum))
+            _add(sums, row.sequence, 1, checksum)
+        return self._store_state(state, sums)
 
     @override
     def drop(self, upto: int) -> int:
         state, sums = self.state(), _Sums()
         count = self._delete(sums, "DELETE FROM entries WHERE sequence <= ? RETURNING sequence, checksum", upto)
-        self._write(state._replace(pruned=max(state.pruned, upto)), sums)
+        self._store_state(state._replace(pruned=max(state.pruned, upto)), sums)
         return count
-
-    def _insert(self, sums: _Sums, row: LogRow) -> None:
-        checksum = _checksum(row.sequence, row.item_id, row.features)
-        self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (*row, checksum))
-        _add(sums, row.sequence, 1, checksum)
 
     def _delete(self, sums: _Sums, statement: str, parameter: str | int) -> int:
         """Run a DELETE that returns sequences and checksums; return their number."""
@@ -254,7 +242,7 @@ class SqliteTables(LogTables):
             _add(sums, sequence, -1, -checksum)
         return len(deleted)
 
-    def _write(self, state: State, changes: _Sums) -> State:
+    def _store_state(self, state: State, changes: _Sums) -> State:
         """Apply changes to the blocks' sums, and store the state and its head.
 
         Returns:
@@ -302,7 +290,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     Raises:
         JournalDamagedError: A change is missing or damaged.
     """
-    old, new = (SqliteTables(connection, one, JOURNAL) for one in (True, False))
+    old, new = SqliteTables(connection, True, JOURNAL), SqliteTables(connection, False, JOURNAL)
     before = old.state()
     rows = old.rows_after(before.pruned, whole=True)
     connection.execute("ALTER TABLE changes RENAME TO old")
@@ -310,7 +298,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     for statement in CREATE:
         connection.execute(statement)
     head, last = secrets.token_bytes(16), before.last
-    new.restore(new.state()._replace(last=last, pruned=before.pruned, head=head, at=last, unnamed=1), rows)
+    new.write(new.state()._replace(last=last, pruned=before.pruned, head=head, at=last, unnamed=1), rows)
     connection.execute("DROP TABLE old")
 
 

@@ -32,6 +32,7 @@ from recall.store.items.log_position import (
     Reading,
     State,
     missing_changes_through,
+    next_head,
     to_json,
     with_restored,
 )
@@ -78,27 +79,15 @@ class LogTables(Protocol):
     def time_of(self, item_id: str) -> int:
         """Return the time of an item's last change in microseconds, or -1."""
 
-    def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        """Append a batch as one commit, and drop earlier changes of the same items.
+    def write(self, state: State, rows: Sequence[LogRow]) -> State:
+        """Insert entries in place of earlier ones of the same items, and store the state.
 
         Args:
-            state: state of the log before; sequences continue from its `last`.
-            rows: id, features as JSON and time of each change, in order; the last change of an item replaces earlier ones.
-            digest: digest of the batch.
+            state: the new state, with number and digest of the entries before.
+            rows: entries of distinct items in order of their sequences, which are above those in the log.
 
         Returns:
-            The new state, which is stored.
-        """
-
-    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
-        """Write entries under their old sequences into an empty log.
-
-        Args:
-            state: new state of the log; its number and digest are ignored.
-            rows: the entries.
-
-        Returns:
-            The new state, which is stored.
+            The stored state.
         """
 
     def drop(self, upto: int) -> int:
@@ -162,10 +151,10 @@ class ChangeLog(GroupCommit[ItemBatch]):
         state, mark, loss = tables.state(), self.mark.read(), None
         one_log = len({row.sequence for row in rows}) == len(rows)  # else some were acknowledged by still earlier logs
         if one_log and state.last == 0 and state.base is None:  # an empty log becomes the lost one
-            state = lost_log._replace(pruned=max(lost_log.pruned, contained_through))
+            state = lost_log._replace(pruned=max(lost_log.pruned, contained_through), number=0, digest=0)
             if contained_through > lost_log.pruned:
                 state = state._replace(base=lost_log.identity, base_from=contained_through, base_through=contained_through)
-            state = tables.restore(state, rows)
+            state = tables.write(state, rows)
         else:
             rows = [row for row in sorted(rows, key=attrgetter("at")) if row.at > tables.time_of(row.item_id)]
             raws = [(row.item_id, row.features, row.at) for row in rows]
@@ -175,7 +164,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
                     loss = Loss(mark.identity, mark.sequence)
                 last = mark.sequence  # sequences are never reused
             state = with_restored(state, lost_log.identity, contained_through, lost_log.last)._replace(last=last)
-            state = tables.add(state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
+            state = append_rows(tables, state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
         recovered = (*_taken_over(state), Loss(lost_log.identity, lost_log.last))
         self._stage_mark(state.identity, state.last, recovered, loss)
         return len(rows)
@@ -204,7 +193,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
                 contained, start = self._find_start(state, base)
             rows = tables.rows_after(start, whole=not continues)
         mark = self.mark.raise_to(mark, state.identity, state.last)
-        missing = missing_changes_through(state, base.log, base.compacted_through)
+        missing = missing_changes_through(state, base)
         return Reading(state, rows, contained, continues, mark, missing)
 
     def state(self) -> State | None:
@@ -292,7 +281,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
             raise LogReplacedError("the log is not the one that the writer has read")
         state, loss = self._skip_used_sequences(state, batch)
         now = max(int(time.time() * 1e6), state.at + 1)
-        state = tables.add(state, [(*row, now) for row in batch.rows], batch.digest)
+        state = append_rows(tables, state, [(*row, now) for row in batch.rows], batch.digest)
         batch.last = state.last
         self._stage_mark(state.identity, state.last, _taken_over(state), loss)
 
@@ -326,7 +315,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
         taken_over = base.log is not None and base.log == state.base and base.compacted_through >= state.base_from
         contained = base.compacted_through if same else state.pruned if taken_over else 0
-        if contained < state.pruned and not missing_changes_through(state, base.log, base.compacted_through):
+        if contained < state.pruned and not missing_changes_through(state, base):
             raise self._gap_error(contained + 1, state.pruned)
         return contained, contained if same else 0
 
@@ -338,6 +327,24 @@ class ChangeLog(GroupCommit[ItemBatch]):
             hint="Serve a later version; or adopt this one with `recall publish VERSION ROOT "
             f"--as-of {last}`, which states that its tables contain those changes",
         )
+
+
+def append_rows(tables: LogTables, state: State, changes: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
+    """Append a batch of changes as one commit; return the stored state.
+
+    Args:
+        tables: tables of the log, within a transaction.
+        state: state of the log before; sequences continue from its `last`.
+        changes: id, features as JSON and time of each change, in order; the last change of an item replaces earlier ones.
+        digest: digest of the batch.
+    """
+    rows = [LogRow(sequence, *change) for sequence, change in enumerate(changes, start=state.last + 1)]
+    after = state._replace(
+        last=state.last + len(rows),
+        head=next_head(state.head, digest) if rows else state.head,
+        at=max([state.at, *(row.at for row in rows)]),
+    )
+    return tables.write(after, sorted({row.item_id: row for row in rows}.values()))
 
 
 def _continues(tables: LogTables, state: State, position: State) -> bool:

@@ -309,23 +309,22 @@ def with_restored(state: State, identity: str, start: int, through: int) -> Stat
     return state._replace(base=identity, base_from=start, base_through=through, pruned=pruned)
 
 
-def missing_changes_through(state: State, log: str | None, compacted_through: int) -> int:
+def missing_changes_through(state: State, base: Base) -> int:
     """Return the last sequence whose changes neither the log nor the version has.
 
     Changes are missing from both when a log was begun again after a loss.
 
     Args:
         state: state of the log.
-        log: identity of the log whose changes the version contains; None if not recorded.
-        compacted_through: the version contains them up to this sequence.
+        base: changes that the version contains.
 
     Returns:
         Sequence in the earlier log; 0 if no change is missing.
     """
-    if state.base is None or (log == state.base and compacted_through >= state.base_from):
+    if state.base is None or (base.log == state.base and base.compacted_through >= state.base_from):
         return 0
     # later sequences of this log were assigned after it had taken over the earlier one, so such a version contains all
-    return 0 if log == state.identity and compacted_through >= state.base_through else state.base_from
+    return 0 if base.log == state.identity and base.compacted_through >= state.base_through else state.base_from
 
 
 def next_head(head: bytes, digest: bytes) -> bytes:

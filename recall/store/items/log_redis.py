@@ -18,14 +18,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 from typing import TypeVar
 
 from redis import exceptions
 from typing_extensions import override
 
-from recall.errors import JournalBusyError, JournalDamagedError, JournalDownError, JournalError, RecallError
-from recall.store.group_commit import key_conflict, mentions
+from recall.errors import JournalBusyError, JournalDamagedError, JournalDownError, JournalError
+from recall.store.group_commit import mentions, write_once
 from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import Base, Reading, State
@@ -128,13 +129,8 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def forget(self, ids: Sequence[str]) -> int:
-        keys, cursor = set[bytes](), b"0"
         with self._server.translate_errors("written"):
-            while True:
-                cursor, found = self._server.ask("SCAN", cursor, "MATCH", KEY + "*", "COUNT", 1000)
-                keys |= {key for key in found if mentions(key.decode().removeprefix(KEY), ids)}
-                if cursor in (b"0", 0):
-                    break
+            keys = {key for key in self._server.scan(KEY + "*") if mentions(key.decode().removeprefix(KEY), ids)}
             if keys:
                 self._server.ask("DEL", *keys)
         return len(keys)
@@ -167,11 +163,7 @@ class RedisChangeLog(ChangeLog):
     def _store(self, batches: Sequence[ItemBatch]) -> None:
         def add_all(tables: RedisTables) -> None:
             for batch in batches:
-                batch.error = None
-                try:
-                    self._add_batch(tables, batch)
-                except RecallError as error:
-                    batch.error = error
+                write_once(batch, tables, partial(self._append_batch, tables))
 
         self._transaction(add_all, list(dict.fromkeys(batch.key for batch in batches if batch.key is not None)))
 
@@ -191,19 +183,6 @@ class RedisChangeLog(ChangeLog):
         result = self._retry(once)
         self._advance_mark()
         return result
-
-    def _add_batch(self, tables: RedisTables, batch: ItemBatch) -> None:
-        """Add one batch unless its key is stored."""
-        size = len(batch.digest)
-        stored = None if batch.key is None else tables.answers.get(batch.key)
-        if stored is not None:
-            if stored[:size] != batch.digest:
-                raise key_conflict()
-            batch.last = int(stored[size:])
-            return
-        self._append_batch(tables, batch)
-        if batch.key is not None:
-            tables.answers[batch.key] = batch.digest + str(batch.last).encode()
 
     def _execute(self, tables: RedisTables) -> None:
         """Run the commit script, and wait until the server has synced it to disk.

@@ -3,13 +3,10 @@
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any
 
 import orjson
 from redis import Redis, exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from typing_extensions import override
 
 from recall.errors import (
@@ -21,14 +18,23 @@ from recall.errors import (
     JournalReadOnlyError,
     raising,
 )
+from recall.store.group_commit import KeyTable
 from recall.store.items.log_base import REMOTE, LogTables
-from recall.store.items.log_position import KEPT_HEADS, LogRow, State, next_head
-from recall.store.redis_nodes import durability_problems, split_address, wrong_catalog
+from recall.store.items.log_position import KEPT_HEADS, LogRow, State
+from recall.store.redis_nodes import (
+    CONNECTION_ERRORS,
+    connection_options,
+    durability_problems,
+    is_full,
+    split_address,
+    wrong_catalog,
+)
 
 DOWN = "the log of changes does not answer"
 
 _WAITAOF = (7, 2)  # first version of Redis with the command
 _KEY_TTL = 24 * 60 * 60  # seconds for which an idempotency key is stored
+_DIGEST = 16  # bytes of a batch's digest
 _HINT = "Restore Redis from its own backup; or remove the keys of the log, and give every change since the live version again"
 
 _COMMIT = """
@@ -48,8 +54,8 @@ if ARGV[3] ~= '' then
 end
 for key = 5, #KEYS do redis.call('SET', KEYS[key], ARGV[key + 3], 'EX', ARGV[6]) end
 for at = #KEYS + 4, #ARGV, 4 do
-  local held = redis.call('HGET', KEYS[3], ARGV[at + 1])
-  if held then redis.call('XDEL', KEYS[2], held .. '-0') end
+  local earlier = redis.call('HGET', KEYS[3], ARGV[at + 1])
+  if earlier then redis.call('XDEL', KEYS[2], earlier .. '-0') end
   redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'id', ARGV[at + 1], 'at', ARGV[at + 2], 'features', ARGV[at + 3])
   redis.call('HSET', KEYS[3], ARGV[at + 1], ARGV[at])
 end
@@ -89,14 +95,7 @@ class Server:
         self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self.seconds = seconds
         with raising(ConfigError, "invalid address of a Redis", where="items", of=ValueError):
-            self._client: Any = Redis.from_url(
-                url,
-                socket_timeout=seconds,
-                socket_connect_timeout=seconds,
-                retry=Retry(NoBackoff(), 0),  # a write that timed out may have been executed
-                protocol=2,
-                driver_info=None,
-            )
+            self._client: Any = Redis.from_url(url, **connection_options(seconds))
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Return the answer to a command. Raises RedisError, see `translate_errors`."""
@@ -115,6 +114,10 @@ class Server:
             pipeline.execute_command(*command)
         return list(pipeline.execute(raise_on_error=not return_errors))
 
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """Yield the keys that match a pattern. Raises RedisError."""
+        return iter(self._client.scan_iter(match=pattern, count=1000))
+
     @contextmanager
     def translate_errors(self, what: str) -> Iterator[None]:
         """Raise errors of the server and of the connection as JournalError.
@@ -124,11 +127,11 @@ class Server:
         """
         try:
             yield
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             raise JournalDownError(DOWN, where=self.where, why=str(error) or type(error).__name__, hint="Check Redis") from None
         except exceptions.RedisError as error:
             why = str(error)
-            if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in why:
+            if is_full(error):
                 raise JournalFullError("there is no room for changes in Redis", where=self.where, why=why) from None
             if isinstance(error, exceptions.ReadOnlyError):
                 raise JournalReadOnlyError("this Redis is a replica", where=self.where, hint="Name the primary") from None
@@ -165,7 +168,7 @@ class ConcurrentWriteError(Exception):
     """Another process wrote to the log between two calls."""
 
 
-class RedisTables(LogTables):
+class RedisTables(LogTables, KeyTable):
     """The tables as read by one call, and the writes to commit."""
 
     def __init__(self, server: Server, keys: Sequence[str] = (), catalog: str = "") -> None:
@@ -184,11 +187,11 @@ class RedisTables(LogTables):
         (self._raw, number, owner), *answers = server.ask_all(command, *(("GET", KEY + key) for key in keys))
         if catalog and owner is not None and owner.decode() != catalog:
             raise wrong_catalog(JournalError, owner.decode(), catalog, f"the field `catalog` of the hash {LOG}")
-        self.answers: dict[str, bytes] = {key: raw for key, raw in zip(keys, answers, strict=True) if raw is not None}
-        self._stored_keys = frozenset(self.answers)
+        self._keys: dict[str, bytes] = {key: raw for key, raw in zip(keys, answers, strict=True) if raw is not None}
+        self._keys_before = frozenset(self._keys)
         self._number = int(number or 0)
         self._state = self._parsed(self._number)
-        self._entries: dict[str, tuple[int, bytes | None, int]] = {}
+        self._entries: dict[str, LogRow] = {}
         self._arguments: list[bytes | str | int] = []
         self._dropped = ""
 
@@ -230,7 +233,7 @@ class RedisTables(LogTables):
     @override
     def time_of(self, item_id: str) -> int:
         if item_id in self._entries:
-            return self._entries[item_id][2]
+            return self._entries[item_id].at
         sequence = self._server.ask("HGET", LATEST, item_id)
         if sequence is None:
             return -1
@@ -239,22 +242,10 @@ class RedisTables(LogTables):
         return self._row(*entries[0]).at if entries else -1
 
     @override
-    def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        newest = {item_id: sequence for sequence, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
-        for item_id, sequence in sorted(newest.items(), key=itemgetter(1)):  # a stream accepts increasing ids only
-            _, features, at = rows[sequence - state.last - 1]
-            self._add_entry(sequence, item_id, features, at)
-        self._state = state._replace(
-            last=state.last + len(rows),
-            head=next_head(state.head, digest) if rows else state.head,
-            at=max([state.at, *(at for _, _, at in rows)]),
-        )
-        return self._state
-
-    @override
-    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
+    def write(self, state: State, rows: Sequence[LogRow]) -> State:
         for row in rows:
-            self._add_entry(*row)
+            self._entries[row.item_id] = row
+            self._arguments += [row.sequence, row.item_id.encode(), row.at, row.features or b""]
         self._state = state
         return state
 
@@ -265,23 +256,28 @@ class RedisTables(LogTables):
         self._state = self._state._replace(pruned=max(self._state.pruned, upto))
         return len(entries)
 
+    @override
+    def find_key(self, key: str) -> tuple[bytes, int] | None:
+        stored = self._keys.get(key)
+        return None if stored is None else (stored[:_DIGEST], int(stored[_DIGEST:]))
+
+    @override
+    def store_key(self, key: str, digest: bytes, last: int) -> None:
+        self._keys[key] = digest + str(last).encode()
+
     def commands(self) -> list[Command]:
         """Return the commit script with arguments, and a command for the catalogue.
 
         The script writes nothing if the state is no longer the one that was read.
         """
         state = self._state
-        answers = [(KEY + key, raw) for key, raw in self.answers.items() if key not in self._stored_keys]
-        keys = [*NAMES, *(name for name, _ in answers)]
+        added = [(KEY + key, raw) for key, raw in self._keys.items() if key not in self._keys_before]
+        keys = [*NAMES, *(name for name, _ in added)]
         values = {**state._asdict(), "head": state.head.hex()}
         after = orjson.dumps({name: value for name, value in values.items() if name not in ("number", "digest")})
         fixed = (self._raw or b"", after, self._dropped, state.last, state.head.hex(), _KEY_TTL, -1 - KEPT_HEADS)
         claim: list[Command] = [("HSETNX", LOG, "catalog", self._catalog)] if self._catalog else []
-        return [("EVAL", _COMMIT, len(keys), *keys, *fixed, *(raw for _, raw in answers), *self._arguments), *claim]
-
-    def _add_entry(self, sequence: int, item_id: str, features: bytes | None, at: int) -> None:
-        self._entries[item_id] = sequence, features, at
-        self._arguments += [sequence, item_id.encode(), at, b"" if features is None else features]
+        return [("EVAL", _COMMIT, len(keys), *keys, *fixed, *(raw for _, raw in added), *self._arguments), *claim]
 
     def _parsed(self, number: int) -> State:
         if self._raw is None:

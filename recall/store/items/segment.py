@@ -1,15 +1,18 @@
 """Segment: consecutive rows of the catalogue, immutable but for tombstones."""
 
-from collections.abc import Callable, Hashable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
+from recall._text_table import TextTable
+from recall.bundle.reader import Bundle
 from recall.index.base import ItemIndex, Ranked
 from recall.index.bitmap import RowBitmap
 from recall.index.query import Predicate
@@ -21,48 +24,45 @@ _MAX_CACHED_MASKS = 64
 Derived = TypeVar("Derived")
 
 
-class Ids(Protocol):
-    """External ids of the rows of a segment."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SlotIds:
+    """Ids of the slots of a delta.
 
-    def __len__(self) -> int: ...
+    Attributes:
+        names: id of each slot, dead ones included.
+        slots: live slot of each id.
+    """
+
+    names: tuple[str, ...]
+    slots: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def ids(self, rows: Int64) -> list[str]:
-        """Return the ids of rows, each in [0, len)."""
+        """Return the ids of slots, each in [0, len)."""
+        return [self.names[row] for row in rows.tolist()]
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the rows of ids: int64 [m], -1 for an id that is not in the segment."""
+        """Return the slots of ids: int64 [m], -1 for an id without a live slot."""
+        return np.fromiter((self.slots.get(item_id, -1) for item_id in ids), dtype=np.int64, count=len(ids))
 
     def argsort(self) -> Int64:
-        """Return all rows sorted by id: int64 [len]."""
+        """Return all slots sorted by id: int64 [len]."""
+        return np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.int64)
 
     def count_up_to(self, order: Int64, text: str) -> int:
-        """Return the number of rows with an id <= a text.
+        """Return the number of slots with an id <= a text.
 
         Args:
-            order: int64 [len], rows sorted by id.
+            order: int64 [len], slots sorted by id.
             text: any text.
         """
+        return bisect_right(order, text, key=self.names.__getitem__)
 
 
-class Items(Protocol):
-    """Ids, vectors and columns of the items of a segment: a bundle, or a delta."""
-
-    @property
-    def item_ids(self) -> Ids:
-        """Ids of the rows."""
-
-    @property
-    def item_vectors(self) -> Float32:
-        """float32 [size, dim]."""
-
-    def items(self) -> pl.DataFrame:
-        """Return the values of all rows: a table [size]."""
-
-    def item_column(self, name: str) -> pl.Series:
-        """Return one column: [size]."""
-
-    def some_items(self, rows: Int64) -> pl.DataFrame:
-        """Return the values of rows: a table [m]."""
+Ids = TextTable | SlotIds
+"""External ids of the rows of a segment."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +90,10 @@ class MemoryItems:
     def some_items(self, rows: Int64) -> pl.DataFrame:
         """Return the values of rows: a table [m]."""
         return self.table[rows]
+
+
+Items = Bundle | MemoryItems
+"""Ids, vectors and columns of the items of a segment."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Snapshot of the catalogue: a list of segments."""
+"""Snapshot of the catalogue: its segments at one moment, searched as one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ _NO_ROWS: Int64 = np.empty(0, dtype=np.int64)
 
 
 class SegmentMasks(NamedTuple):
-    """Rows of a catalogue.
+    """Set of rows of a catalogue, as one bitmap for each segment.
 
     Attributes:
-        masks: of each of its segments.
-        predicate: a filter that all of these rows match, for engines that filter by themselves; None if there is none.
+        masks: bitmaps in the order of the segments.
+        predicate: filter that all of these rows match, for engines that filter by themselves; None if there is none.
     """
 
     masks: tuple[RowBitmap, ...]
@@ -44,15 +44,15 @@ class SegmentMasks(NamedTuple):
 
     @property
     def everything(self) -> bool:
-        """Whether all rows are in."""
+        """Whether the set has all rows."""
         return all(one.count == one.size for one in self.masks)
 
 
 class Degraded(NamedTuple):
-    """A part that an answer lacks, or has only in part.
+    """Degradation of an answer.
 
     Attributes:
-        part: of the service, in one word: "items" if later changes of items are not known.
+        part: part of the service that is degraded, in one word: "items" if later changes of items are not known.
         reason: why, in a sentence.
     """
 
@@ -62,15 +62,15 @@ class Degraded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CatalogSnapshot:
-    """All items at one moment. Immutable, so a request is answered consistently.
+    """All items at one moment. Immutable, so that a request is answered consistently.
 
-    A row means something within one snapshot only.
+    Rows number the items of all segments; the row of an item differs between snapshots.
 
     Attributes:
-        bundle: what was published.
-        segments: the published items, and, if there are any, those that were added or replaced since.
-        sequence: the last live change that is in.
-        error: what is wrong with the log of changes, in a sentence; empty if nothing is.
+        bundle: the published bundle.
+        segments: the bundle's items, then segments of items added or replaced since.
+        sequence: sequence of the last live change that the snapshot reflects.
+        error: why later changes may be missing, in a sentence; empty if none are.
     """
 
     bundle: Bundle
@@ -80,27 +80,27 @@ class CatalogSnapshot:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """Degradations that answers from it report."""
+        """Degradations of answers from this snapshot."""
         index = self.segments[0].index
         parts = (("items", self.error), ("index", "" if index is None else index.error))
         return tuple(Degraded(part, reason) for part, reason in parts if reason)
 
     @property
     def size(self) -> int:
-        """Rows, those of replaced and deleted items included."""
+        """Number of rows, including those of replaced and deleted items."""
         return self.segments[-1].first + self.segments[-1].size
 
     @property
     def longest(self) -> float:
-        """The largest Euclidean length of a vector, or more."""
+        """Upper bound of the vectors' Euclidean lengths."""
         return max(one.longest for one in self.segments)
 
     def segment_of(self, row: int) -> Segment:
-        """Return the segment that holds a row in [0, size)."""
+        """Return the segment of a row in [0, size)."""
         return next(one for one in reversed(self.segments) if row >= one.first)
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the rows of items: int64 [m], -1 where the catalogue lacks one."""
+        """Return the rows of items: int64 [m], -1 for an id that is not in the catalogue."""
         ids = self.bundle.encoder.item_ids(ids)
         rows = self.segments[0].rows(ids)
         for segment in self.segments[1:]:
@@ -144,20 +144,20 @@ class CatalogSnapshot:
         return pl.concat([one.select(tables[0].columns) for one in tables])
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first ids in order.
+        """Return the first ids of live items, sorted.
 
         Args:
-            after: only ids after this one; None for all.
-            count: ids wanted.
+            after: exclusive lower bound; None for none.
+            count: maximum number of ids.
         """
         return list(islice(merge_sorted(*(one.ids_after(after, count) for one in self.segments)), count))
 
     def masks(self, rows: Int64) -> SegmentMasks:
-        """Return some rows, int64 [m] each in [0, size), as masks."""
+        """Return the set of some rows, int64 [m], each in [0, size)."""
         return SegmentMasks(tuple(RowBitmap.of_rows(one.to_local(rows), one.size) for one in self.segments))
 
     def masks_of(self, mask: Mask) -> SegmentMasks:
-        """Return the rows where a bool [size] is true, as masks."""
+        """Return the set of rows where a bool [size] is true."""
         return SegmentMasks(tuple(RowBitmap.of_mask(mask[one.first : one.first + one.size]) for one in self.segments))
 
     def mask(self, excluded: Int64, masks: SegmentMasks | None = None) -> Mask:
@@ -165,7 +165,7 @@ class CatalogSnapshot:
 
         Args:
             excluded: int64 [m], rows that must not be returned.
-            masks: the rows that may be; None for all items.
+            masks: rows that may be returned; None for all.
         """
         parts = [one.live for one in self.segments]
         if masks is not None:
@@ -180,7 +180,7 @@ class CatalogSnapshot:
         Args:
             rows: int64 [m], each in [0, size).
             excluded: int64 [e], rows that must not be returned.
-            masks: the rows that may be; None for all items.
+            masks: rows that may be returned; None for all.
         """
         allowed = ~np.isin(rows, excluded)
         for number, segment in enumerate(self.segments):
@@ -200,21 +200,17 @@ class CatalogSnapshot:
         *,
         exact: bool = False,
     ) -> list[Ranked]:
-        """Return the n best items of each query, as `ItemIndex.search_each` does.
+        """Return the n best live items of each query.
 
         Args:
             queries: float32 [q, dim].
             n: at least 1.
-            exclude: rows that must not be returned, one array for each query; None excludes nothing.
-            within: the rows that may be returned, for each query; None for all items.
+            exclude: rows that must not be returned, an int64 array for each query; None excludes nothing.
+            within: rows that may be returned, for each query; None for all.
             exact: search exhaustively.
         """
-        first = self.segments[0]
         scopes = [None] * len(queries) if within is None else within
         predicates = [None if scope is None else scope.predicate for scope in scopes]
-        if len(self.segments) == 1 and not first.tombstones.count and first.index is not None:
-            masks = [None if scope is None else scope.masks[0] for scope in scopes]
-            return first.index.search_each(queries, n, exclude, masks, predicates, exact=exact)
         excluded = [_NO_ROWS] * len(queries) if exclude is None else exclude
         found = [
             segment.search(
@@ -227,20 +223,18 @@ class CatalogSnapshot:
             )
             for number, segment in enumerate(self.segments)
         ]
-        if len(found) == 1:
-            return found[0]
         return [self._merged(parts, n) for parts in zip(*found, strict=True)]
 
     def search_one(
         self, query: Float32, n: int, excluded: Int64, within: SegmentMasks | None = None, *, exact: bool = False
     ) -> Ranked:
-        """Return the n best items of one query, as `search` does.
+        """Return the n best live items of one query, with less overhead than `search`.
 
         Args:
             query: float32 [dim].
             n: at least 1.
             excluded: int64 [m], rows that must not be returned.
-            within: the rows that may be returned; None for all items.
+            within: rows that may be returned; None for all.
             exact: search exhaustively.
         """
         first = self.segments[0]
@@ -250,14 +244,14 @@ class CatalogSnapshot:
         return first.index.search_one(query, n, excluded, mask, predicate, exact=exact)
 
     def top_k(self, query: Float32, n: int, added: Float32, excluded: Int64, masks: SegmentMasks | None = None) -> Ranked:
-        """Return the n items with the largest product and offset, found by a scan.
+        """Return the n live items with the largest score and addend, by a scan.
 
         Args:
             query: float32 [dim].
             n: at least 1.
-            added: float32 [size], what the score of each row gains.
+            added: float32 [size], addend of the score of each row.
             excluded: int64 [m], rows that must not be returned.
-            masks: the rows that may be; None for all items.
+            masks: rows that may be returned; None for all.
         """
         parts = [
             segment.scan(
@@ -272,18 +266,19 @@ class CatalogSnapshot:
         return self._merged(parts, n)
 
     def scores(self, query: Float32) -> Float32:
-        """Return the approximate product of a query with every row: float32 [size]."""
+        """Return the inner products of a query and all rows, rounded: float32 [size]."""
         return np.concatenate([one.vectors @ query for one in self.segments])
 
     def _merged(self, parts: Sequence[Ranked], n: int) -> Ranked:
-        """Merge lists of the segments' own rows, one of each segment."""
-        counted = (
-            Ranked(part.rows + one.first, part.scores, part.exact) for part, one in zip(parts, self.segments, strict=True)
-        )
-        return merge(list(counted), n)
+        """Merge the best rows of each segment, which are numbered within it."""
+        renumbered = [
+            Ranked(part.rows + segment.first, part.scores, part.exact)
+            for part, segment in zip(parts, self.segments, strict=True)
+        ]
+        return merge(renumbered, n)
 
     def _split(self, rows: Int64) -> Iterator[tuple[Segment, Mask]]:
-        """Yield the segments that hold some of the rows, with their places: bool [m]."""
+        """Yield each segment with some of the rows, and a mask of these: bool [m]."""
         for segment in self.segments:
             at = (rows >= segment.first) & (rows < segment.first + segment.size)
             if at.any():
@@ -294,8 +289,8 @@ def row_of(catalogue: CatalogSnapshot, item_id: str) -> int:
     """Return the row of an item.
 
     Args:
-        catalogue: as it is now.
-        item_id: of the item.
+        catalogue: snapshot of the catalogue.
+        item_id: id of the item.
 
     Raises:
         RequestError: The item is not in the catalogue.

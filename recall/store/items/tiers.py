@@ -5,7 +5,7 @@ begins. Adjacent sealed segments are merged without their dead rows, so that a s
 an index. Live rows stay in the order of their last change, as in a version that is compacted from them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,22 +83,19 @@ class Tiers:
         last = (self.published, *self.sealed)[-1]
         return last.first + last.size
 
-    def with_changes(
-        self, sequence: int, ids: Sequence[str], upserts: EncodedItems | None, refused: Mapping[str, str]
-    ) -> "Tiers":
+    def with_changes(self, sequence: int, ids: Sequence[str], upserts: EncodedItems | None) -> "Tiers":
         """Return the segments after more changes; one thread at a time may call it.
 
         Args:
             sequence: sequence of the last change.
             ids: distinct ids of the changed items.
             upserts: the upserted items among them; None if there are none.
-            refused: why upserts cannot be encoded, by id; the ids are among `ids`.
         """
         sealed = tuple(segment.with_tombstones(ids) for segment in self.sealed)
-        delta = self.delta.with_changes(sequence, ids, upserts, refused)
+        delta = self.delta.with_changes(sequence, ids, upserts)
         if len(delta.item_ids) >= SEAL_AT:
             sealed = (*sealed, delta.segment(self._end))
-            delta = Delta.empty(sequence, self.published.vectors.shape[1], delta.refused)
+            delta = Delta.empty(sequence, self.published.vectors.shape[1])
         return Tiers(self.published.with_tombstones(ids), sealed, delta)
 
     def merge_candidates(self) -> tuple[Segment, ...]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from recall.data.column_names import title_of
 from recall.errors import BundleError, PublishError, StoreError, raising
-from recall.features.values import as_requested, canonical
+from recall.features.values import canonical, to_request_values
 from recall.store.users.record import UserRecord
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _insert_titles(connection: sqlite3.Connection, column: str, titles: Iterable
 def _user_rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:
     """Yield id, features, history and seen items of all users, the last three as JSON."""
     column = dataset.schema.user_id
-    users = as_requested(dataset.users)
+    users = to_request_values(dataset.users)
     field = dataset.schema.history
     longest = max(MIN_HISTORY, max(last for _, last in field.lags) if field is not None else 0)
     item_ids = dataset.items[dataset.schema.item_id].to_list()

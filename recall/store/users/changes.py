@@ -14,7 +14,7 @@ import orjson
 
 from recall.bundle.manifest import Manifest
 from recall.errors import StoreError
-from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser, StoredUsers, first_distinct
+from recall.store.users.record import MAX_HISTORY, LiveUser, StoredUsers, limit_seen
 
 DELETED = LiveUser(known=False, all_features=True, history=(), all_seen=True)
 """State of a deleted user."""
@@ -32,7 +32,7 @@ class UserPut:
     def apply(self, _before: LiveUser | None, _now: float) -> LiveUser:
         """Return the user after the change."""
         features = {name: value for name, value in self.features.items() if value is not None}
-        history, seen = self.history[:MAX_HISTORY], first_distinct((*self.history[MAX_HISTORY:], *self.seen), MAX_SEEN)
+        history, seen = self.history[:MAX_HISTORY], limit_seen((*self.history[MAX_HISTORY:], *self.seen))
         return LiveUser(features=features, all_features=True, history=history, seen=seen, all_seen=True)
 
 
@@ -51,12 +51,12 @@ class UserUpsert:
         user = replace(user, features={**user.features, **self.features})
         if self.history is not None:
             earlier = (*user.interactions, *(user.history or ()), *user.seen)
-            seen = first_distinct((*self.history[MAX_HISTORY:], *earlier), MAX_SEEN)
+            seen = limit_seen((*self.history[MAX_HISTORY:], *earlier))
             user = replace(
                 user, history=self.history[:MAX_HISTORY], interactions=(), interaction_times=(), interaction_data=(), seen=seen
             )
         if self.seen is not None:
-            user = replace(user, seen=first_distinct(self.seen, MAX_SEEN), all_seen=True)
+            user = replace(user, seen=limit_seen(self.seen), all_seen=True)
         return user
 
 
@@ -136,7 +136,7 @@ def apply_interactions(before: LiveUser | None, events: Iterable[tuple[Interacti
         interactions=tuple(item for _, _, item, _ in heap),
         interaction_times=tuple(time for time, _, _, _ in heap),
         interaction_data=tuple(data for _, _, _, data in heap),
-        seen=first_distinct((*reversed(removed), *user.seen), MAX_SEEN) if removed else user.seen,
+        seen=limit_seen((*reversed(removed), *user.seen)) if removed else user.seen,
     )
 
 

@@ -1,18 +1,17 @@
 """Users of bundles in Redis, so that a service needs no file of users.
 
-    recall:exported                 hash with a field for each file of users that was loaded, named by its SHA-256: the number
-                                    of its users, the number of those loaded so far, and ids of some of them
-    recall:exported:SHA256:NUMBER   hash of the users whose CRC-32 modulo the number of buckets is NUMBER: features, history
-                                    and seen items by id; and the field "" once all users are loaded
+    recall:exported                 hash with a field for each loaded file of users, named by its SHA-256: the number of its
+                                    users, the number of those loaded so far, and a sample of their ids
+    recall:exported:SHA256:NUMBER   bucket: hash of the users whose CRC-32 modulo the number of buckets is NUMBER, with
+                                    features, history and seen items by id; and the field "" once all users are loaded
 
-Versions with the same file share its users. The keys of a file are spread over the slots of a cluster. A reader notices the
-loss of any of them by its field "".
+Versions with the same file share its users. The buckets are spread over the slots of a cluster. The field "" lets a reader
+distinguish an unknown user from a lost bucket.
 """
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -29,12 +28,12 @@ from recall.store.users.record import StoredUsers, UserRecord
 LOAD_SECONDS = 30.0
 """Time limit of one call while users are loaded, checked or removed."""
 SAMPLE = 256
-"""Users whose ids are stored for `RedisUsers.sample`."""
+"""Number of users whose ids are stored for `RedisUsers.sample`."""
 
-_SEAL = b""  # no id is empty
+_SEAL = b""  # field of a complete bucket; no id is empty
 _NAME = 16  # characters of the SHA-256 in names of keys
-_USERS = 4096  # of a bucket: about 2 MB, which a cluster moves, and Redis removes, at once. Chosen, not tuned.
-_FEWEST = 256  # buckets, so that the nodes of a cluster have about as many users
+_BUCKET_USERS = 4096  # about 2 MB, which a cluster moves, and Redis removes, at once. Chosen, not tuned.
+_MIN_BUCKETS = 256  # so that the nodes of a cluster have similar numbers of users
 _HINT = "Run `recall users load ROOT` where the version was published"
 
 
@@ -42,14 +41,14 @@ class Buckets(NamedTuple):
     """The hashes with the users of one file.
 
     Attributes:
-        prefix: of their keys.
-        users: number of users of the file.
+        prefix: prefix of their keys.
+        users: number of users in the file.
     """
 
     prefix: bytes
     users: int
 
-    def keys(self) -> list[bytes]:
+    def all_keys(self) -> list[bytes]:
         """Return all keys."""
         return [b"%b%d" % (self.prefix, number) for number in range(self._count)]
 
@@ -64,7 +63,7 @@ class Buckets(NamedTuple):
 
     @property
     def _count(self) -> int:
-        return max(self.users // _USERS, _FEWEST)
+        return max(self.users // _BUCKET_USERS, _MIN_BUCKETS)
 
 
 class RedisUsers(StoredUsers):
@@ -74,12 +73,12 @@ class RedisUsers(StoredUsers):
     remote = True
 
     def __init__(self, nodes: Nodes, buckets: Buckets, sample: Sequence[str]) -> None:
-        """Read the users of a file.
+        """Read nothing yet.
 
         Args:
             nodes: connections with the time limit of a request.
-            buckets: where they are.
-            sample: ids of some of them.
+            buckets: the hashes with the users.
+            sample: ids of some users.
         """
         self._nodes, self._buckets, self._sample = nodes, buckets, sample
 
@@ -96,8 +95,7 @@ class RedisUsers(StoredUsers):
             return dict.fromkeys(user_ids, error)
         for node, ids in groups:
             try:
-                asked = [("HMGET", self._buckets.key(one), _SEAL, one) for one in ids]
-                answers = self._nodes.call(node, "read", asked)
+                answers = self._nodes.call(node, "read", [("HMGET", self._buckets.key(one), _SEAL, one) for one in ids])
             except StoreError as error:
                 found.update(dict.fromkeys(ids, error))
                 continue
@@ -116,8 +114,8 @@ class RedisUsers(StoredUsers):
     def ids(self, after: str | None, count: int) -> list[str]:
         raise RequestError(
             "users cannot be listed or searched for here",
-            why="those of the export are in Redis, by id alone",
-            hint="Ask for a user by id, or list them where the version was published",
+            why="users of the export are stored in Redis by id only",
+            hint="Look up a user by id, or list them where the version was published",
         )
 
     @override
@@ -130,7 +128,7 @@ class RedisUsers(StoredUsers):
 
 
 class ExportedUsers:
-    """The users of all files that were loaded into a Redis or a cluster. Thread-safe."""
+    """The users of all files loaded into a Redis or a cluster. Thread-safe."""
 
     def __init__(self, url: str, prefix: bytes, reader: Nodes, claim: Callable[[], None]) -> None:
         """Connect at the first call.
@@ -153,30 +151,30 @@ class ExportedUsers:
             size: number of its users.
 
         Raises:
-            StoreError: They are not there, some are missing, or Redis does not answer.
+            StoreError: Users are missing, or Redis does not answer.
         """
         name = digest[:_NAME].encode()
         buckets, stored = self._buckets(name, size), self._loaded().get(name)
-        there = self._count(buckets)
-        if stored is None or there != buckets.entries:
+        count = self._count(buckets)
+        if stored is None or count != buckets.entries:
             raise StoreError(
                 "the users of the version are not in Redis, or not all of them",
                 where=f"{self._index.decode()}:{name.decode()}",
-                why=f"{there:,} of {buckets.entries:,} entries are there",
+                why=f"{count:,} of {buckets.entries:,} entries are there",
                 hint=_HINT,
             )
         return RedisUsers(self._reader, buckets, stored[-1])
 
-    def load(self, file: Path, digest: str, moved: Callable[[int, int], None] = lambda _done, _all: None) -> int:
-        """Load the users of a file; continue a load that was interrupted.
+    def load(self, file: Path, digest: str, on_progress: Callable[[int, int], None] = lambda _done, _all: None) -> int:
+        """Load the users of a file, or continue an interrupted load.
 
         Args:
             file: file of users of a bundle.
             digest: its SHA-256.
-            moved: is called with the number of users that are loaded, and of all.
+            on_progress: called with the number of users loaded so far, and of all.
 
         Returns:
-            The number of users sent; 0 if all were there.
+            The number of users sent; 0 if all were loaded before.
 
         Raises:
             StoreError: Redis does not answer, is full, or has the users of another catalogue.
@@ -186,7 +184,7 @@ class ExportedUsers:
         with closing(SqliteUsers(file)) as users:
             size, sample, buckets = len(users), users.sample(SAMPLE, 0), self._buckets(name, len(users))
             start = self._loaded().get(name, (size, 0))[1]
-            for first in dict.fromkeys((start, 0)):  # from the beginning if Redis has lost some of what it had
+            for first in dict.fromkeys((start, 0)):  # again from the beginning if Redis has lost some of the users
                 if self._count(buckets) == buckets.entries:
                     break
                 done = first
@@ -194,44 +192,43 @@ class ExportedUsers:
                     self._send(buckets, batch)
                     done += len(batch)
                     sent += len(batch)
-                    self._note(name, size, done, sample)
-                    moved(done, size)
-                for node, keys in self._nodes.group_by_node(buckets.keys(), bytes):
-                    self._nodes.call(node, "written", [("HSET", key, _SEAL, b"") for key in keys])
-                self._note(name, size, size, sample)
+                    self._record(name, size, done, sample)
+                    on_progress(done, size)
+                self._nodes.call_all("written", [("HSET", key, _SEAL, b"") for key in buckets.all_keys()])
+                self._record(name, size, size, sample)
             self.open(digest, size)
         return sent
 
     def prune(self, kept: Iterable[str]) -> list[str]:
-        """Remove the users of all other files; return the beginnings of their digests.
+        """Remove the users of all but some files; return the removed files' names.
 
         Args:
             kept: SHA-256 of the files to keep.
+
+        Returns:
+            The first digits of the SHA-256 of the removed files.
 
         Raises:
             StoreError: Redis does not answer.
         """
         self._claim()
         names, loaded = {digest[:_NAME].encode() for digest in kept}, self._loaded()
-        gone = sorted(loaded.keys() - names)
-        for name in gone:
-            for node, keys in self._nodes.group_by_node(self._buckets(name, loaded[name][0]).keys(), bytes):
-                self._nodes.call(node, "written", [("UNLINK", key) for key in keys])
-            ((node, _),) = self._nodes.group_by_node([self._index], bytes)
-            self._nodes.call(node, "written", [("HDEL", self._index, name)])
-        return [name.decode() for name in gone]
+        removed = sorted(loaded.keys() - names)
+        for name in removed:
+            self._nodes.call_all("written", [("UNLINK", key) for key in self._buckets(name, loaded[name][0]).all_keys()])
+            self._nodes.call_all("written", [("HDEL", self._index, name)])
+        return [name.decode() for name in removed]
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Remove users; a version with their file is refused as incomplete from then on.
+        """Remove users, so that versions with their file count as incomplete.
 
         Raises:
             StoreError: Redis does not answer.
         """
         for name, (size, done, sample) in self._loaded().items():
-            keys = [(self._buckets(name, size).key(one), one) for one in ids]
-            for node, some in self._nodes.group_by_node(keys, itemgetter(0)):
-                self._nodes.call(node, "written", [("HDEL", *one) for one in some])
-            self._note(name, size, done, [one for one in sample if one not in ids])
+            buckets = self._buckets(name, size)
+            self._nodes.call_all("written", [("HDEL", buckets.key(user_id), user_id) for user_id in ids])
+            self._record(name, size, done, [user_id for user_id in sample if user_id not in ids])
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -241,29 +238,23 @@ class ExportedUsers:
         return Buckets(b"%b:%b:" % (self._index, name), size)
 
     def _loaded(self) -> dict[bytes, tuple[int, int, Sequence[str]]]:
-        """Return the entry of each file: its users, those that were loaded, ids of some."""
-        ((node, _),) = self._nodes.group_by_node([self._index], bytes)
-        (stored,) = self._nodes.call(node, "read", [("HGETALL", self._index)])
+        """Return the numbers of users and of loaded users, and ids, of each file."""
+        (stored,) = self._nodes.call_all("read", [("HGETALL", self._index)])
         return {name: orjson.loads(raw) for name, raw in stored.items()}
 
-    def _note(self, name: bytes, *stored: int | Sequence[str]) -> None:
-        """Store what `_loaded` returns for a file."""
-        ((node, _),) = self._nodes.group_by_node([self._index], bytes)
-        self._nodes.call(node, "written", [("HSET", self._index, name, orjson.dumps(stored))])
+    def _record(self, name: bytes, size: int, done: int, sample: Sequence[str]) -> None:
+        """Store the entry of a file, as `_loaded` returns it."""
+        self._nodes.call_all("written", [("HSET", self._index, name, orjson.dumps((size, done, sample)))])
 
     def _count(self, buckets: Buckets) -> int:
         """Return the number of fields of all hashes."""
-        total = 0
-        for node, keys in self._nodes.group_by_node(buckets.keys(), bytes):
-            total += sum(map(int, self._nodes.call(node, "read", [("HLEN", key) for key in keys])))
-        return total
+        return sum(map(int, self._nodes.call_all("read", [("HLEN", key) for key in buckets.all_keys()])))
 
     def _send(self, buckets: Buckets, batch: Sequence[tuple[str, bytes]]) -> None:
         fields: dict[bytes, list[str | bytes]] = {}
         for user_id, record in batch:
             fields.setdefault(buckets.key(user_id), []).extend((user_id, record))
-        for node, keys in self._nodes.group_by_node(fields, bytes):
-            self._nodes.call(node, "written", [("HSET", key, *fields[key]) for key in keys])
+        self._nodes.call_all("written", [("HSET", key, *parts) for key, parts in fields.items()])
 
 
 def _parse(raw: bytes) -> UserRecord | StoreError:

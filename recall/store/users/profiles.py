@@ -1,17 +1,17 @@
 """Current users: a bundle's records with live changes applied."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from math import isfinite
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from recall._cache import Cache
 from recall._ids import check_id, check_ids, check_text
 from recall.errors import RequestError, StoreError, did_you_mean, pointer
+from recall.features.canonical import TEXT
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
@@ -19,7 +19,6 @@ from recall.store.group_commit import Receipt
 from recall.store.users.bundle_users import fold_text
 from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, StoredUsers, UserRecord
-from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 RECENT = 4096
 """Number of the bundle's records in the cache."""
@@ -81,32 +80,11 @@ class UserProfiles:
         self._data = data_hash[:_TAG]
         self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
+        # an id of text is canonical as it is
+        self._canonical: Callable[[str], str] = str if encoder.types.users.get(id_column, TEXT) == TEXT else encoder.user_id
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns, *encoder.types.users))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
         """Names of the columns that the model reads for users, and of the user table."""
-
-    @classmethod
-    def of(
-        cls,
-        stored: StoredUsers,
-        live: LiveUsers | Literal["own"] | None,
-        root: Path | None,
-        encoder: FeatureEncoder,
-        data_hash: str,
-    ) -> "UserProfiles":
-        """Open the users of a bundle.
-
-        Args:
-            stored: the bundle's users.
-            live: store of changes; "own" for the SQLite file in the root, if there is a root.
-            root: root of published versions; None for a bundle outside of a root.
-            encoder: the model's encoder.
-            data_hash: hash of the bundle's data set.
-        """
-        if live == "own":
-            own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
-            return cls(stored, own, encoder, data_hash, owned=True)
-        return cls(stored, live, encoder, data_hash)
 
     def without_changes(self) -> "UserProfiles":
         """Return the users as in the bundle, which are closed with these."""
@@ -126,22 +104,18 @@ class UserProfiles:
         Raises:
             StoreError: The changes cannot be read.
         """
-        known = self.one(user_id)
-        if known.error:
-            raise StoreError(known.error)
-        return known.record
+        record, error = self.known([user_id])[user_id]
+        if error:
+            raise StoreError(error)
+        return record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
         """Return the current records of users by id, or the bundle's with an error."""
-        canonical_ids = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
+        canonical_ids = {user_id: self._canonical(user_id) for user_id in user_ids}
         distinct = list(dict.fromkeys(canonical_ids.values()))
         live, error = self._read_changes(distinct)
         stored = self._read_stored(distinct, error)
         return {name: self._lookup(stored.get(user_id), live.get(user_id), error) for name, user_id in canonical_ids.items()}
-
-    def one(self, user_id: str) -> Lookup:
-        """Return `known` of one user."""
-        return self.known((user_id,))[user_id]
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of users in order of their UTF-8.
@@ -189,7 +163,7 @@ class UserProfiles:
         Raises:
             StoreError: The changes cannot be read.
         """
-        needle, first = fold_text(text), self._encoder.user_id(text)
+        needle, first = fold_text(text), self._canonical(text)
         ids = [
             first,
             *self._stored.find_by_title(needle, count),
@@ -226,7 +200,7 @@ class UserProfiles:
         """
         features = self._checked_features(user, "")
         history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
-        put = UserPut(self._encoder.user_id(user.user_id), features, history, seen)
+        put = UserPut(self._canonical(user.user_id), features, history, seen)
         return self._with_warnings(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> Receipt:
@@ -247,7 +221,7 @@ class UserProfiles:
         for place, (user_id, _, history, seen) in enumerate(users):
             features = self._checked_features(users[place], f"/users/{place}")
             both = (None if items is None else tuple(self._encoder.item_ids(items)) for items in (history, seen))
-            changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
+            changes.append(UserUpsert(self._canonical(user_id), features, *both))
         return self._with_warnings(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> Receipt:
@@ -273,7 +247,7 @@ class UserProfiles:
                     hint="Give seconds since 1970, or leave it out for now",
                 )
         taken = (
-            Interaction(self._encoder.user_id(user_id), self._encoder.item_ids([item_id])[0], time)
+            Interaction(self._canonical(user_id), self._encoder.item_ids([item_id])[0], time)
             for user_id, item_id, time in interactions
         )
         return self._write([InteractionEvent(*one, self._data) for one in taken], key)
@@ -292,15 +266,7 @@ class UserProfiles:
             StoreError: As for `put`.
         """
         check_ids(user_ids, "/user_ids")
-        return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
-
-    def fits(self, features: Mapping[str, object]) -> None:
-        """Check that the model's fields can read the features of a user.
-
-        Raises:
-            RequestError: They cannot; `where` is a pointer into `{"features": ...}`.
-        """
-        self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
+        return self._write([UserDelete(one) for one in dict.fromkeys(map(self._canonical, user_ids))], key)
 
     def close(self) -> None:
         """Close the stores."""
@@ -334,16 +300,13 @@ class UserProfiles:
         """Check a change of a user; return the features in their stored form."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):
-            if isinstance(items, str):
-                what = f"{name} must be a list of strings, got a single string"
-                raise RequestError(what, where=f"{where}/{name}", hint="Give a list of ids")
             check_ids(items or (), f"{where}/{name}")
         for name in user.features:
             if name not in self.columns:
                 place = where + pointer("features", name)
                 raise RequestError(f"users have no column {name!r}", where=place, hint=did_you_mean(str(name), self.columns))
         try:
-            self.fits(user.features)
+            self._encoder.encode_user({name: value for name, value in user.features.items() if value is not None})
         except RequestError as error:
             raise RequestError(error.what, where=where + error.where, why=error.why, hint=error.hint) from None
         try:

@@ -178,7 +178,7 @@ class LiveUser:
                 "seen": self.seen,
                 "all_seen": self.all_seen,
             },
-            default=_plain,
+            default=canonical,
             option=orjson.OPT_PASSTHROUGH_DATETIME,
         )
 
@@ -215,16 +215,6 @@ class LiveUser:
             raise StoreError("what is stored of a user cannot be read", why=type(error).__name__) from None
 
 
-def first_distinct(items: Iterable[str], limit: int) -> tuple[str, ...]:
-    """Return the first distinct items.
-
-    Args:
-        items: items in order.
-        limit: maximum number.
-    """
-    return tuple(islice(dict.fromkeys(items), limit))
-
-
-def _plain(value: object) -> object:
-    """Convert a value that orjson does not support."""
-    return list(value) if isinstance(value, tuple) else canonical(value)
+def limit_seen(items: Iterable[str]) -> tuple[str, ...]:
+    """Return the first distinct items, at most `MAX_SEEN`."""
+    return tuple(islice(dict.fromkeys(items), MAX_SEEN))

@@ -1,4 +1,4 @@
-"""Store of user changes in Redis or a Redis Cluster, shared by several machines.
+"""Store of user changes in a Redis or a Redis Cluster, shared by several machines.
 
     recall:user:ID          hash of one user: `user`, a `LiveUser` as JSON; `changes`, the number of changes so far; later
                             interactions, each in a field named by its number; `folded`, the number of the last change that
@@ -75,13 +75,13 @@ _REPEATED, _CONFLICT, _STRING = 0, -1, -2
 _WRITE = f"""
 local user, key, appends = KEYS[1], ARGV[1], ARGV[4] == ''
 if redis.call('TYPE', user).ok == 'string' then return {{{_STRING}, 0, ''}} end
-local held = redis.call('HMGET', user, 'changes', 'folded', 'gone', key)
-local changes, count = tonumber(held[1] or 0), tonumber(ARGV[5])
-local known = held[3] and 0 or redis.call('EXISTS', user) == 1 and 1 or -1
-if held[4] then return {{{_REPEATED}, known, held[4]}} end
+local stored = redis.call('HMGET', user, 'changes', 'folded', 'gone', key)
+local changes, count = tonumber(stored[1] or 0), tonumber(ARGV[5])
+local known = stored[3] and 0 or redis.call('EXISTS', user) == 1 and 1 or -1
+if stored[4] then return {{{_REPEATED}, known, stored[4]}} end
 if appends then
-  if changes - tonumber(held[2] or 0) + count > {_MAX_PENDING} then return {{{_CONFLICT}, known, ''}} end
-  if held[3] then redis.call('HDEL', user, 'gone') end
+  if changes - tonumber(stored[2] or 0) + count > {_MAX_PENDING} then return {{{_CONFLICT}, known, ''}} end
+  if stored[3] then redis.call('HDEL', user, 'gone') end
 else
   if changes ~= tonumber(ARGV[4]) then return {{{_CONFLICT}, known, ''}} end
   local kept = {{}}
@@ -143,7 +143,7 @@ class RedisLiveUsers(LiveUsers):
             mark: high-water mark, a file on this machine; without one, only a process that has read later changes detects a
                 loss.
             catalog: returns the name of the catalogue; empty while it is unknown.
-            exported: whether the users of bundles are read from here, too, where `exports.load` has put them.
+            exported: whether the users of bundles are read from this Redis, too, after `exports.load` has loaded them.
 
         Raises:
             ConfigError: The address is malformed.
@@ -181,26 +181,25 @@ class RedisLiveUsers(LiveUsers):
     @override
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> WriteResult:
         batch, digest = tuple(changes), batch_digest(tuple(changes))
-        waiting, done = group_by_user(batch), dict[str, tuple[int, bool, bool | None]]()
+        pending, done = group_by_user(batch), dict[str, tuple[int, bool, bool | None]]()
         rewritten = {change.user_id for change in batch if not isinstance(change, InteractionEvent)}
         deadline = time.monotonic() + self._write_seconds
         field = b"" if key is None else _key_field(key)
         self._check_owner(claim=True)
         if not self._identity:  # a loss right after the first write must be detected, too
             self._identity, self._counts = self._state()
-        if field and len(waiting) > 1:  # a conflict must be detected before any user is written
-            self._check_key(waiting, field, digest)
+        if field and len(pending) > 1:  # a conflict must be detected before any user is written
+            self._check_key(pending, field, digest)
         for _ in range(_TRIES):
-            for node, ids in self._writer.group_by_node(waiting, self._user_key):
-                own = {user_id: waiting[user_id] for user_id in ids}
-                done |= self._write(node, own, rewritten, field, digest)
-            rewritten |= waiting.keys() - done.keys()
-            waiting = {user_id: own for user_id, own in waiting.items() if user_id not in done}
-            if not waiting:
+            for node, ids in self._writer.group_by_node(pending, self._user_key):
+                done |= self._write(node, {user_id: pending[user_id] for user_id in ids}, rewritten, field, digest)
+            rewritten |= pending.keys() - done.keys()
+            pending = {user_id: changes for user_id, changes in pending.items() if user_id not in done}
+            if not pending:
                 if self._mark is not None:
                     self._mark.advance(self._identity, sum(self._counts.values()))
-                known = {user_id: was for user_id, (_, _, was) in done.items()}
-                return WriteResult(done[batch[-1].user_id][0], all(again for _, again, _ in done.values()), known)
+                known = {user_id: existed for user_id, (_, _, existed) in done.items()}
+                return WriteResult(done[batch[-1].user_id][0], all(repeated for _, repeated, _ in done.values()), known)
             if time.monotonic() > deadline:
                 break
         raise StoreBusyError("other processes are changing the same users", hint="Try again in a moment")
@@ -208,16 +207,13 @@ class RedisLiveUsers(LiveUsers):
     @override
     def forget(self, ids: Sequence[str]) -> int:
         self._check_owner()
-        keys = 0
-        for node, some in self._writer.group_by_node(ids, self._user_key):
-            fields = self._writer.call(node, "read", [("HKEYS", self._user_key(one)) for one in some], allow_wrong_type=True)
-            keys += sum(field.startswith(b"k") for one in fields if not isinstance(one, Exception) for field in one)
-            own = [("ZREM", self._range_key(b"users", one), one) for one in some]
-            self._writer.call(node, "written", [*(("DEL", self._user_key(one)) for one in some), *own])
-        for node, _ in self._writer.group_by_node([self._prefix + b"users"], bytes):
-            self._writer.call(node, "written", [("ZREM", self._prefix + b"users", *ids)])
+        users = [self._user_key(user_id) for user_id in ids]
+        fields = self._writer.call_all("read", [("HKEYS", key) for key in users], allow_wrong_type=True)
+        listings: list[Command] = [("ZREM", self._range_key(b"users", user_id), user_id) for user_id in ids]
+        listings.append(("ZREM", self._prefix + b"users", *ids))  # where earlier versions listed them
+        self._writer.call_all("written", [*(("DEL", key) for key in users), *listings])
         self.exports.forget(ids)
-        return keys
+        return sum(field.startswith(b"k") for own in fields if not isinstance(own, Exception) for field in own)
 
     @override
     def exported(self, manifest: Manifest) -> StoredUsers | None:
@@ -234,12 +230,9 @@ class RedisLiveUsers(LiveUsers):
         start = b"-" if after is None else b"(" + after.encode()
         found: list[bytes] = []
         while len(found) < count:
-            parts = dict[bytes, list[bytes]]()
-            for node, some in self._reader.group_by_node(names, bytes):
-                commands: list[Command] = [("ZRANGEBYLEX", name, start, b"+", b"LIMIT", 0, limit) for name in some]
-                parts |= dict(zip(some, self._reader.call(node, "read", commands), strict=True))
-            ends = [part[-1] for part in parts.values() if len(part) == limit]  # these sets have further ids
-            page = sorted({user_id for part in parts.values() for user_id in part if not ends or user_id <= min(ends)})
+            parts = self._reader.call_all("read", [("ZRANGEBYLEX", name, start, b"+", b"LIMIT", 0, limit) for name in names])
+            ends = [part[-1] for part in parts if len(part) == limit]  # these sets have further ids
+            page = sorted({user_id for part in parts for user_id in part if not ends or user_id <= min(ends)})
             for first in range(0, len(page), _ID_BATCH):
                 if len(found) < count:
                     found += self._existing(page[first : first + _ID_BATCH])
@@ -313,34 +306,28 @@ class RedisLiveUsers(LiveUsers):
             return
         key, nodes = self._prefix + b"catalog", self._writer if claim else self._reader
         if claim or not self._owner:
-            ((node, _),) = nodes.group_by_node([key], bytes)
             claims: list[Command] = [("SET", key, self._name, "NX")] if claim else []
-            owner = nodes.call(node, "written" if claim else "read", [*claims, ("GET", key)])[-1]
+            owner = nodes.call_all("written" if claim else "read", [*claims, ("GET", key)])[-1]
             self._owner = bytes(owner or b"").decode()
         if self._owner not in ("", self._name):
             raise wrong_catalog(StoreError, self._owner, self._name, f"the key {key.decode()}")
 
     def _check_key(self, ids: Iterable[str], field: bytes, digest: bytes) -> None:
         """Raise RequestError if a user has other changes with the same idempotency key."""
-        for node, some in self._writer.group_by_node(ids, self._user_key):
-            commands: list[Command] = [("HGET", self._user_key(user_id), field) for user_id in some]
-            for stored in self._writer.call(node, "read", commands, allow_wrong_type=True):
-                if isinstance(stored, bytes) and stored[:_DIGEST] != digest:
-                    raise key_conflict()
+        commands: list[Command] = [("HGET", self._user_key(user_id), field) for user_id in ids]
+        for stored in self._writer.call_all("read", commands, allow_wrong_type=True):
+            if isinstance(stored, bytes) and stored[:_DIGEST] != digest:
+                raise key_conflict()
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
-        """Return the identity, created if missing, and the counters of changes."""
+        """Return the identity, which is created if missing, and the counters of changes."""
         name = self._prefix + b"identity"
         counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in hash_tags())]
-        found = dict[bytes, bytes | None]()
-        for node, some in self._reader.group_by_node([name, *counters], bytes):
-            found |= dict(zip(some, self._reader.call(node, "read", [("GET", one) for one in some]), strict=True))
-        identity = found.pop(name)
+        identity, *counts = self._reader.call_all("read", [("GET", key) for key in (name, *counters)])
         if identity is None:
-            ((node, _),) = self._writer.group_by_node([name], bytes)
             made: list[Command] = [("SET", name, secrets.token_hex(16), "NX"), ("GET", name)]
-            identity = self._writer.call(node, "written", made)[1]
-        return bytes(identity or b"").decode(), {counter: int(raw or 0) for counter, raw in found.items()}
+            identity = self._writer.call_all("written", made)[1]
+        return bytes(identity or b"").decode(), {name: int(raw or 0) for name, raw in zip(counters, counts, strict=True)}
 
     def _read_users(self, nodes: Nodes, node: Node, ids: Sequence[str]) -> dict[str, _StoredUser]:
         """Return the stored states of users that are on one node, by id."""
@@ -351,46 +338,57 @@ class RedisLiveUsers(LiveUsers):
         strings = [one for one, answer in zip(ids, answers, strict=True) if isinstance(answer, exceptions.ResponseError)]
         if strings:  # written by an earlier version, or changed by another process meanwhile
             raws = nodes.call(node, "read", [("GET", self._user_key(one)) for one in strings], allow_wrong_type=True)
-            own = zip(strings, raws, strict=True)
-            found |= {one: _parse_user({b"user": raw}) for one, raw in own if isinstance(raw, bytes)}
+            found |= {
+                user_id: _parse_user({b"user": raw})
+                for user_id, raw in zip(strings, raws, strict=True)
+                if isinstance(raw, bytes)
+            }
             for error in raws:
                 if isinstance(error, exceptions.ResponseError):
                     raise StoreBusyError("another process changes the same user", why=str(error), hint="Try again in a moment")
         return found
 
     def _write(
-        self, node: Node, own: Mapping[str, list[UserChange]], rewritten: set[str], key: bytes, digest: bytes
+        self, node: Node, changes: Mapping[str, list[UserChange]], rewritten: set[str], key: bytes, digest: bytes
     ) -> dict[str, tuple[int, bool, bool | None]]:
         """Write changes of users on one node.
 
+        Args:
+            node: node of the users.
+            changes: changes by user.
+            rewritten: users whose JSON is read and written again; interactions of other users are appended.
+            key: field of the idempotency key; empty without one.
+            digest: digest of the batch.
+
         Returns:
-            For each user written: number of the change, whether the batch was repeated, and whether the user was known
-            before. The others had conflicts.
+            For each user written: number of the last change, whether the batch was repeated, and whether the user was known
+            before. The other users were changed by another process meanwhile.
         """
         now, range_key = time.time(), self._range_key
-        stored = self._read_users(self._writer, node, [*(own.keys() & rewritten)]) if own.keys() & rewritten else {}
+        read = [*(changes.keys() & rewritten)]
+        stored = self._read_users(self._writer, node, read) if read else {}
         scripts: list[Command] = []
         deleted: list[str] = []
-        for user_id, some in own.items():
+        for user_id, own in changes.items():
             command: list[bytes | str | int] = ["EVAL", _WRITE, 1, self._user_key(user_id), key, digest, int(now)]
             if user_id in rewritten:
                 before = stored.get(user_id, _StoredUser(None, 0, {}))
-                user = apply_changes({user_id: before.user}, tuple(some), now)[user_id]
-                command += [before.changes, len(some), b"user", user.to_json(), *_live_keys(before.keys, now)]
+                user = apply_changes({user_id: before.user}, tuple(own), now)[user_id]
+                command += [before.changes, len(own), b"user", user.to_json(), *_live_keys(before.keys, now)]
                 if not user.known:
                     deleted.append(user_id)
                     command += [b"gone", 1]
             else:
-                command += [b"", len(some), *(_event_field(one, now) for one in some if isinstance(one, InteractionEvent))]
+                command += [b"", len(own), *(_event_field(event, now) for event in own if isinstance(event, InteractionEvent))]
             scripts.append(tuple(command))
-        listings: list[Command] = [("ZADD", range_key(b"users", one), 0, one) for one in own if one not in deleted]
-        counters = [range_key(b"sequence", user_id) for user_id in own]
-        counts: list[Command] = [("INCRBY", name, len(some)) for name, some in zip(counters, own.values(), strict=True)]
-        answers = self._writer.call(node, "written", [*scripts, *listings, *counts], transaction=len(own) > 1)
-        for name, count in zip(counters, answers[-len(own) :], strict=True):
+        listings: list[Command] = [("ZADD", range_key(b"users", one), 0, one) for one in changes if one not in deleted]
+        counters = [range_key(b"sequence", user_id) for user_id in changes]
+        counts: list[Command] = [("INCRBY", name, len(own)) for name, own in zip(counters, changes.values(), strict=True)]
+        answers = self._writer.call(node, "written", [*scripts, *listings, *counts], transaction=len(changes) > 1)
+        for name, count in zip(counters, answers[-len(changes) :], strict=True):
             self._counts[name] = max(self._counts.get(name, 0), int(count))
         done = dict[str, tuple[int, bool, bool | None]]()
-        for user_id, (outcome, known, answer) in zip(own, answers, strict=False):
+        for user_id, (outcome, known, answer) in zip(changes, answers, strict=False):
             if outcome == _REPEATED and answer[:_DIGEST] != digest:
                 raise key_conflict()
             if outcome == _STRING:
@@ -402,16 +400,14 @@ class RedisLiveUsers(LiveUsers):
 
     def _existing(self, ids: Sequence[bytes]) -> list[bytes]:
         """Return the ids of stored users that are not deleted, in the same order."""
-        found = set[bytes]()
+        commands: list[Command] = [("HMGET", self._prefix + b"user:" + user_id, b"changes", b"gone") for user_id in ids]
         # with the time limit of a write, as that of a read is set for a recommendation
-        for node, some in self._writer.group_by_node(ids, lambda one: self._prefix + b"user:" + one):
-            asked: list[Command] = [("HMGET", self._prefix + b"user:" + one, b"changes", b"gone") for one in some]
-            answers = self._writer.call(
-                node, "read", asked, allow_wrong_type=True
-            )  # an error is a string of an earlier version
-            own = zip(some, answers, strict=True)
-            found |= {one for one, told in own if isinstance(told, Exception) or (told[0] is not None and told[1] is None)}
-        return [one for one in ids if one in found]
+        answers = self._writer.call_all("read", commands, allow_wrong_type=True)
+        return [
+            user_id
+            for user_id, fields in zip(ids, answers, strict=True)  # an error is a string of an earlier version
+            if isinstance(fields, Exception) or (fields[0] is not None and fields[1] is None)
+        ]
 
     def _user_key(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()

@@ -17,8 +17,8 @@ Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor], float]
 
 def solve_across(
     form: FwFMParameterization,
-    pull: Callable[[Tensor, bool], Tensor],
-    sees: Tensor,
+    gradient: Callable[[Tensor, bool], Tensor],
+    frequencies: Tensor,
     curvature: Tensor,
     penalty: float,
     descend: Descend,
@@ -27,24 +27,24 @@ def solve_across(
 
     Args:
         form: the model.
-        pull: weights and whether they are a change, to what they are pulled at: residuals, or a change's product with the
-            operator. Both [user fields, item fields].
-        sees: what each user feature sees, [n_user_features, 2].
-        curvature: of the loss by a vector for what `sees` counts, [2, dim].
+        gradient: of the weights, and whether they are a change: half the negative gradient of the loss, or the product of a
+            change with the operator. Both [user fields, item fields].
+        frequencies: weights of each user feature, [n_user_features, 2]; see `weighing.Frequencies`.
+        curvature: of the loss by a vector, for one unit of either weight in `frequencies`, [2, dim].
         penalty: of the squared distance from 1.
         descend: takes conjugate-gradient steps, given an operator, a target, a diagonal, and a table to change.
     """
     weights = form.across
-    spread = torch.einsum("fk,fn,nbk->fb", form.user_table().square(), sees, curvature.view(2, form.item_groups, -1))
+    spread = torch.einsum("fk,fn,nbk->fb", form.user_table().square(), frequencies, curvature.view(2, form.item_groups, -1))
     diagonal = torch.zeros_like(weights).index_add_(0, form.user_fields(), spread) + penalty
-    target = pull(weights, False) - penalty * (weights - 1)
+    target = gradient(weights, False) - penalty * (weights - 1)
     moved = weights.clone(memory_format=torch.contiguous_format)
-    descend(lambda change: pull(change, True) + penalty * change, target, diagonal, moved)
+    descend(lambda change: gradient(change, True) + penalty * change, target, diagonal, moved)
     form.set_across(moved)
 
 
 def solve_among_items(
-    form: FwFMParameterization, sums: Tensor, squares: Tensor, pulled: Tensor, curvature: Tensor, penalty: float
+    form: FwFMParameterization, sums: Tensor, squares: Tensor, gradient: Tensor, curvature: Tensor, penalty: float
 ) -> float:
     """Solve for the weights between item fields exactly.
 
@@ -52,7 +52,7 @@ def solve_among_items(
         form: the model.
         sums: of factors, [I, item fields, k].
         squares: sum over a field's features of |x_j v_j|^2, [I, item fields].
-        pulled: what the own part of each item is pulled at, [I].
+        gradient: half the negative gradient of the loss by the own part of each item, [I].
         curvature: of the loss by an own part, [I].
         penalty: of the squared distance from 1.
 
@@ -67,7 +67,7 @@ def solve_among_items(
     moves = moves.double()
     matrix = moves.t() @ (curvature.double()[:, None] * moves) + penalty * torch.eye(len(first))
     given = weights[first, second].double()
-    target = moves.t() @ pulled.double() - penalty * (given - 1)
+    target = moves.t() @ gradient.double() - penalty * (given - 1)
     step = torch.linalg.solve(matrix, target)
     moved = weights.clone()
     moved[first, second] = moved[second, first] = (given + step).float()

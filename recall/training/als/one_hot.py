@@ -1,18 +1,19 @@
-"""Fast path for one-hot sides: each feature is a least-squares problem of its own."""
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+"""Fast path for one-hot sides: each feature is a least-squares problem of its own.
+
+So it is with ids alone, where the models are those of matrix factorization.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from recall._arrays import Float32, Int32
 from recall.features.csr import SparseRows
-from recall.training.als import kernels
-from recall.training.als.kernels import Entries, Rows
-from recall.training.als.parameterization import Parameterization
-from recall.training.als.shards import FeatureMatrix, Workers, shared_out
+from recall.training.als.shards import Workers, split_by_entries
+from recall.training.als.sparse_kernels import F32, I32, I64, TABLE, Entries, kernel, row_gradient
 
 _RANGES = 64  # of features that may be solved for at the same time
 
@@ -37,16 +38,14 @@ class OneHotSide:
         return len(rows) > 0 and bool((np.diff(rows.indptr) == 1).all() and (rows.weights == 1).all())
 
     @staticmethod
-    def of(rows: SparseRows, pairs: Entries, partners: int) -> "OneHotSide | None":
-        """Return the features of `rows` with their pairs; None unless rows are one-hot.
+    def of(rows: SparseRows, pairs: Entries, partners: int) -> "OneHotSide":
+        """Return the features of one-hot rows with their pairs.
 
         Args:
-            rows: n rows of one side.
+            rows: n rows of one side, which `fits`.
             pairs: n rows; indices are in [0, partners).
             partners: exclusive upper bound of the indices.
         """
-        if not OneHotSide.fits(rows):
-            return None
         if (np.diff(rows.indices) > 0).all():  # a row for each feature, in their order
             return OneHotSide(rows.indices, pairs, rows.indices)
         features, row = np.unique(rows.indices, return_inverse=True)
@@ -59,131 +58,154 @@ class OneHotSide:
         """Values of rows [n], summed for each feature [m]."""
         return np.bincount(self.feature_of, values)[self.features].astype(np.float32)
 
-    def solve(self, rows: Rows, others: tuple[Float32, Float32], steps: int, workers: Workers) -> float:
-        """Run `kernels.solve` for all features.
+    def solve(self, problem: "LeastSquares", others: tuple[Float32, Float32], steps: int, workers: Workers) -> float:
+        """Run `solve_rows` for all features.
 
         Args:
-            rows: `owners` and `share` have one entry for each feature.
-            others: as for `kernels.solve`.
+            problem: `owners` and `share` have one entry for each feature.
+            others: own parts and vectors of the partners, float32 [m] and [m, d].
             steps: of conjugate gradients.
             workers: share it.
+
+        Returns:
+            The loss after the steps.
         """
 
         def solved(part: tuple[int, int]) -> float:
             first, last = part
-            some = rows._replace(owners=rows.owners[first:last], share=rows.share[first:last])
-            return kernels.solve(self.pairs.rows(first, last), some, others, steps)
+            some = problem._replace(owners=problem.owners[first:last], share=problem.share[first:last])
+            loss: float = solve_rows(*self.pairs.rows(first, last), *some, *others, steps)
+            return loss
 
-        losses: Iterable[float] = workers.map(solved, shared_out(self.pairs.indptr, _RANGES))
+        losses: Iterable[float] = workers.map(solved, split_by_entries(self.pairs.indptr, _RANGES))
         return sum(losses)
 
 
-# The item side of the whole-catalogue square loss: item vectors, and how they move with the item table.
-
-Vectors = tuple[Tensor, Tensor]
-"""The first components of some vectors, [n], and the others, [n, dim]; both contiguous."""
-
-
-def all_pairs_pull(psi: Vectors, gram: Tensor, scale: Tensor, diagonal: bool) -> Vectors:
-    """Return scale o (psi gram), the pull of all pairs on item vectors.
-
-    Args:
-        psi: n vectors.
-        gram: of the contexts, [1 + dim, 1 + dim].
-        scale: [n].
-        diagonal: whether the part of `gram` without its first row and column is diagonal.
-    """
-    own, vectors = psi
-    border = gram[1:, 0]
-    inner = vectors * gram.diagonal()[1:] if diagonal else vectors @ gram[1:, 1:]
-    return scale * (own * gram[0, 0] + vectors @ border), inner.addr_(own, border).mul_(scale[:, None])
-
-
-class ItemSide:
-    """psi = [own ; vectors] for all items, around one table.
-
-    A table here is [n_item_features, 1 + width]: the first-order weight of a feature, then its factors.
+class LeastSquares(NamedTuple):
+    """The unknowns of `solve_rows` and their quadratic; the formula is given there.
 
     Attributes:
-        sums: of the factors of every item, [I, groups, width].
+        owners: int32 [n], each once: rows of own and table.
+        own: float32 [F].
+        table: float32 [F, d].
+        own_penalty, penalty: float32 [F], positive.
+        share: float32 [n].
+        base, border, spectrum: float32 [d].
+        mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
+        corner: 0 where the own parts are not solved for and stay as they are.
     """
 
-    def __init__(self, form: Parameterization, items: FeatureMatrix, table: Tensor) -> None:
-        self._form, self._items = form, items
-        self._table = table
-        self.sums, self._first_order = self._summed(table)
-        self._met = form.within(self.sums)
-        self._self = form.alone(table[:, 1:])
+    owners: Int32
+    own: Float32
+    table: Float32
+    own_penalty: Float32
+    penalty: Float32
+    share: Float32
+    base: Float32
+    border: Float32
+    spectrum: Float32
+    mean: Float32
+    corner: float
 
-    def vectors(self) -> Vectors:
-        """psi of all items."""
-        pairs = self._paired(self.sums) - self._squares(self._table[:, 1:])
-        return self._first_order + 0.5 * pairs, self._form.item_vectors(self.sums)
 
-    def push(self, change: Tensor) -> Vectors:
-        """Apply the Jacobian of psi to a change: [n_item_features, 1 + width]."""
-        sums, own = self._summed(change)
-        return own.add_(self._paired(sums)).sub_(self._squares(change[:, 1:])), self._form.item_vectors(sums)
+@kernel(f"float64({I64},{I32},{F32},{I32},{F32},{TABLE},{F32},{F32},{F32},{F32},{F32},{F32},{F32},float32,{F32},{TABLE},int64)")
+def solve_rows(
+    indptr, indices, weights, owners, own, table, own_penalty, penalty, share, base, border, spectrum, mean, corner,
+    right_own, right, steps,
+):  # fmt: skip
+    """Solve an independent least-squares problem for each row by conjugate gradients.
 
-    def pull(self, own: Tensor, vectors: Tensor) -> Tensor:
-        """Apply the transposed Jacobian; return [n_item_features, 1 + width].
+    Each row is solved while what it reads is in the cache. Row r, o = owners[r] with u = own[o] and v = table[o], is moved
+    towards the minimum of
 
-        Args:
-            own: the first components, [I].
-            vectors: the others, [I, dim].
-        """
-        groups, own = self._items.groups, own[:, None, None]
-        rows = vectors.new_empty(len(vectors), groups, self._table.shape[1])
-        rows[:, :, :1] = own
-        torch.addcmul(self._form.item_sums(vectors), own, self._met, out=rows[:, :, 1:])
-        table = self._transposed(rows)
-        table[:, 1:].addcmul_(self._transposed(own.expand(-1, groups, 1), power=2), self._self, value=-1)
-        return table
+        sum over its pairs w (1 - u - right_own[i] - <v, right[i]>)^2
+        + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>
 
-    def diagonal(self, curvature: Tensor, sees: Tensor, through: Tensor) -> Tensor:
-        """About the diagonal of the side's operator.
+    Args:
+        indptr: of `Entries` with n rows of pairs, as the next two.
+        indices: partners.
+        weights: of the pairs.
+        owners: this and the following up to `corner` are those of `LeastSquares`; `own` and `table` are changed in place.
+        own: see there.
+        table: see there.
+        own_penalty: see there.
+        penalty: see there.
+        share: see there.
+        base: see there.
+        border: see there.
+        spectrum: see there.
+        mean: see there.
+        corner: see there.
+        right_own: float32 [m], of the partners.
+        right: float32 [m, d].
+        steps: of conjugate gradients.
 
-        Args:
-            curvature: of the loss by an item's vector for what `sees` counts, [2, 1 + dim].
-            sees: what each feature sees, [n_item_features, 2].
-            through: curvature by the own part of each item, [I].
-
-        Returns:
-            [n_item_features, 1 + width].
-        """
-        own, vectors = curvature[:, :1], curvature[:, 1:]
-        by_group = self._form.item_sums(vectors)  # [2, groups, width]
-        groups = self._items.groups
-        weighted = through[:, None, None]
-        # a factor v of a feature of weight x moves the own part by x (total - x alone(v))
-        found = self._transposed(weighted * self._met.square(), power=2)
-        found -= 2 * self._self * self._transposed(weighted * self._met, power=3)
-        found += self._self.square() * self._transposed(weighted.expand(-1, groups, 1), power=4)
-        return torch.cat([sees @ own, found + self._form.item_diagonal(sees, by_group)], dim=1)
-
-    def squares(self) -> Tensor:
-        """sum over the features j of a group of |x_j v_j|^2: [I, groups]."""
-        norms = self._table[:, 1:].square().sum(1, keepdim=True)
-        return torch.from_numpy(self._items.times(norms.numpy(), power=2)).view(self._items.n, self._items.groups)
-
-    def _summed(self, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sums [I, groups, width] of the factors of a table, and of its weights."""
-        both = torch.from_numpy(self._items.times(table.contiguous().numpy()))
-        both = both.view(self._items.n, self._items.groups, table.shape[1])
-        return both[:, :, 1:].contiguous(), both[:, :, 0].sum(1)
-
-    def _paired(self, sums: Tensor) -> Tensor:
-        """Return <sums, within(S)> of every item: [I, groups, width] -> [I]."""
-        found = torch.empty(len(sums))
-        kernels.row_dots(sums.flatten(1).numpy(), self._met.flatten(1).numpy(), found.numpy())
-        return found
-
-    def _squares(self, factors: Tensor) -> Tensor:
-        """sum_j x_j^2 <factors_j, alone_j> for every item: [I]."""
-        inner = (factors * self._self).sum(1, keepdim=True)
-        return torch.from_numpy(self._items.times(inner.numpy(), power=2)).view(self._items.n, -1).sum(1)
-
-    def _transposed(self, rows: Tensor, power: int = 1) -> Tensor:
-        """X' rows: [I, groups, d] -> [n_item_features, d]."""
-        flat = rows.flatten(0, 1).contiguous()
-        return torch.from_numpy(self._items.transposed_times(flat.numpy(), power))
+    Returns:
+        The sum of all of that after the steps.
+    """
+    d = table.shape[1]
+    one, zero = np.float32(1.0), np.float32(0.0)
+    bordered = corner != zero
+    nothing = np.zeros(len(right_own), dtype=np.float32)
+    residual, direction, product = np.empty(d, np.float32), np.empty(d, np.float32), np.empty(d, np.float32)
+    diagonal = np.empty(d, np.float32)
+    total = 0.0
+    for r in range(len(indptr) - 1):
+        o, first, last = owners[r], indptr[r], indptr[r + 1]
+        u, v, c, q, p = own[o], table[o], share[r], own_penalty[o], penalty[o]
+        # half of the negative gradient, the loss, and the diagonal
+        cross, energy = zero, 0.0
+        for j in range(d):
+            energy += v[j] * (c * (base[j] + spectrum[j] * v[j] + base[j]) + p * v[j])
+            cross += border[j] * v[j]
+        for j in range(d):
+            residual[j] = -c * (base[j] + spectrum[j] * v[j] + u * border[j]) - p * v[j]
+            diagonal[j] = c * spectrum[j] + p
+        pull, observed = row_gradient(indices, weights, first, last, one, -one, u, v, right_own, right, residual)
+        energy += observed + u * (c * (corner * u + 2 * cross) + q * u)
+        below = zero
+        for e in range(first, last):
+            below += weights[e]
+        for j in range(d):
+            diagonal[j] += below * mean[j]
+        below += c * corner + q
+        left = pull - c * (corner * u + cross) - q * u if bordered else zero
+        heading = left / below
+        moving = left * heading
+        for j in range(d):
+            direction[j] = residual[j] / diagonal[j]
+        for j in range(d):
+            moving += residual[j] * direction[j]
+        for _ in range(steps):
+            if not moving > 0.0:  # solved, or not a number: the table then shows it
+                break
+            cross = zero
+            for j in range(d):
+                cross += border[j] * direction[j]
+            for j in range(d):
+                product[j] = c * (spectrum[j] * direction[j] + heading * border[j]) + p * direction[j]
+            pull, observed = row_gradient(indices, weights, first, last, zero, one, heading, direction, nothing, right, product)
+            turn = pull + c * (corner * heading + cross) + q * heading if bordered else zero
+            along = heading * turn
+            for j in range(d):
+                along += direction[j] * product[j]
+            if not along > 0.0:
+                break
+            length = moving / along
+            u += length * heading
+            energy -= length * moving
+            left -= length * turn
+            following = left * left / below
+            for j in range(d):
+                v[j] += length * direction[j]
+                residual[j] -= length * product[j]
+            for j in range(d):
+                following += residual[j] * residual[j] / diagonal[j]
+            ratio = following / moving
+            heading = left / below + ratio * heading
+            for j in range(d):
+                direction[j] = residual[j] / diagonal[j] + ratio * direction[j]
+            moving = following
+        own[o] = u
+        total += energy
+    return total

@@ -12,7 +12,7 @@ from recall.models.torch.base import Model
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
-from recall.training.als import kernels
+from recall.training.als import linear_algebra
 
 # What the whole-catalogue solver asks of a model.
 #
@@ -80,17 +80,17 @@ class Parameterization:
         """
         return vectors.reshape(len(vectors) * self.user_groups, self.dim // self.user_groups)
 
-    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """About the diagonal of the user side's operator.
+    def user_diagonal(self, frequencies: Tensor, diagonal: Tensor) -> Tensor:
+        """Return about the diagonal of the user side's operator.
 
         Args:
-            sees: what each feature sees, [n_user_features, 2].
-            diagonal: curvature of the loss by a vector for what `sees` counts, [2, dim].
+            frequencies: weights of each feature, [n_user_features, 2]; see `weighing.Frequencies`.
+            diagonal: curvature of the loss by a vector, for one unit of either weight in `frequencies`, [2, dim].
 
         Returns:
             [n_user_features, width].
         """
-        return sees @ diagonal
+        return frequencies @ diagonal
 
     def item_vectors(self, sums: Tensor) -> Tensor:
         """[n, item_groups, width] -> [n, dim]."""
@@ -100,17 +100,17 @@ class Parameterization:
         """Apply the transpose of `item_vectors`: [n, dim] -> [n, item_groups, width]."""
         return vectors.reshape(len(vectors), self.item_groups, self.dim // self.item_groups)
 
-    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """Return what each feature sees of the diagonals of its group.
+    def item_diagonal(self, frequencies: Tensor, diagonal: Tensor) -> Tensor:
+        """Return the diagonals of each feature's group, weighted by its frequencies.
 
         Args:
-            sees: [n, 2].
+            frequencies: [n, 2].
             diagonal: [2, groups, width].
 
         Returns:
             [n, width].
         """
-        return sees @ diagonal[:, 0]
+        return frequencies @ diagonal[:, 0]
 
     def within(self, sums: Tensor) -> Tensor:
         """Combine the groups of an item: [n, item_groups, width] -> the same shape."""
@@ -121,7 +121,7 @@ class Parameterization:
         return table
 
     def axes(self, gram: Float64) -> Float64 | None:  # noqa: ARG002
-        """Return an orthogonal matrix that may turn the factors of both sides.
+        """Return an orthogonal matrix that may rotate the factors of both sides.
 
         It is chosen for a Gram matrix of either side.
 
@@ -129,13 +129,13 @@ class Parameterization:
             gram: float64 [dim, dim].
 
         Returns:
-            float64 [dim, dim], one axis in each column; None where the model must not be turned.
+            float64 [dim, dim], one axis in each column; None where the model must not be rotated.
         """
         return None
 
-    def turn(self, axes: Tensor) -> None:
-        """Turn the factors of both sides by an orthogonal matrix, float32 [dim, dim]."""
-        raise AssertionError(f"{type(self).__name__} gives no axes, and is not turned by {tuple(axes.shape)}")
+    def rotate(self, axes: Tensor) -> None:
+        """Rotate the factors of both sides by an orthogonal matrix, float32 [dim, dim]."""
+        raise AssertionError(f"{type(self).__name__} gives no axes, and is not rotated by {tuple(axes.shape)}")
 
 
 def field_of(fields: FeatureLayout) -> Tensor:
@@ -152,7 +152,7 @@ def mixed(rows: Float32, weights: Tensor) -> Float32:
     """
     before, after = weights.shape
     out = np.empty((len(rows) // before * after, rows.shape[1]), dtype=np.float32)
-    kernels.mix(weights.contiguous().numpy(), rows, out)
+    linear_algebra.mix_groups(weights.contiguous().numpy(), rows, out)
     return out
 
 
@@ -175,7 +175,7 @@ class FMParameterization(Parameterization):
         return axes
 
     @override
-    def turn(self, axes: Tensor) -> None:
+    def rotate(self, axes: Tensor) -> None:
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes))
 
@@ -196,8 +196,8 @@ class _ByField(Parameterization):
         return self._items.split(rows)
 
     @override
-    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
+    def item_diagonal(self, frequencies: Tensor, diagonal: Tensor) -> Tensor:
+        return torch.einsum("fn,nfw->fw", frequencies, diagonal[:, field_of(self._items)])
 
 
 # The field-aware factorization machine as linear maps.
@@ -238,9 +238,9 @@ class FFMParameterization(_ByField):
         self._model.item_factors.copy_(table.view_as(self._model.item_factors))
 
     @override
-    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+    def user_diagonal(self, frequencies: Tensor, diagonal: Tensor) -> Tensor:
         of_field = diagonal.view(2, self.user_groups, -1)
-        return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
+        return torch.einsum("fn,nfw->fw", frequencies, of_field[:, field_of(self._users)])
 
     @override
     def item_vectors(self, sums: Tensor) -> Tensor:
@@ -313,9 +313,9 @@ class FwFMParameterization(_ByField):
         return mixed(vectors.reshape(-1, self._model.k), self.across.t())
 
     @override
-    def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+    def user_diagonal(self, frequencies: Tensor, diagonal: Tensor) -> Tensor:
         of_field = torch.einsum("nbk,ab->nak", diagonal.view(2, self.item_groups, -1), self.across.square())
-        return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
+        return torch.einsum("fn,nfw->fw", frequencies, of_field[:, field_of(self._users)])
 
     @override
     def within(self, sums: Tensor) -> Tensor:
@@ -327,13 +327,13 @@ class FwFMParameterization(_ByField):
 
     @override
     def axes(self, gram: Float64) -> Float64:
-        """Return principal axes over the parts of all item fields; all are turned alike."""
+        """Return principal axes over the parts of all item fields; all are rotated alike."""
         k = self._model.k
         parts = gram.reshape(self.item_groups, k, self.item_groups, k)
         return np.kron(np.eye(self.item_groups), torch.linalg.eigh(torch.from_numpy(np.einsum("bkbl->kl", parts)))[1].numpy())
 
     @override
-    def turn(self, axes: Tensor) -> None:
+    def rotate(self, axes: Tensor) -> None:
         k = self._model.k
         for factors in (self._model.user_factors, self._model.item_factors):
             factors.copy_(torch.mm(factors, axes[:k, :k].contiguous()))

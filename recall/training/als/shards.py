@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from recall._arrays import Float32, Int32, Int64, UInt8
 from recall.features.csr import SparseRows, stable_order
-from recall.training.als import kernels
-from recall.training.als.kernels import Entries
-from recall.training.als.loops import STRIDE
+from recall.training.als import sparse_kernels
+from recall.training.als.sparse_kernels import STRIDE, Entries
 
 # Threads that share out the parts of a sum.
 
@@ -80,9 +79,8 @@ class Shard:
 
     Attributes:
         first, last: the rows are [first, last).
-        x: their entries, numbered within `features`, `groups` rows of them for each; of a row that follows another, what
-            sets it apart from the row before.
-        follows: uint8 [(last - first) groups].
+        x: their entries, numbered within `features`, `groups` rows of them for each; delta-encoded.
+        is_delta: uint8 [(last - first) groups], from `delta_encode`.
         groups: rows of x that sum to one row of X.
         features: int32 [m], rising: the features that these rows have.
     """
@@ -90,7 +88,7 @@ class Shard:
     first: int
     last: int
     x: Entries
-    follows: UInt8
+    is_delta: UInt8
     features: Int32
     groups: int
 
@@ -101,14 +99,14 @@ class Shard:
             yield first, min(first + rows, self.last - self.first)
 
     def rows(self, first: int, last: int) -> tuple[Entries, UInt8]:
-        """Return entries and follows of the shard's own rows [first, last).
+        """Return the entries and `is_delta` of the shard's own rows [first, last).
 
         Args:
             first: position of the first row.
             last: position after the last row.
         """
         part = slice(first * self.groups, last * self.groups)
-        return self.x.rows(part.start, part.stop), self.follows[part]
+        return self.x.rows(part.start, part.stop), self.is_delta[part]
 
 
 class FeatureMatrix:
@@ -127,7 +125,7 @@ class FeatureMatrix:
         groups: int,
         work: npt.NDArray[np.integer],
         workers: Workers,
-        abridged: bool = False,
+        delta_encoded: bool = False,
     ) -> None:
         """Cut rows into shards of about equal work.
 
@@ -136,14 +134,14 @@ class FeatureMatrix:
             groups: of each row.
             work: integer [n], entries that pass through each row.
             workers: share them.
-            abridged: rows may be delta-encoded; powers and transposes are then unavailable.
+            delta_encoded: rows may be delta-encoded; powers and transposes are then unavailable.
         """
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
         self._workers = workers
-        cuts = _cuts(work)
-        self.shards = tuple(self._cut(rows, cuts, abridged and groups == 1))
+        cuts = _shard_bounds(work)
+        self.shards = tuple(self._cut(rows, cuts, delta_encoded and groups == 1))
 
-    def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
+    def vstack(self, other: "FeatureMatrix") -> "FeatureMatrix":
         """Append the rows of another matrix of the same features, without a copy."""
         both = copy.copy(self)
         both.n = self.n + other.n
@@ -175,7 +173,7 @@ class FeatureMatrix:
 
         def gathered(shard: Shard) -> None:
             rows = out[(shard.first - start) * self.groups : (shard.last - start) * self.groups]
-            kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
+            sparse_kernels.gather(*_powered(shard.x, power), shard.is_delta, shard.features, table, rows)
 
         self._workers.run(gathered, shards)
 
@@ -190,20 +188,11 @@ class FeatureMatrix:
         def scattered(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
             own = rows[shard.first * self.groups : shard.last * self.groups]
-            kernels.scatter(_powered(shard.x, power), shard.follows, own, part)
+            sparse_kernels.scatter(*_powered(shard.x, power), shard.is_delta, own, part)
             return part
 
-        return self.summed(scattered, rows.shape[1])
-
-    def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
-        """Sum the contributions of shards to their own features: [n_features, d].
-
-        Args:
-            function: gives [m, d] for a shard.
-            d: number of components.
-        """
-        total = np.zeros((self.n_features, d), dtype=np.float32)
-        self.add(function, total)
+        total = np.zeros((self.n_features, rows.shape[1]), dtype=np.float32)
+        self.add(scattered, total)
         return total
 
     def add(self, function: Callable[[Shard], Float32], total: Float32) -> None:
@@ -216,31 +205,31 @@ class FeatureMatrix:
         for shard, part in zip(self.shards, self.mapped(function), strict=True):
             m = len(shard.features)
             home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
-            kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
+            sparse_kernels.scatter(*home, np.zeros(m, dtype=np.uint8), part, total)
 
     def mapped(self, function: Callable[[Shard], Result]) -> Iterator[Result]:
         """function(shard) for every shard, in their order."""
         return self._workers.map(function, self.shards)
 
-    def _cut(self, rows: SparseRows, cuts: list[int], abridged: bool) -> Iterator[Shard]:
+    def _cut(self, rows: SparseRows, cuts: list[int], delta_encoded: bool) -> Iterator[Shard]:
         for first, last in pairwise(cuts):
             indptr = rows.indptr[first * self.groups : last * self.groups + 1]
             indices, weights = rows.indices[indptr[0] : indptr[-1]], rows.weights[indptr[0] : indptr[-1]]
-            met = np.bincount(indices, minlength=rows.n_features) > 0
-            local = (np.cumsum(met, dtype=np.int32) - np.int32(1))[indices]
-            features = np.flatnonzero(met).astype(np.int32)
-            x, follows = Entries(indptr - indptr[0], local, weights), np.zeros(len(indptr) - 1, dtype=np.uint8)
-            if abridged:
-                x, follows = kernels.differences(x, len(features))
-            yield Shard(first, last, x, follows, features, self.groups)
+            present = np.bincount(indices, minlength=rows.n_features) > 0
+            local = (np.cumsum(present, dtype=np.int32) - np.int32(1))[indices]
+            features = np.flatnonzero(present).astype(np.int32)
+            x, is_delta = Entries(indptr - indptr[0], local, weights), np.zeros(len(indptr) - 1, dtype=np.uint8)
+            if delta_encoded:
+                x, is_delta = sparse_kernels.delta_encode(x, len(features))
+            yield Shard(first, last, x, is_delta, features, self.groups)
 
 
-def _cuts(work: npt.NDArray[np.integer]) -> list[int]:
+def _shard_bounds(work: npt.NDArray[np.integer]) -> list[int]:
     """Return where to cut rows into shards of about equal work, rising from 0."""
-    upto = np.cumsum(work)
-    total = int(upto[-1]) if len(upto) else 0
+    cumulative = np.cumsum(work)
+    total = int(cumulative[-1]) if len(cumulative) else 0
     count = max(1, min(_SHARDS, total // _LEAST_WORK), total // _SHARD_WORK)
-    inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
+    inner = np.searchsorted(cumulative, np.arange(1, count) * (total / count))
     return [int(cut) for cut in np.unique(np.concatenate([[0], inner, [len(work)]]))]
 
 
@@ -297,8 +286,8 @@ class Chunk:
     shards: tuple[Shard, ...]
     ranges: tuple[ItemRange, ...]
 
-    def beside(self, other: "Chunk", items: int) -> "Chunk":
-        """Add the pairs of another chunk of the same contexts.
+    def with_items(self, other: "Chunk", items: int) -> "Chunk":
+        """Add the pairs of further items with the same contexts.
 
         Args:
             other: its items count from `items` on.
@@ -342,12 +331,13 @@ def by_item(pairs: Entries, columns: int, shards: Sequence[Shard], k: int) -> It
 
 def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
     first, last = shards[0].first, shards[-1].last
-    turned = transposed(pairs.rows(first, last), columns)
-    items = np.flatnonzero(np.diff(turned.indptr)).astype(np.int32)
-    indptr = np.append(turned.indptr[items], turned.indptr[-1])
+    by_column = transposed(pairs.rows(first, last), columns)
+    items = np.flatnonzero(np.diff(by_column.indptr)).astype(np.int32)
+    indptr = np.append(by_column.indptr[items], by_column.indptr[-1])
     count = max(1, min(_RANGES, int(indptr[-1]) // _LEAST_WORK))
     ranges = tuple(
-        ItemRange(items[low:high], turned._replace(indptr=indptr[low : high + 1])) for low, high in shared_out(indptr, count)
+        ItemRange(items[low:high], by_column._replace(indptr=indptr[low : high + 1]))
+        for low, high in split_by_entries(indptr, count)
     )
     return Chunk(shards, ranges)
 
@@ -366,7 +356,7 @@ def transposed(pairs: Entries, columns: int) -> Entries:
     return Entries(np.concatenate([[0], np.cumsum(counts)]), rows[order], pairs.weights[start:stop][order])
 
 
-def shared_out(indptr: Int64, parts: int) -> list[tuple[int, int]]:
+def split_by_entries(indptr: Int64, parts: int) -> list[tuple[int, int]]:
     """Return at most `parts` ranges of rows with about equally many entries.
 
     Args:

@@ -14,13 +14,13 @@ proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021
 User features that no training row has are means of others (`recall.training.pairs`), set after each sweep.
 The terms that only the user enters do not rank and are left at zero.
 
-Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
+Rotating all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are rotated to
 the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
-its product with a vector is then one of components. They are turned back afterwards.
+its product with a vector is then one of components. They are rotated back afterwards.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 
 import numba
 import numpy as np
@@ -30,18 +30,27 @@ from torch import Tensor
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.models.torch.base import Model
-from recall.training.als import kernels
+from recall.training.als import sparse_kernels
 from recall.training.als.field_weights import solve_across, solve_among_items
-from recall.training.als.kernels import Rows
-from recall.training.als.one_hot import ItemSide, OneHotSide, Vectors, all_pairs_pull
+from recall.training.als.linear_algebra import bordered_gram, conjugate_gradients, one_torch_thread, table_dot
+from recall.training.als.one_hot import LeastSquares, OneHotSide
 from recall.training.als.parameterization import FwFMParameterization, parameterization_of
 from recall.training.als.shards import ItemRange, Workers
+from recall.training.als.sides import (
+    RESIDUAL,
+    SCORE,
+    ItemSide,
+    ItemSums,
+    Phi,
+    UserSide,
+    Vectors,
+    all_pairs_gradient,
+    all_pairs_loss,
+)
 from recall.training.als.sweep_rows import ItemRows, SweepRows
-from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide, bordered_gram, conjugate_gradients
 from recall.training.als.weighing import penalty
 from recall.training.pairs import ObservedPairs
 from recall.training.ranges import TiedRows
-from recall.training.ranks import RowShares
 
 _HALVINGS = 6
 
@@ -51,15 +60,10 @@ class ImplicitALS:
 
     Attributes:
         model: the model that is learned.
+        note: description of the method, for the report.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        pairs: ObservedPairs,
-        config: OpeningConfig,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, model: Model, pairs: ObservedPairs, config: OpeningConfig, seed: int = 0) -> None:
         """Prepare to learn.
 
         Args:
@@ -69,27 +73,22 @@ class ImplicitALS:
             config: of the loss.
             seed: of the draws of masked items.
         """
-        self.model = model
+        self.model, self.note = model, f"square loss with inner loops by numba {numba.__version__}"
         self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = parameterization_of(model, pairs.user_fields, pairs.item_fields)
         self._workers = Workers(torch.get_num_threads())
+        self._descend = partial(conjugate_gradients, steps=config.steps, workers=self._workers)
         self._rows = SweepRows(self._form, pairs, config, self._workers, seed)
         weights = self._rows.weights
         self._alpha, self._b, self._of_item = np.float32(weights.alpha), weights.b, torch.from_numpy(weights.of_item)
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
-        self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
-        self._ties = pairs.ties
+        self._user_penalty = penalty(self._rows.user_frequencies, weights.total_b, config)
         # not the pairs themselves: their contexts are in the shards, in a shorter form
-        self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.item_roles
+        self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.untrained.roles
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
-        self._turned: Float64 | None = None
-
-    @property
-    def note(self) -> str:
-        """Description of the method, for the report."""
-        return f"square loss with inner loops by numba {numba.__version__}"
+        self._rotation: Float64 | None = None
 
     @torch.no_grad()
     def sweep(self) -> float:
@@ -98,7 +97,7 @@ class ImplicitALS:
         Returns:
             The loss after it, regulariser included, for each unit of observed weight.
         """
-        with _one_thread(torch.get_num_threads() > 1):
+        with one_torch_thread():
             if self._form.dim:
                 self._user_step()
             loss = self._item_step()
@@ -107,7 +106,7 @@ class ImplicitALS:
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
             if isinstance(self._form, FwFMParameterization):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
-            self._turn_back()
+            self._rotate_back()
             self._untrained.fill(self.model)
         return loss / self._rows.weights.total
 
@@ -121,63 +120,64 @@ class ImplicitALS:
 
     def _user_step(self) -> None:
         """Take a step of the user table and of the field weights."""
-        items = self._turn_to_items()
+        items = self._rotate_to_items()
         if self._rows.users_one_hot is not None:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
         form, contexts, ranks, shares = self._form, self._rows.contexts, self._ranks, self._rows.user_shares
         untied = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
-        side, seen = untied, self._rows.user_sees
-        if self._ties is not None:
-            spread = self._ties.spread(self.model)
-            side, seen = untied.tied(spread), seen.shared(spread)
-            self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
-        curvature, sees = items.curvature, torch.from_numpy(seen.together)
+        side, frequencies = untied, self._rows.user_frequencies
+        ties = self._untrained.ties
+        if ties is not None:
+            spread = ties.spread(self.model)
+            side, frequencies = untied.tied(spread), frequencies.shared(spread)
+            self._user_penalty = penalty(frequencies, self._rows.weights.total_b, self._config)
+        curvature, weights = items.curvature, torch.from_numpy(frequencies.together)
         table, weight = form.user_table(), self._user_penalty
         target = shares.once(-weight * table)
-        side.pull(target, table, *items.residual)
+        side.add_gradient(target, table, items)
         shares.add_up(target)
-        diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
-        product = torch.empty_like(target)
+        diagonal = _positive(form.user_diagonal(weights, curvature).add_(weight))
+        product, derivative = torch.empty_like(target), items.derivative
 
         def operator(change: Tensor) -> Tensor:
             total = shares.once(torch.mul(weight, change, out=product))
-            side.pull(total, change, *items.score)
+            side.add_gradient(total, change, derivative)
             shares.add_up(total)
             return total
 
-        self._descend(operator, target, diagonal, table, shares)
+        self._descend(operator, target, diagonal, table, shares=shares)
         shares.complete(table)
         form.set_user_table(table)
-        if self._ties is not None:
-            self._solve_ranges(self._ties, untied, items)
+        if ties is not None:
+            self._solve_ranges(ties, untied, items)
         if isinstance(form, FwFMParameterization):
 
-            def pull(weights: Tensor, change: bool) -> Tensor:
-                found = side.pull_weights(weights, *(items.score if change else items.residual))
+            def gradient(across: Tensor, change: bool) -> Tensor:
+                found = side.weights_gradient(across, derivative if change else items)
                 ranks.add_up(found.numpy())
                 return found
 
-            solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
+            solve_across(form, gradient, weights, curvature, self._weights_penalty, self._descend)
 
-    def _solve_ranges(self, ties: TiedRows, side: UserSide, items: ItemsSeen) -> None:
+    def _solve_ranges(self, ties: TiedRows, side: UserSide, items: ItemSums) -> None:
         """Solve for the factors of ranges that share rows."""
         ties.tie(self.model)
         table = self._form.user_table()
 
-        def pull(of: Tensor, change: bool) -> Tensor:
+        def gradient(of: Tensor, change: bool) -> Tensor:
             found = torch.zeros_like(of)
-            side.pull(found, of, *(items.score if change else items.residual))
+            side.add_gradient(found, of, items.derivative if change else items)
             return found
 
-        ties.solve(self.model, table, pull, self._ranks)
+        ties.solve(self.model, table, gradient, self._ranks)
 
-    def _turn_to_items(self) -> ItemsSeen:
-        """Turn the factors to the axes of the items' Gram matrix; return what users see."""
+    def _rotate_to_items(self) -> ItemSums:
+        """Rotate the factors to the axes of the items' Gram matrix; return its sums."""
         found = bordered_gram(self._b, self._psi()[1].numpy(), self._workers)
-        gram = self._turn(found)[0][1:, 1:].contiguous()
+        gram = self._rotate(found)[0][1:, 1:].contiguous()
         own, vectors = self._psi()
-        return ItemsSeen(
+        return ItemSums(
             own=own,
             vectors=vectors,
             base=torch.from_numpy(self._b) * own @ vectors,
@@ -185,14 +185,14 @@ class ImplicitALS:
             curvature=torch.stack([self._of_item @ vectors.square() / self._of_item.sum(), gram.diagonal()]),
         )
 
-    def _users_one_by_one(self, apart: OneHotSide, items: ItemsSeen) -> None:
+    def _users_one_by_one(self, users: OneHotSide, items: ItemSums) -> None:
         table = self._form.user_table()
         none = torch.zeros(self._form.dim)
         axes = (items.base.numpy(), none.numpy(), items.curvature[1].numpy(), items.curvature[0].numpy())
-        share, weight = apart.summed(self._alpha * self._rows.contexts.a), self._user_penalty[:, 0].numpy()
-        rows = Rows(apart.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, None)
+        share, weight = users.summed(self._alpha * self._rows.contexts.a), self._user_penalty[:, 0].numpy()
+        problem = LeastSquares(users.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, 0.0)
         others = items.own.numpy(), items.vectors.numpy()
-        apart.solve(rows, others, self._steps, self._workers)
+        users.solve(problem, others, self._steps, self._workers)
         self._rows.user_shares.complete(table)
         self._form.set_user_table(table)
 
@@ -201,31 +201,32 @@ class ImplicitALS:
         rows = self._rows
         if rows.users_one_hot is not None and rows.items_one_hot is not None:
             return self._items_one_by_one(rows.users_one_hot, rows.items_one_hot)
-        plain, masked = rows.of_items(self._sweep)
-        items = plain if masked is None else plain.beside(masked)
+        items = rows.of_items(self._sweep)
         phi, found = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
-        residual, observed = self._item_pull(items, phi, RESIDUAL, self._psi(items), found)
-        gram, whole = self._turn(found)
+        residual, observed = self._item_gradient(items, phi, RESIDUAL, self._psi(items), found)
+        gram, whole = self._rotate(found)
         phi, table = self._phi(items), self._item_table()
-        weight = self._first_order(penalty(items.sees, rows.weights.total_a, self._config), table.shape[1])
+        weight = self._first_order(penalty(items.frequencies, rows.weights.total_a, self._config), table.shape[1])
         side = ItemSide(self._form, items.matrix, table)
         psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
-        own, vectors = self._all_pairs_pull(items, psi, gram)
-        before = observed + _unobserved(psi, (own, vectors)) + _penalized(weight, table)
-        target = side.pull(residual[0] - own, residual[1] @ whole[1:, 1:] - vectors).sub_(weight * table)
+        own, vectors = self._all_pairs_gradient(items, psi, gram)
+        before = observed + all_pairs_loss(psi, (own, vectors)) + _penalized(weight, table)
+        target = side.vjp(residual[0] - own, residual[1] @ whole[1:, 1:] - vectors).sub_(weight * table)
         del residual, psi, own, vectors  # which are as large as all items
 
         def operator(change: Tensor) -> Tensor:
-            moved = side.push(change)
-            (own, vectors), _ = self._item_pull(items, phi, SCORE, moved)
-            of_all = self._all_pairs_pull(items, moved, gram)
+            moved = side.jvp(change)
+            (own, vectors), _ = self._item_gradient(items, phi, SCORE, moved)
+            of_all = self._all_pairs_gradient(items, moved, gram)
             own, vectors = own.add_(of_all[0]), vectors.add_(of_all[1])
             del moved, of_all  # which are as large as all items
-            return side.pull(own, vectors).addcmul_(weight, change)
+            return side.vjp(own, vectors).addcmul_(weight, change)
 
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
-        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b * gram[0, 0]
-        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
+        own_curvature = torch.from_numpy(items.of_item) * mean[0] + alpha_b * gram[0, 0]
+        diagonal = side.diagonal(
+            torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.frequencies.together), own_curvature
+        )
         step = torch.zeros_like(table)
         decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), step)
         if self._linear:  # the loss is a parabola along the step
@@ -241,11 +242,11 @@ class ImplicitALS:
         """Solve for the weights between item fields; return the change of the loss."""
         side = ItemSide(form, items.matrix, self._item_table())
         psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
-        residual, _ = self._item_pull(items, phi, RESIDUAL, psi)
-        pulled = residual[0] - self._all_pairs_pull(items, psi, gram)[0]
+        residual, _ = self._item_gradient(items, phi, RESIDUAL, psi)
+        gradient = residual[0] - self._all_pairs_gradient(items, psi, gram)[0]
         before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
         curvature = torch.from_numpy(items.of_item) + alpha_b * gram[0, 0]
-        fall = solve_among_items(form, side.sums, side.squares(), pulled, curvature, self._weights_penalty)
+        fall = solve_among_items(form, side.sums, side.squares(), gradient, curvature, self._weights_penalty)
         return before - fall
 
     def _items_one_by_one(self, users: OneHotSide, items: OneHotSide) -> float:
@@ -253,30 +254,30 @@ class ImplicitALS:
         a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
         found = bordered_gram(a, phi.numpy(), self._workers)
         self._ranks.add_up(found)
-        gram = self._turn(found)[0].numpy()
+        gram = self._rotate(found)[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
-        own, share = self.model.item_weights.detach(), items.summed(self._rows.apart_b)
-        weights = self._first_order(penalty(self._rows.item_sees, self._rows.weights.total_a, self._config), 2)
+        own, share = self.model.item_weights.detach(), items.summed(self._rows.one_hot_b)
+        weights = self._first_order(penalty(self._rows.item_frequencies, self._rows.weights.total_a, self._config), 2)
         own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, -1))
-        rows = Rows(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
+        problem = LeastSquares(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
-        loss = items.solve(rows, others, self._steps, self._workers)
+        loss = items.solve(problem, others, self._steps, self._workers)
         for part in (self.model.item_weights.detach(), table):
             self._rows.item_shares.complete(part)
         self._form.set_item_table(table)
         return self._ranks.total(loss)
 
-    def _item_pull(
+    def _item_gradient(
         self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Vectors, gram: Float64 | None = None
     ) -> tuple[Vectors, float]:
-        """Return the pull of observed pairs on item vectors, and weighted squared errors.
+        """Return half the negative gradient of observed pairs, and squared errors.
 
         Where `gram` is given, zeros [1 + dim, 1 + dim] in float64, [1 ; phi]' diag(a) [1 ; phi] is added to it.
 
         Returns:
-            The pulls, and the errors.
+            The gradients, and the weighted sum of squared errors.
         """
         items = psi[0].numpy(), psi[1].numpy()
         out = np.zeros_like(items[0]), np.zeros_like(items[1])
@@ -285,7 +286,8 @@ class ImplicitALS:
             users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
 
             def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
-                return kernels.fit(part.pairs, part.items, signs, items, users, out)
+                errors: float = sparse_kernels.pair_gradients(*part.pairs, part.items, *signs, *items, *users, *out)
+                return errors
 
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
@@ -294,8 +296,8 @@ class ImplicitALS:
         ranks.add_up(*out, *(() if gram is None else (gram,)))
         return (torch.from_numpy(out[0]), torch.from_numpy(out[1])), ranks.total(observed)
 
-    def _all_pairs_pull(self, rows: ItemRows, psi: Vectors, gram: Tensor) -> Vectors:
-        return all_pairs_pull(psi, gram, torch.from_numpy(rows.alpha_b), self._form.diagonal)
+    def _all_pairs_gradient(self, rows: ItemRows, psi: Vectors, gram: Tensor) -> Vectors:
+        return all_pairs_gradient(psi, gram, torch.from_numpy(rows.alpha_b), self._form.diagonal)
 
     def _move_items(
         self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
@@ -304,9 +306,9 @@ class ImplicitALS:
         for _ in range(_HALVINGS):
             moved = table + step
             psi = ItemSide(self._form, items.matrix, moved).vectors()
-            _, observed = self._item_pull(items, phi, RESIDUAL, psi)
-            of_all = self._all_pairs_pull(items, psi, gram)
-            after = observed + _unobserved(psi, of_all) + _penalized(weight, moved)
+            _, observed = self._item_gradient(items, phi, RESIDUAL, psi)
+            of_all = self._all_pairs_gradient(items, psi, gram)
+            after = observed + all_pairs_loss(psi, of_all) + _penalized(weight, moved)
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
@@ -327,16 +329,6 @@ class ImplicitALS:
         weights[:, 0] *= self._config.first_order
         return weights
 
-    def _descend(
-        self,
-        operator: Callable[[Tensor], Tensor],
-        target: Tensor,
-        diagonal: Tensor,
-        solution: Tensor,
-        shares: RowShares | None = None,
-    ) -> float:
-        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers, solution, shares)
-
     def _psi(self, rows: ItemRows | None = None) -> Vectors:
         """Vectors of some rows, or of the items as they are."""
         matrix = self._rows.items if rows is None else rows.matrix
@@ -349,53 +341,32 @@ class ImplicitALS:
         self.model.item_weights.copy_(table[:, 0])
         self._form.set_item_table(table[:, 1:])
 
-    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
-        """Turn all factors to the axes of a Gram matrix.
+    def _rotate(self, gram: Float64) -> tuple[Tensor, Tensor]:
+        """Rotate all factors to the axes of a Gram matrix.
 
         Returns:
-            The turned matrix, and what turns a vector, both float32 [1 + dim, 1 + dim].
+            The rotated matrix, and what rotates a vector, both float32 [1 + dim, 1 + dim].
         """
         whole = np.eye(len(gram))
         axes = self._form.axes(gram[1:, 1:]) if np.isfinite(gram).all() else None
         if axes is not None:
             whole[1:, 1:] = axes
-            self._form.turn(torch.from_numpy(axes).float())
-            self._turned = axes if self._turned is None else self._turned @ axes
+            self._form.rotate(torch.from_numpy(axes).float())
+            self._rotation = axes if self._rotation is None else self._rotation @ axes
         return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
 
-    def _turn_back(self) -> None:
-        """Turn all factors back to the axes that the tables have between sweeps."""
-        if self._turned is not None:
-            self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
-            self._turned = None
-
-
-@contextmanager
-def _one_thread(where: bool) -> Iterator[None]:
-    """Limit torch to one thread while the kernels have their own.
-
-    Sums then have the same bits, and threads do not compete.
-    """
-    threads = torch.get_num_threads()
-    try:
-        if where:
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _unobserved(psi: Vectors, of_all: Vectors) -> float:
-    """Return the loss over all pairs, from item vectors and `all_pairs_pull` of them."""
-    own = float((psi[0] * of_all[0]).double().sum())
-    return own + kernels.dot(psi[1].numpy(), of_all[1].numpy())
+    def _rotate_back(self) -> None:
+        """Rotate all factors back to the axes that the tables have between sweeps."""
+        if self._rotation is not None:
+            self._form.rotate(torch.from_numpy(self._rotation.T.copy()).float())
+            self._rotation = None
 
 
 def _penalized(weight: Tensor, table: Tensor) -> float:
     """Return the weighted sum of squares of a table."""
-    return kernels.dot((weight * table).numpy(), table.numpy())
+    return float(table_dot((weight * table).numpy(), table.numpy()))
 
 
 def _positive(diagonal: Tensor) -> Tensor:
-    """Make a diagonal divisible: a feature that sees nothing stays where it is."""
+    """Make a diagonal divisible: a feature without data stays where it is."""
     return diagonal.masked_fill_(~(diagonal > 0), 1.0)

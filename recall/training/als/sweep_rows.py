@@ -5,7 +5,7 @@ step of the user side sees the items as they are. Where masked rows merge into f
 columns keep them distinct, a share of the rows is drawn for each sweep, at a larger weight.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,21 +14,21 @@ import numpy.typing as npt
 from recall._arrays import Float32, Int64
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
-from recall.training.als.kernels import Entries
 from recall.training.als.one_hot import OneHotSide
 from recall.training.als.parameterization import FMParameterization, Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
-from recall.training.als.weighing import Seen, Weights
+from recall.training.als.sparse_kernels import Entries
+from recall.training.als.weighing import Frequencies, Weights
 from recall.training.masking import NEWCOMER, Roles, merged, uniform
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks, RowShares
 
 # Share and number of the rows drawn were chosen on held-out items of ml-100k and toys: with fewer, the figures of one seed
 # differ from those of another; more cost time.
-_SHARE = 0.2
-_AT_LEAST = 500  # rows drawn, where there are so many
-_BLOCK = 1 << 16  # rows masked at a time: their entries are copied several times over
-_FEW_PAIRS = 0.25  # of all pairs: masked items with no more of them are there in every sweep
+_DRAWN_SHARE = 0.2
+_FEWEST_DRAWN = 500  # rows drawn, where there are so many
+_BLOCK_ROWS = 1 << 16  # rows masked at a time: their entries are copied several times over
+_CONSTANT_PAIRS = 0.25  # of all pairs: masked items with no more of them are in every sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class MaskedRows:
         sums = np.bincount(self.code, values[self.sources], len(self.rows))
         return (sums * self.weight).astype(np.float32)
 
-    def columns(self, pairs: Entries, n: int) -> Entries:
+    def pairs(self, pairs: Entries, n: int) -> Entries:
         """Return the pairs of the other side's rows with the masked rows.
 
         Args:
@@ -87,10 +87,10 @@ class MaskedItems:
         """
         self._rows, self._roles, self._seed = rows, roles, seed
         self._ways = {way: drop * share for way, share in roles.ways.items()}
-        self._share = max(_SHARE, min(1.0, _AT_LEAST / max(len(rows), 1)))
+        self._share = max(_DRAWN_SHARE, min(1.0, _FEWEST_DRAWN / max(len(rows), 1)))
 
-    def fixed(self, few: Callable[[MaskedRows], bool]) -> list[MaskedRows]:
-        """Take out the rows with unknown ids, where they merge into few.
+    def take_constant(self, few: Callable[[MaskedRows], bool]) -> list[MaskedRows]:
+        """Return the rows with unknown ids where they merge into few; draw them no more.
 
         Args:
             few: whether they are.
@@ -105,11 +105,11 @@ class MaskedItems:
         return [masked]
 
     @property
-    def lonely(self) -> bool:
+    def one_field(self) -> bool:
         """Whether items have one field."""
         return len(self._roles.fields) == 1
 
-    def drawn(self, sweep: int) -> MaskedRows | None:
+    def draw(self, sweep: int) -> MaskedRows | None:
         """Return the random masked rows of one sweep, besides the fixed ones; or None."""
         if not self._ways:
             return None
@@ -127,8 +127,8 @@ class MaskedItems:
         parts: list[SparseRows] = []
         codes: list[Int64] = []
         n = 0
-        for first in range(0, max(len(sources), 1), _BLOCK):
-            block = slice(first, first + _BLOCK)
+        for first in range(0, max(len(sources), 1), _BLOCK_ROWS):
+            block = slice(first, first + _BLOCK_ROWS)
             tossed = np.stack([uniform(sources[block], self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
             rows, code = merged(self._roles.masked(self._rows.take(sources[block]), patterns[block], tossed))
             parts.append(rows)
@@ -157,47 +157,46 @@ class ContextRows:
 
 @dataclass(frozen=True, slots=True)
 class ItemRows:
-    """Items as they are, and masked ones.
+    """Rows of items, as they are and masked, in one sweep of the item side.
 
     Attributes:
         matrix: their features.
         chunks: their pairs with the contexts that both sides see.
         of_item: float32 [n], observed weight.
         alpha_b: float32 [n], weight of a row's pairs with all contexts.
-        sees: what each feature sees of the two.
+        frequencies: of their features.
     """
 
     matrix: FeatureMatrix
     chunks: tuple[Chunk, ...]
     of_item: Float32
     alpha_b: Float32
-    sees: Seen
+    frequencies: Frequencies
 
-    def beside(self, other: "ItemRows") -> "ItemRows":
-        """Return the rows of both."""
+    def vstack(self, other: "ItemRows") -> "ItemRows":
+        """Append other rows."""
         n = len(self.of_item)
         return ItemRows(
-            self.matrix.followed(other.matrix),
-            tuple(chunk.beside(more, n) for chunk, more in zip(self.chunks, other.chunks, strict=True)),
+            self.matrix.vstack(other.matrix),
+            tuple(chunk.with_items(more, n) for chunk, more in zip(self.chunks, other.chunks, strict=True)),
             np.concatenate([self.of_item, other.of_item]),
             np.concatenate([self.alpha_b, other.alpha_b]),
-            Seen(self.sees.plain + other.sees.plain, self.sees.masked + other.sees.masked),
+            Frequencies(self.frequencies.plain + other.frequencies.plain, self.frequencies.masked + other.frequencies.masked),
         )
 
 
 class SweepRows:
-    """Holds what every sweep sees and draws the rest.
+    """Contexts and items of every sweep; draws the masked items of each.
 
     Attributes:
-        weights: of what was observed.
-        contexts: those that both sides see.
-        items: matrix of the items as they are.
+        weights: of the observed pairs.
+        contexts: all of them.
+        items: feature matrix of the items as they are.
         users_one_hot, items_one_hot: the sides by feature, where each row of both has one feature; the second only with the
             first.
-        apart_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
-        contexts: all of them.
+        one_hot_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
         user_shares, item_shares: rows of the tables by ranks; the second only with `items_one_hot`.
-        user_sees, item_sees: what each feature sees in every sweep.
+        user_frequencies, item_frequencies: of the rows that are in every sweep.
     """
 
     def __init__(
@@ -208,64 +207,60 @@ class SweepRows:
         self.weights = weights
         self._alpha, self._n_items = np.float32(weights.alpha), len(pairs.items)
         self._ranks = ranks = pairs.ranks
-        self._items = None
-        if config.drop and pairs.item_roles is not None:
-            self._items = MaskedItems(pairs.items, pairs.item_roles, config.drop, seed)
+        self._items, ties, roles = None, pairs.untrained.ties, pairs.untrained.roles
+        if config.drop and roles is not None:
+            self._items = MaskedItems(pairs.items, roles, config.drop, seed)
         rows, observed = pairs.contexts, Entries(pairs.indptr, pairs.observed, pairs.weights)
         plain = squared_sums(rows, np.stack([of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
-        self.user_sees = Seen(plain, np.zeros_like(plain))
-        counts = rows.counts() if pairs.ties is None else pairs.ties.summed(rows.counts())
+        self.user_frequencies = Frequencies(plain, np.zeros_like(plain))
+        counts = rows.counts() if ties is None else ties.summed(rows.counts())
         self.user_shares = RowShares.of(counts > 0, ranks)
         # a feature is solved for by itself only where all of its contexts are
-        alone = (
-            isinstance(form, FMParameterization)
-            and pairs.ties is None
-            and (ranks.count == 1 or not len(self.user_shares.shared))
-        )
+        alone = isinstance(form, FMParameterization) and ties is None
+        alone = alone and (ranks.count == 1 or not len(self.user_shares.shared))
         alone = alone and not ranks.any(not OneHotSide.fits(rows))
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
         matrix = FeatureMatrix(
-            form.split_users(rows), form.user_groups, np.diff(rows.indptr) + np.diff(observed.indptr), workers, abridged=True
+            form.split_users(rows),
+            form.user_groups,
+            np.diff(rows.indptr) + np.diff(observed.indptr),
+            workers,
+            delta_encoded=True,
         )
         self.contexts = ContextRows(matrix, observed, weights.a)
 
         self.items = self.item_matrix(pairs.items)
         self._start_items(pairs.items, rows.n_features)
 
-    def of_items(self, sweep: int) -> tuple[ItemRows, ItemRows | None]:
-        """Return the items of one sweep of the item side, and the masked ones."""
-        drawn = None if self._items is None else self._items.drawn(sweep)
-        masked = self._items_always_masked
-        if drawn is not None:
-            fresh = self._masked_items(drawn)
-            masked = fresh if masked is None else masked.beside(fresh)
-        return self._plain_items, masked
+    def of_items(self, sweep: int) -> ItemRows:
+        """Return the items of one sweep of the item side, those as they are first."""
+        drawn = None if self._items is None else self._items.draw(sweep)
+        return self._every_sweep if drawn is None else self._every_sweep.vstack(self._masked_items(drawn))
 
     def _start_items(self, items: SparseRows, n_user_features: int) -> None:
         weights, pairs, n = self.weights, self.contexts.pairs, len(items)
         of_item, alpha_b = weights.of_item, self._alpha * weights.b
         plain = squared_sums(items, np.stack([of_item, alpha_b], axis=1))
-        sees = Seen(plain, np.zeros_like(plain))
-        alone = self.users_one_hot is not None and (self._items is None or self._items.lonely) and OneHotSide.fits(items)
+        frequencies = Frequencies(plain, np.zeros_like(plain))
+        alone = self.users_one_hot is not None and (self._items is None or self._items.one_field) and OneHotSide.fits(items)
         total = self._ranks.total
-        few = _FEW_PAIRS * total(len(pairs.indices))
+        few = _CONSTANT_PAIRS * total(len(pairs.indices))
         masked = []
         if self._items is not None:
-            masked = self._items.fixed(
-                lambda one: alone or (len(one.rows) == 1 and total(len(one.columns(pairs, n).indices)) <= few)
+            masked = self._items.take_constant(
+                lambda one: alone or (len(one.rows) == 1 and total(len(one.pairs(pairs, n).indices)) <= few)
             )
         self.items_one_hot: OneHotSide | None = None
         chunks: tuple[Chunk, ...] = ()
-        self.apart_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])
+        self.one_hot_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])
         if alone and self.users_one_hot is not None:
             # user features are the partners of item features: phi is a row of the table
-            turned = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
-            turned = turned._replace(indices=self.users_one_hot.feature_of[turned.indices])
-            rows = _below(items, [one.rows for one in masked])
-            part, turned = _of_rank(rows, turned, self._ranks)
-            side = OneHotSide.of(rows, turned, n_user_features)
-            assert side is not None
+            item_pairs = transposed(pairs, n).vstack([transposed(one.pairs(pairs, n), len(one.rows)) for one in masked])
+            item_pairs = item_pairs._replace(indices=self.users_one_hot.feature_of[item_pairs.indices])
+            rows = SparseRows.vstack([items, *(one.rows for one in masked)])
+            part, item_pairs = _of_rank(rows, item_pairs, self._ranks)
+            side = OneHotSide.of(rows, item_pairs, n_user_features)
             of_feature, rank = part[side.features], self._ranks.rank
             none, all_of_them = np.empty(0, np.int64), side.features.astype(np.int64)
             self.item_shares = RowShares(self._ranks, none, all_of_them, of_feature == rank)
@@ -273,25 +268,21 @@ class SweepRows:
             self.items_one_hot = replace(side, features=side.features[first:last], pairs=side.pairs.rows(first, last))
         else:
             chunks = self._chunks(pairs, n)
-        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees)
-        always: ItemRows | None = None
-        if self.items_one_hot is None:
-            for one in masked:
-                fresh = self._masked_items(one)
-                always = fresh if always is None else always.beside(fresh)
-        self._items_always_masked = always
-        self.item_sees = sees
+        self._every_sweep = ItemRows(self.items, chunks, of_item, alpha_b, frequencies)
+        self.item_frequencies = frequencies
         for one in masked:
-            self.item_sees = self.item_sees.beside(self._sees(one))
+            self.item_frequencies = self.item_frequencies.with_masked(self._frequencies_of(one))
+            if self.items_one_hot is None:
+                self._every_sweep = self._every_sweep.vstack(self._masked_items(one))
 
     def _masked_items(self, masked: MaskedRows) -> ItemRows:
-        pairs = masked.columns(self.contexts.pairs, self._n_items)
+        pairs = masked.pairs(self.contexts.pairs, self._n_items)
         of_item, alpha_b = masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)
         chunks = self._chunks(pairs, len(masked.rows))
-        shown = self._sees(masked)
-        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown))
+        shown = self._frequencies_of(masked)
+        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Frequencies(np.zeros_like(shown), shown))
 
-    def _sees(self, masked: MaskedRows) -> Float32:
+    def _frequencies_of(self, masked: MaskedRows) -> Float32:
         values = [masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)]
         return squared_sums(masked.rows, np.stack(values, axis=1))
 
@@ -326,7 +317,3 @@ def _of_rank(rows: SparseRows, pairs: Entries, ranks: Ranks) -> tuple[Int64, Ent
             indptr = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(rows)))])
             found = Entries(indptr, indices[order], weights[order])
     return part, found
-
-
-def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:
-    return SparseRows.vstack([rows, *others]) if others else rows

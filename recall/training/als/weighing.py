@@ -57,11 +57,11 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Weights that each feature of one side sees.
+class Frequencies:
+    """Summed weights of the rows that have each feature of one side.
 
     Both arrays have one row for each feature and two columns: observed weight, and the weight of its rows' pairs with all
-    rows of the other side.
+    rows of the other side. A row counts with the square of its feature weight.
 
     Attributes:
         plain: float32 [n_features, 2], of the rows as they are.
@@ -76,39 +76,39 @@ class Seen:
         """Sum of both, float32 [n_features, 2]."""
         return self.plain + self.masked
 
-    def beside(self, masked: Float32) -> "Seen":
-        """Add what further masked rows show."""
-        return Seen(self.plain, self.masked + masked)
+    def with_masked(self, masked: Float32) -> "Frequencies":
+        """Add those of further masked rows."""
+        return Frequencies(self.plain, self.masked + masked)
 
-    def shared(self, spread: Spread) -> "Seen":
-        """Return what shared rows see by way of all that are tied to them."""
+    def shared(self, spread: Spread) -> "Frequencies":
+        """Return those of shared rows, by way of all that are tied to them."""
         squared = spread.squared()
         parts = (torch.tensor(part) for part in (self.plain, self.masked))  # copies, which are used up
-        return Seen(*(squared.back(part, torch.zeros_like(part)).numpy() for part in parts))
+        return Frequencies(*(squared.back(part, torch.zeros_like(part)).numpy() for part in parts))
 
 
-def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:
-    """Regularise each feature by how much data it sees.
+def penalty(frequencies: Frequencies, others: float, config: OpeningConfig) -> Tensor:
+    """Return the frequency-scaled regularisation of each feature (Rendle et al. 2021).
 
     Masked rows have a loss of their own, regularised as if its weight were 1, and enter with the weight `config.drop`.
     Without this, and with nu < 1, features that only masked rows have would be regularised more the less they weigh.
 
     Args:
-        sees: of the side.
+        frequencies: of the side.
         others: summed weight of the other side's rows.
         config: of the loss.
 
     Returns:
-        [n, 1]. A feature that sees nothing has 0: it stays where it is.
+        [n, 1]. A feature without data has 0: it stays where it is.
     """
 
     def of(part: Float32, weight: float) -> Tensor:
-        seen = torch.from_numpy(part[:, :1] + np.float32(others) * part[:, 1:])
-        scaled = weight * config.regularisation * (seen / weight).clamp_min(1e-6) ** config.nu
-        return torch.where(seen > 0, scaled, 0.0)
+        summed = torch.from_numpy(part[:, :1] + np.float32(others) * part[:, 1:])
+        scaled = weight * config.regularisation * (summed / weight).clamp_min(1e-6) ** config.nu
+        return torch.where(summed > 0, scaled, 0.0)
 
-    found = of(sees.plain, 1.0)
-    return found + of(sees.masked, config.drop) if config.drop else found
+    found = of(frequencies.plain, 1.0)
+    return found + of(frequencies.masked, config.drop) if config.drop else found
 
 
 def _power(counts: Float32, power: float, observation: float, ranks: Ranks) -> Float32:

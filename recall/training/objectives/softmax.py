@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from recall._arrays import Float64, Int64
-from recall.features.csr import gathered
+from recall.features.csr import take_lists
 from recall.training.negatives import Negatives
 from recall.training.objectives.base import Batch, BatchPart, Gradients, Objective
 from recall.training.pairs import ObservedPairs
@@ -64,7 +64,7 @@ class ContextWeights:
             int64 [B + 1], int64 [nnz], float [nnz].
         """
         pairs = self._pairs
-        indptr, source = gathered(pairs.indptr, contexts)
+        indptr, source = take_lists(pairs.indptr, contexts)
         weights = pairs.weights[source] * np.repeat(self._factors[contexts], np.diff(indptr))
         return indptr, pairs.observed[source].astype(np.int64), torch.from_numpy(weights)
 

@@ -20,7 +20,7 @@ from recall.errors import ConfigError, TrainingError
 from recall.evaluation.bootstrap import Estimate
 from recall.training.checkpoint import checkpoint_path
 from recall.training.race.entrant import Entrant, merged, with_validation
-from recall.training.race.race import Raced, race
+from recall.training.race.race import RaceResult, race
 from recall.training.race.recipes import Values
 from recall.training.train import run_fingerprint
 
@@ -85,11 +85,11 @@ def _report_entrant(entrant: Entrant) -> None:
     elif entrant.best is not None:
         note(
             f"race: {entrant.metric} {entrant.figure:.4f} at sweep {entrant.best_sweep} of {len(entrant.figures)}, "
-            f"{entrant.seconds + entrant.looking:5.1f} s  {entrant.name}"
+            f"{entrant.seconds + entrant.validation_seconds:5.1f} s  {entrant.name}"
         )
 
 
-def report_lines(raced: Raced) -> Iterator[str]:
+def report_lines(raced: RaceResult) -> Iterator[str]:
     """Describe a race: what ran, and the figures with intervals.
 
     Args:

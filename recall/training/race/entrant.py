@@ -1,9 +1,9 @@
 """One recipe of a race: trained sweep by sweep, and judged after each."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -46,24 +46,35 @@ def with_validation(config: RunConfig, dataset: Dataset, tables: Tables) -> tupl
 
 
 def merged(config: RunConfig, values: Values) -> RunConfig:
-    """Override sections and keys: `model` and `train` whole, `data` and fields by key.
+    """Return a configuration with overrides, as `override` applies them.
 
     Args:
         config: of the run.
-        values: overrides; a field that is None is left out.
+        values: the overrides.
     """
     plain = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    for section, keys in values.items():
-        if section in ("model", "train"):
-            plain[section] = keys
-            continue
-        target = plain.setdefault(section, {})
-        for key, value in cast(Values, keys).items():
-            if section == "fields" and value is None:
-                target.pop(key, None)
-            else:
-                target[key] = {**cast(Values, target.get(key, {})), **value} if isinstance(value, dict) else value
+    override(plain, values)
     return parse_config(plain)
+
+
+def override(plain: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Replace the sections `model` and `train`; change `data` and `fields` by key.
+
+    Args:
+        plain: sections of a configuration, changed in place.
+        values: overrides; a key that is None is left out.
+    """
+    for section, keys in values.items():
+        target = plain.setdefault(section, {})
+        if section in ("model", "train"):
+            target.clear()
+        for key, value in keys.items():
+            if value is None:
+                target.pop(key, None)
+            elif isinstance(value, dict) and key in target:
+                target[key].update(value)
+            else:
+                target[key] = value
 
 
 def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
@@ -132,8 +143,8 @@ class Entrant:
         shared: data of its fields.
         figures: on the validation part after each sweep, or after the opening and each epoch.
         best: metrics of each request with the best model; that of an opening does not count.
-        seconds: spent on sweeps, without looks.
-        looking: seconds spent on looks.
+        seconds: spent on sweeps.
+        validation_seconds: spent on evaluations.
         fault: why it failed; empty otherwise.
         learner: of the model; None before the first sweep, and after the last.
     """
@@ -145,7 +156,7 @@ class Entrant:
     figures: list[float] = field(default_factory=list)
     best: PerRequestMetrics | None = None
     seconds: float = 0.0
-    looking: float = 0.0
+    validation_seconds: float = 0.0
     fault: str = ""
     learner: Learner | None = None
 
@@ -156,11 +167,11 @@ class Entrant:
 
     @property
     def figure(self) -> float:
-        """Of the best sweep after an opening; -inf before the first look."""
-        return self.early(len(self.figures))
+        """Of the best sweep after an opening; -inf before the first evaluation."""
+        return self.best_figure(len(self.figures))
 
-    def early(self, sweeps: int) -> float:
-        """Return the best figure of the first sweeps; -inf before the first look.
+    def best_figure(self, sweeps: int) -> float:
+        """Return the best figure of the first sweeps; -inf before the first evaluation.
 
         Args:
             sweeps: number of them.
@@ -211,7 +222,7 @@ class Entrant:
             self.best = judged
         self.figures.append(figure)
         self.seconds += swept - began
-        self.looking += time.monotonic() - swept
+        self.validation_seconds += time.monotonic() - swept
 
 
 _PATIENCE = 2  # sweeps without a better figure. Chosen, not tuned.

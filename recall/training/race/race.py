@@ -7,7 +7,7 @@ long as that helps by more than a standard error.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
@@ -35,19 +35,25 @@ from recall.training.race.recipes import (
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
 _SHARE = 0.5  # of the interactions that train in a race of large data. A tenth of ml-1m prefers ten times the regularisation
-_LEAST, _MOST = 100_000, 1_000_000  # interactions that train in a race, where there are so many. Chosen, not tuned.
+_FEWEST_TRAIN, _MOST_TRAIN = (
+    100_000,
+    1_000_000,
+)  # interactions that train in a race, where there are so many. Chosen, not tuned.
 _REQUESTS = 4_000  # that are evaluated: 95 % intervals are then about 4 % of the figure on toys and ml-1m
-_FEWEST, _SCORES = 1_000, 60_000_000  # requests over a large catalogue, and scores of one look. Chosen, not tuned.
+_FEWEST_REQUESTS, _MOST_SCORES = (
+    1_000,
+    60_000_000,
+)  # requests over a large catalogue, and scores of one evaluation. Chosen, not tuned.
 _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
-_SHARES = (0.5, 0.9)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
-_FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
+_HEAT_ENDS = (0.5, 0.9)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
+_FIRST_SWEEPS = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
 _STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _MOST_COMPONENTS, _LEAST_FFM_K = 512, 4  # of an FFM's vector, k for each pair of fields. Chosen, not tuned.
-_SWEEPS = 12  # most sweeps of a square loss
+_MOST_SWEEPS = 12  # most sweeps of a square loss
 
 
 @dataclass(frozen=True, slots=True)
-class Raced:
+class RaceResult:
     """Result of a race.
 
     Attributes:
@@ -101,7 +107,7 @@ class Raced:
                     **found.model_dump(),
                     "recipe": one.name,
                     "sweeps": one.best_sweep,
-                    "seconds": round(one.seconds + one.looking, 2),
+                    "seconds": round(one.seconds + one.validation_seconds, 2),
                     "figures": [round(figure, 5) for figure in one.figures],
                 }
                 for one, found in self.placed
@@ -116,7 +122,7 @@ class Raced:
 
 def race(
     config: RunConfig, dataset: Dataset, seconds: float | None, report: Callable[[Entrant], None], *, without: str = ""
-) -> Raced:
+) -> RaceResult:
     """Race known recipes for a configuration, and return the winner.
 
     With time enough for all recipes, equal data and seeds give an equal result.
@@ -132,11 +138,11 @@ def race(
         TrainingError: No recipe could be trained.
     """
     trains = max(1, len(dataset.training))
-    share = min(1.0, min(max(_LEAST, _SHARE * trains), _MOST) / trains)
+    share = min(1.0, min(max(_FEWEST_TRAIN, _SHARE * trains), _MOST_TRAIN) / trains)
     run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, report, without)
-    run.halve(run.squares(), _SHARES[0])
-    run.chase(run.others(), _SHARES[1])
-    run.climb()
+    run.successive_halving(run.squares(), _HEAT_ENDS[0])
+    run.train_in_turn(run.objectives(), _HEAT_ENDS[1])
+    run.hill_climb()
     return run.result()
 
 
@@ -158,7 +164,7 @@ class _RaceRun:
         self._users = int(dataset.events["user"].gather(dataset.training).n_unique())
         self._share = share
         self._seconds = seconds
-        self._requests = max(_FEWEST, min(_REQUESTS, _SCORES // max(1, len(dataset.items))))
+        self._requests = max(_FEWEST_REQUESTS, min(_REQUESTS, _MOST_SCORES // max(1, len(dataset.items))))
         self._report = report
         self._began, self._used = time.monotonic(), time.process_time()
         self._shared_data: dict[str, SharedData] = {}
@@ -219,7 +225,7 @@ class _RaceRun:
         return {"k": k, **given, **({"cosine": True} if cosine else {})}
 
     def _values(self, recipe: Recipe, fields: Values) -> Values:
-        train = {"sweeps": _SWEEPS, **recipe.train} if recipe.train["objective"] == "square" else dict(recipe.train)
+        train = {"sweeps": _MOST_SWEEPS, **recipe.train} if recipe.train["objective"] == "square" else dict(recipe.train)
         return {**fields, "model": self._model(recipe.k, recipe.cosine), "train": train}
 
     def squares(self) -> Iterator[tuple[str, Values]]:
@@ -247,7 +253,7 @@ class _RaceRun:
     def _field_choices(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
         return field_choices(leader.config, self._dataset, leader.shared.encoder, self._without)
 
-    def others(self) -> Iterator[tuple[str, Values]]:
+    def objectives(self) -> Iterator[tuple[str, Values]]:
         """Yield the other objectives, which continue from the best square loss.
 
         The first one also continues from the best with other fields, if those are as good within a standard error; the rest
@@ -260,13 +266,13 @@ class _RaceRun:
         ]
         rival = max(rivals, key=lambda one: one.figure, default=None)
         squares = [leader] if rival is None or _beats(leader, rival) else [leader, rival]
-        following, figures = [self._after(square) for square in squares], []
+        following, figures = [self._objectives_after(square) for square in squares], []
         for proposals in following:
             yield next(proposals)
             figures.append(self._ran[-1].figure)
         yield from following[figures.index(max(figures))]
 
-    def _after(self, square: Entrant) -> Iterator[tuple[str, Values]]:
+    def _objectives_after(self, square: Entrant) -> Iterator[tuple[str, Values]]:
         """Yield the objectives that continue from a square loss, with its fields."""
         fields = {section: values for section, values in square.values.items() if section not in ("model", "train")}
         pairs, schema = square.shared.pairs, square.config.schema_
@@ -284,41 +290,41 @@ class _RaceRun:
 
     # Heats.
 
-    def halve(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
+    def successive_halving(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
         """Train all for some sweeps, the better half for twice as many, and so on."""
         alive: list[Entrant] = []
         for name, values in proposals:
             if self._over(share):
                 break
             alive.append(self._start(name, values))
-            self._run(alive[-1], _FIRST, share)
-        sweeps = _FIRST
+            self._run(alive[-1], _FIRST_SWEEPS, share)
+        sweeps = _FIRST_SWEEPS
         while True:
             alive.sort(key=lambda one: -one.figure)
             kept = alive[: max(1, len(alive) // 2)]
             for loser in alive[len(kept) :]:
-                self._leave(loser)
+                self._finish(loser)
             alive, sweeps = kept, 2 * sweeps
             if all(one.finished for one in alive) or self._over(share):
                 break
             for entrant in alive:
                 self._run(entrant, sweeps, share)
         for entrant in alive:
-            self._leave(entrant)
+            self._finish(entrant)
 
-    def chase(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
-        """Train one after the other to the end, unless it starts worse than the best."""
+    def train_in_turn(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
+        """Train one after the other, to the end unless it starts worse than the best."""
         best: Entrant | None = None
         for name, values in proposals:
             if self._over(share):
                 return
             entrant = self._start(name, values)
-            self._run(entrant, _FIRST, share)
-            if best is None or entrant.figure >= best.early(_FIRST):
+            self._run(entrant, _FIRST_SWEEPS, share)
+            if best is None or entrant.figure >= best.best_figure(_FIRST_SWEEPS):
                 self._run(entrant, entrant.config.method.sweeps, share)
             if best is None or entrant.figure > best.figure:
                 best = entrant
-            self._leave(entrant)
+            self._finish(entrant)
 
     def _start(self, name: str, values: Values) -> Entrant:
         self._ran.append(self._entrant(name, values))
@@ -329,11 +335,11 @@ class _RaceRun:
         if not entrant.fault and (self._leader is None or entrant.figure > self._leader.figure):
             self._leader = entrant
 
-    def climb(self) -> None:
+    def hill_climb(self) -> None:
         """Change single settings of the leader as long as one helps."""
         tried: set[str] = set()
         while (leader := self._leader) is not None:
-            for name, values in self._near(leader):
+            for name, values in self._neighbours(leader):
                 key = repr(values)
                 if key in tried:
                     continue
@@ -342,14 +348,14 @@ class _RaceRun:
                     return
                 entrant = self._start(name, values)
                 entrant.run(entrant.config.method.sweeps, self._over)
-                self._leave(entrant)
+                self._finish(entrant)
                 if not entrant.fault and entrant.best is not None and _beats(entrant, leader):
                     self._leader = entrant
                     break
             else:
                 return
 
-    def _near(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
+    def _neighbours(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
         """Yield the leader with one setting changed, or without some fields."""
         model, train = (cast(Values, leader.values[name]) for name in ("model", "train"))
         k = cast(int, model.get("k", USUAL_K))
@@ -361,13 +367,13 @@ class _RaceRun:
             yield f"{leader.name}, {name}", values
         yield from self._without_fields()
 
-    def _leave(self, entrant: Entrant) -> None:
+    def _finish(self, entrant: Entrant) -> None:
         entrant.learner = None  # frees the model
         self._report(entrant)
 
     # The result.
 
-    def result(self) -> Raced:
+    def result(self) -> RaceResult:
         """Return the leader as the winner, beside all others."""
         winner = self._leader
         done = sorted((one for one in self._ran if one.best is not None), key=lambda one: (one is not winner, -one.figure))
@@ -378,21 +384,21 @@ class _RaceRun:
         popular = winner.shared.validation.unknown.popularity
 
         def against(other: PerRequestMetrics) -> Comparison:
-            return compare(_one_metric(winner_metrics, metric), _one_metric(other, metric), resamples, seed)[metric]
+            return compare(winner_metrics.only([metric]), other.only([metric]), resamples, seed)[metric]
 
         winner_metrics = winner.best
         placed = tuple(
-            (one, estimate(_one_metric(one.best, metric), resamples, seed)[metric]) for one in done if one.best is not None
+            (one, estimate(one.best.only([metric]), resamples, seed)[metric]) for one in done if one.best is not None
         )
         second = next((one.best for one in done[1:] if one.best is not None), None)
         default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
-        return Raced(
+        return RaceResult(
             values=_with_sweeps(winner),
             name=winner.name,
             placed=placed,
             lead=None if second is None else against(second),
             over_default=None if default is None else against(default),
-            popularity=estimate(_one_metric(popular, metric), resamples, seed)[metric],
+            popularity=estimate(popular.only([metric]), resamples, seed)[metric],
             over_popularity=against(popular),
             failed=failed,
             metric=metric,
@@ -400,10 +406,6 @@ class _RaceRun:
             share=self._share,
             seconds=time.monotonic() - self._began,
         )
-
-
-def _one_metric(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
-    return replace(metrics, values={name: metrics.values[name]})
 
 
 def _beats(entrant: Entrant, leader: Entrant) -> bool:
@@ -421,7 +423,7 @@ def _with_sweeps(winner: Entrant) -> Values:
     train = dict(cast(Values, winner.values["train"]))
     unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
     if train["objective"] == "square":
-        train["sweeps"] = min(_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
+        train["sweeps"] = min(_MOST_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
     elif not unfinished:  # otherwise the time was over while it still improved
         train["epochs"] = winner.best_sweep - winner.config.method.opened
     return {**winner.values, "train": train}

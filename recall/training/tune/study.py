@@ -2,7 +2,7 @@
 
 The test part is not used. Proposals come from optuna's tree-structured Parzen estimator (Akiba et al. 2019; Bergstra et al.
 2011), which learns from the finished trials. Every finished trial is in a journal on disk, so that a search can be
-interrupted, continued, and shared among processes. Found settings are written into a copy of the configuration file.
+interrupted, continued, and shared among processes. The best settings are written into a copy of the configuration file.
 """
 
 import hashlib
@@ -10,12 +10,12 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import optuna
 import tomlkit
@@ -24,15 +24,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
-from tomlkit import TOMLDocument
-from tomlkit.items import Table
 
 from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.run import apply_override
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import ConfigError, DataError, RecallError, TrainingError
-from recall.training.race.entrant import merged, with_validation
+from recall.training.race.entrant import merged, override, with_validation
 from recall.training.race.recipes import Values
 from recall.training.tune.trials import (
     CURVE,
@@ -40,16 +38,16 @@ from recall.training.tune.trials import (
     MARGIN,
     OBJECTIVE,
     RECIPE,
-    Bench,
     SearchLimits,
+    TrialRunner,
     best_trial,
-    is_poor,
     next_recipe,
-    standing,
+    pruning_rule,
+    rank_key,
 )
 from recall.training.validation import validation_requests
 
-_GIVEN = "given"
+_CONFIGURED = "given"
 """Attribute of the trial of the configured settings, which comes first: these settings."""
 
 
@@ -63,7 +61,7 @@ class TrialReport:
         figure: on the validation part; None when the trial failed.
         fault: why it failed.
         seconds: it took.
-        best: whether it beats all earlier trials, compared by `standing`.
+        best: whether it beats all earlier trials, compared by `rank_key`.
         unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
         recipe: name of the known recipe that it is; empty for a proposal.
@@ -83,7 +81,7 @@ class TrialReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TuneResult:
     """Result of a search.
 
     Attributes:
@@ -115,7 +113,9 @@ class Found:
     margin: float | None = None
 
 
-def tune(config: RunConfig, data: Path, journal: Path, limits: SearchLimits, report: Callable[[TrialReport], None]) -> Found:
+def tune(
+    config: RunConfig, data: Path, journal: Path, limits: SearchLimits, report: Callable[[TrialReport], None]
+) -> TuneResult:
     """Search until the time is over or the keyboard interrupts; return the best.
 
     Args:
@@ -147,32 +147,32 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: SearchLimits, rep
         except (ValueError, KeyError) as error:
             hint = "Remove it, or name another file by --out: its trials are made again"
             raise DataError("the journal of trials is damaged", where=str(journal), why=str(error), hint=hint) from None
-    bench = Bench(config, dataset, data, limits)
+    runner = TrialRunner(config, dataset, data, limits)
     try:
         while time.monotonic() < deadline:
-            _run_trial(study, bench, deadline, report)
+            _run_trial(study, runner, deadline, report)
     except KeyboardInterrupt:
         pass  # what was found until now is what was asked for
     return _result(study, config, dataset, limits)
 
 
-def _run_trial(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
+def _run_trial(study: optuna.Study, runner: TrialRunner, deadline: float, report: Callable[[TrialReport], None]) -> None:
     """Run one trial and record it."""
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     began = time.monotonic()
-    given = _settings(bench.config)
-    auto = isinstance(bench.config.train, AutoConfig)  # no settings of its own
-    first = not auto and all(one.user_attrs.get(_GIVEN) != given for one in study.get_trials(deepcopy=False))
-    if not first and (recipe := next_recipe(study, bench)) is not None:
-        study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: bench.config.model.kind})
+    given = _settings(runner.config)
+    auto = isinstance(runner.config.train, AutoConfig)  # no settings of its own
+    first = not auto and all(one.user_attrs.get(_CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    if not first and (recipe := next_recipe(study, runner)) is not None:
+        study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: runner.config.model.kind})
     trial = study.ask()
     if first:  # written before it is tried: one that fails is not tried again
-        trial.set_user_attr(_GIVEN, given)
-    values: Values = {} if first else bench.space.settings(trial)
+        trial.set_user_attr(_CONFIGURED, given)
+    values: Values = {} if first else runner.space.settings(trial)
     named = str(trial.user_attrs.get(RECIPE, ""))
     try:
-        judged = bench.figure(
-            values, min(deadline, began + bench.limits.trial_seconds), is_poor(study, bench.config.model.kind)
+        outcome = runner.run(
+            values, min(deadline, began + runner.limits.trial_seconds), pruning_rule(study, runner.config.model.kind)
         )
     except RecallError as error:
         study.tell(trial, state=TrialState.FAIL)
@@ -182,31 +182,30 @@ def _run_trial(study: optuna.Study, bench: Bench, deadline: float, report: Calla
         study.tell(trial, state=TrialState.FAIL)
         raise
     seconds = time.monotonic() - began
-    objective = merged(bench.config, values).train.objective
-    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds, CURVE: judged.curve, OBJECTIVE: objective}
-    attributes[KIND] = bench.config.model.kind
-    for name, value in (attributes | {"unknown": judged.unknown, MARGIN: judged.margin}).items():
+    objective = merged(runner.config, values).train.objective
+    attributes = {"values": values, "sweeps": outcome.sweeps, "seconds": seconds, CURVE: outcome.curve, OBJECTIVE: objective}
+    attributes[KIND] = runner.config.model.kind
+    for name, value in (attributes | {"unknown": outcome.unknown, MARGIN: outcome.margin}).items():
         trial.set_user_attr(name, value)
-    if judged.margin is not None:
-        trial.set_constraint(MARGIN, -judged.margin)  # the sampler takes a trial for feasible where this is at most 0
-    if judged.pruned:
-        for sweep, figure in enumerate(judged.curve):
+    if outcome.margin is not None:
+        trial.set_constraint(MARGIN, -outcome.margin)  # the sampler takes a trial for feasible where this is at most 0
+    if outcome.pruned:
+        for sweep, figure in enumerate(outcome.curve):
             trial.report(figure, sweep)
         study.tell(trial, state=TrialState.PRUNED)
     else:
-        study.tell(trial, judged.figure)
-    best = not judged.pruned and all(
-        standing(judged.figure, judged.margin) > standing(other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before
-    )
-    figures = judged.figure, "", seconds, best, judged.unknown, judged.margin
-    report(TrialReport(trial.number, values, *figures, named, judged.pruned))
+        study.tell(trial, outcome.figure)
+    key = rank_key(outcome.figure, outcome.margin)
+    best = not outcome.pruned and all(key > rank_key(one.value or 0.0, one.user_attrs.get(MARGIN)) for one in before)
+    figures = outcome.figure, "", seconds, best, outcome.unknown, outcome.margin
+    report(TrialReport(trial.number, values, *figures, named, outcome.pruned))
 
 
 def _name(config: RunConfig, dataset: Dataset) -> str:
     """Return the name of a study: trials of equal data, split, fields and metric."""
     parts = config.model_dump(mode="json", include={"seed", "data", "fields", "evaluation"})
-    judged = config.train.stopping.model_dump(mode="json", include={"metric", "at", "requests"})
-    text = json.dumps([parts, judged], sort_keys=True) + dataset.fingerprint()
+    stopping = config.train.stopping.model_dump(mode="json", include={"metric", "at", "requests"})
+    text = json.dumps([parts, stopping], sort_keys=True) + dataset.fingerprint()
     return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -216,13 +215,13 @@ def _settings(config: RunConfig) -> Values:
     return sections
 
 
-def _allowed(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) -> bool:
+def _within_limits(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) -> bool:
     """Return whether a trial is of the given settings, or within the limits.
 
     An earlier part of the search may have had other limits.
     """
-    values = cast(Values, trial.user_attrs["values"] or trial.user_attrs.get(_GIVEN, {}))
-    if not values or trial.user_attrs.get(_GIVEN) == _settings(config):
+    values = cast(Values, trial.user_attrs["values"] or trial.user_attrs.get(_CONFIGURED, {}))
+    if not values or trial.user_attrs.get(_CONFIGURED) == _settings(config):
         return bool(values)  # trials of older versions do not name the configured settings
     model, train = cast(Values, values["model"]), cast(Values, values["train"])
     fits = model.get("kind", "fm") == config.model.kind and cast(int, model.get("k", config.model.k or 1)) <= limits.most_k
@@ -234,22 +233,22 @@ def _values(best: FrozenTrial, config: RunConfig) -> Values:
     values = cast(Values, best.user_attrs["values"])
     if values:
         return _with_sweeps(values, int(best.user_attrs["sweeps"]))
-    return {} if best.user_attrs.get(_GIVEN) == _settings(config) else cast(Values, best.user_attrs[_GIVEN])
+    return {} if best.user_attrs.get(_CONFIGURED) == _settings(config) else cast(Values, best.user_attrs[_CONFIGURED])
 
 
-def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> Found:
+def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> TuneResult:
     finished = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
-    done = [one for one in finished if _allowed(one, config, limits)]
+    done = [one for one in finished if _within_limits(one, config, limits)]
     if not done:
         raise TrainingError(
             "no trial was finished", where="tune", hint="Give more --minutes, or look at what the trials failed of"
         )
     best = best_trial(done)
-    configured = next((one.value for one in done if one.user_attrs.get(_GIVEN) == _settings(config)), None)
+    configured = next((one.value for one in done if one.user_attrs.get(_CONFIGURED) == _settings(config)), None)
     stopping = config.train.stopping
     held = validation_requests(config, dataset)
     assert held is not None
-    return Found(
+    return TuneResult(
         _values(best, config),
         best.value or 0.0,
         configured,
@@ -272,14 +271,14 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
     if train["objective"] == "square":
         train["sweeps"] = sweeps
     else:
-        train["epochs"] = max(1, sweeps - ("opening" in train))  # of a journal of before, which judged openings too
+        train["epochs"] = max(1, sweeps - ("opening" in train))  # of a journal of before, which evaluated openings too
     train["stopping"] = {key: value for key, value in cast(Values, train["stopping"]).items() if key != "every"}
     if not train["stopping"]:
         del train["stopping"]
     return {**values, "train": train}
 
 
-def write_config(source: Path, found: Found, out: Path, minutes: float, overrides: Sequence[str] = ()) -> None:
+def write_config(source: Path, found: TuneResult, out: Path, minutes: float, overrides: Sequence[str] = ()) -> None:
     """Write the configuration in `source`, comments included, with what was found.
 
     Args:
@@ -293,13 +292,10 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
         ConfigError: The file cannot be written.
     """
     document = tomlkit.parse(source.read_text(encoding="utf-8"))
-    for override in overrides:
-        apply_override(document, override)
-    for section, values in found.values.items():
-        if section in ("model", "train"):
-            document[section] = _table(cast(Mapping[str, JsonValue], values))
-        else:
-            _update(document, section, cast(Mapping[str, JsonValue], values))
+    for setting in overrides:
+        apply_override(document, setting)
+    written = {section: {key: _toml(one) for key, one in cast(Values, keys).items()} for section, keys in found.values.items()}
+    override(document, written)
     staged = out.with_name(out.name + ".part")
     try:
         staged.write_text(_provenance(found, source, minutes, overrides) + tomlkit.dumps(document), encoding="utf-8")
@@ -309,37 +305,19 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
         raise ConfigError("the configuration cannot be written", where=str(out), why=str(error)) from None
 
 
-def _update(document: TOMLDocument, section: str, values: Mapping[str, JsonValue]) -> None:
-    """Update keys of a section and of its tables; None removes a key."""
-    target = cast(Table, document.setdefault(section, tomlkit.table()))
-    for key, value in values.items():
-        if isinstance(value, dict):
-            for inner, one in value.items():
-                target[key][inner] = one
-        elif value is not None:
-            target[key] = value
-        elif key in target:
-            del target[key]
+def _toml(value: JsonValue) -> Any:
+    """Round floats to four digits, and write tables inline.
 
-
-def _table(values: Mapping[str, JsonValue]) -> Table:
-    table = tomlkit.table()
-    for key, value in values.items():
-        if isinstance(value, dict):
-            inline = tomlkit.inline_table()
-            inline.update({name: _rounded(one) for name, one in value.items() if one is not None})
-            table[key] = inline
-        elif value is not None:
-            table[key] = _rounded(value)
-    return table
-
-
-def _rounded(value: JsonValue) -> JsonValue:
-    """Four digits are more than any figure can tell apart."""
+    More digits are more than any figure can tell apart.
+    """
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        table.update({key: _toml(one) for key, one in value.items() if one is not None})
+        return table
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[str]) -> str:
+def _provenance(found: TuneResult, source: Path, minutes: float, overrides: Sequence[str]) -> str:
     lines = [
         f"Found by `recall tune` on {datetime.now(UTC).date()} from {source.name}, with fm-recall {version('fm-recall')}:",
         " ".join(f"--set {' '.join(one.split())}" for one in overrides),
@@ -352,7 +330,7 @@ def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[
     return "".join(f"# {line}\n" for line in lines if line)
 
 
-def _unknown(found: Found) -> str:
+def _unknown(found: TuneResult) -> str:
     worse = found.margin is not None and found.margin < 0
     beside = "worse than popularity, as in every trial" if worse else "not below popularity"
     return f"Asked as by unknown users the same requests reach {found.unknown:.4f}, which is {beside}."

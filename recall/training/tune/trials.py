@@ -1,4 +1,4 @@
-"""Trials of a search: known recipes first, then proposals; poor ones are pruned."""
+"""Trials of a search: known recipes first, then proposals."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +24,8 @@ RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
 """Attributes of a trial: known recipe, kind of model, figure after each sweep, objective."""
 MARGIN = "margin"
 """Attribute of a trial: upper end of the interval of the difference between unknown users and popularity."""
-_LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share of the best one's figure. Chosen, not tuned.
+# A trial is pruned from so many evaluations on, below this share of the best one's figure. Chosen, not tuned.
+_FEWEST_FIGURES, _PRUNE_BELOW = 3, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class _StoppedError(Exception):
     """Ends a trial early: it was pruned, or its time was over."""
 
 
-class Judged(NamedTuple):
-    """Validation result of a trial's best sweep.
+class TrialOutcome(NamedTuple):
+    """Validation result of the best sweep of a trial.
 
     Attributes:
         figure: of the metric that the search is for.
@@ -68,8 +69,8 @@ class Judged(NamedTuple):
     pruned: bool
 
 
-def standing(figure: float, margin: float | None) -> tuple[bool, float]:
-    """Return what trials are compared by.
+def rank_key(figure: float, margin: float | None) -> tuple[bool, float]:
+    """Return the key by which trials are ranked, best last.
 
     A trial with `margin` below 0 serves unknown users significantly worse than popularity does. It never beats one that does
     not, whatever it gains on known users. Otherwise the figure decides.
@@ -83,10 +84,10 @@ def standing(figure: float, margin: float | None) -> tuple[bool, float]:
 
 def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
     """Return the finished trial that no other beats, the earliest of equals."""
-    return max(done, key=lambda one: (*standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
+    return max(done, key=lambda one: (*rank_key(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
 
 
-class Bench:
+class TrialRunner:
     """Trains proposals on one data set, reloaded only for settings that require it."""
 
     def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: SearchLimits) -> None:
@@ -105,13 +106,13 @@ class Bench:
             item_ids_only=has_item_ids_only(dataset.schema),
         )
 
-    def figure(self, values: Values, deadline: float, poor: Callable[[str, list[float]], bool]) -> Judged:
+    def run(self, values: Values, deadline: float, prune: Callable[[str, list[float]], bool]) -> TrialOutcome:
         """Train a proposal and judge the model of its best sweep.
 
         Args:
             values: overrides of the configuration.
             deadline: of `time.monotonic`; what was reached until then counts.
-            poor: says of the objective and the figures until now whether to prune.
+            prune: says of the objective and the figures until now whether to prune.
 
         Raises:
             TrainingError: The time was over before the first look.
@@ -121,11 +122,11 @@ class Bench:
         dataset = replace(dataset, schema=config.schema_)
         encoder = FeatureEncoder.fit(dataset)
         stopping = config.train.stopping
-        # set explicitly, so that no trial is judged by fewer requests than another
+        # set explicitly, so that no trial is validated by fewer requests than another
         stopping = stopping.model_copy(update={"requests": stopping.requests})
         config = config.model_copy(update={"train": config.train.model_copy(update={"stopping": stopping})})
         metric = f"{stopping.metric}@{stopping.at}"
-        best = Judged(float("-inf"), 0, None, None, [], pruned=False)
+        best = TrialOutcome(float("-inf"), 0, None, None, [], pruned=False)
         figures: list[float] = []
         fairest = float("-inf")
 
@@ -137,8 +138,8 @@ class Bench:
                 if (fair := fair_figure(found, metric)) > fairest:
                     fairest = fair
                     unknown = found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
-                    best = Judged(found[metric], report.sweep, *unknown, figures, pruned=False)
-                if report.sweep < report.sweeps and poor(config.train.objective, figures):
+                    best = TrialOutcome(found[metric], report.sweep, *unknown, figures, pruned=False)
+                if report.sweep < report.sweeps and prune(config.train.objective, figures):
                     best = best._replace(pruned=True)
                     raise _StoppedError
             if time.monotonic() > deadline:
@@ -152,16 +153,16 @@ class Bench:
         return best
 
 
-def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float | int | str]] | None:
+def next_recipe(study: optuna.Study, runner: TrialRunner) -> tuple[str, dict[str, float | int | str]] | None:
     """Return the next known recipe that was not tried, by name, and its suggestions.
 
     Square losses come first, then the best of them without some fields, then what continues from the best.
 
     Args:
         study: with the trials until now.
-        bench: of the search.
+        runner: of the search.
     """
-    kind = bench.config.model.kind
+    kind = runner.config.model.kind
     trials = [one for one in study.get_trials(deepcopy=False) if RECIPE in one.user_attrs and one.user_attrs[KIND] == kind]
     tried = {one.user_attrs[RECIPE] for one in trials}
     done = [one for one in trials if one.state == TrialState.COMPLETE and one.user_attrs[RECIPE].startswith("square")]
@@ -169,7 +170,7 @@ def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float
     def found(recipes: Sequence[Recipe], less: str = "") -> tuple[str, dict[str, float | int | str]] | None:
         for recipe in recipes:
             name = ", ".join(filter(None, (recipe.name, less)))
-            if name not in tried and (suggested := bench.space.parameters(recipe, less)) is not None:
+            if name not in tried and (suggested := runner.space.parameters(recipe, less)) is not None:
                 return name, suggested
         return None
 
@@ -177,15 +178,15 @@ def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float
         return square
     leader = best_trial(done).user_attrs[RECIPE] if done else SQUARES[0].name
     recipe = next(one for one in sorted(SQUARES, key=lambda one: -len(one.name)) if leader.startswith(one.name))
-    for less in bench.space.leave_out:
+    for less in runner.space.leave_out:
         if not any(name.endswith(f", {less}") for name in tried) and (fewer := found([recipe], less)) is not None:
             return fewer
-    less = next((one for one in bench.space.leave_out if leader.endswith(f", {one}")), "")
-    others = [one for one in softmaxes(recipe.train, bench.scale) if not one.cosine or bench.config.model.k]
+    less = next((one for one in runner.space.leave_out if leader.endswith(f", {one}")), "")
+    others = [one for one in softmaxes(recipe.train, runner.scale) if not one.cosine or runner.config.model.k]
     return found(others, less)
 
 
-def is_poor(study: optuna.Study, kind: str) -> Callable[[str, list[float]], bool]:
+def pruning_rule(study: optuna.Study, kind: str) -> Callable[[str, list[float]], bool]:
     """Return a rule that prunes a trial which is far behind.
 
     It compares with the best trial of the same objective at the same sweep.
@@ -200,9 +201,9 @@ def is_poor(study: optuna.Study, kind: str) -> Callable[[str, list[float]], bool
         if one.state == TrialState.COMPLETE and curve and one.user_attrs[KIND] == kind:
             best[one.user_attrs[OBJECTIVE]] = curve
 
-    def poor(objective: str, figures: list[float]) -> bool:
+    def prune(objective: str, figures: list[float]) -> bool:
         curve = best.get(objective, [])
         sweep = min(len(figures), len(curve))
-        return len(figures) >= _LOOKS and sweep > 0 and max(figures) < _POOR * max(curve[:sweep])
+        return len(figures) >= _FEWEST_FIGURES and sweep > 0 and max(figures) < _PRUNE_BELOW * max(curve[:sweep])
 
-    return poor
+    return prune

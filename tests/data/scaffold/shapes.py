@@ -480,10 +480,10 @@ SHAPES = {
     ),
     "subscriptions": Shape(
         subscriptions,
-        data={"time": "happened", "attributes": ("title",)},
+        data={"time": "happened", "attributes": ("release_time", "title")},
         context=("device",),
         items=("genres", "title", "release_time"),
-        users=("age", "signup_time"),
+        users=("age",),
         proposed=("price_paid", '# weight = "minutes"'),
     ),
 }

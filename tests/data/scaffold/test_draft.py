@@ -36,12 +36,31 @@ from recall.errors import DataError
         (["https://a.b/c", "http://a.b/d", "https://a.b/c"], ""),
         ([datetime.date(2025, 1, 1)], ""),
         ([None, None], ""),
+        ([1_700_000_000 + 86_400 * (number % 9) for number in range(20)], ""),  # unix times
+        ([f"street {number % 40}" for number in range(60)], ""),  # most are seen once
     ],
 )
 def test_a_column_is_classified_by_its_values(values: list[object], field: str) -> None:
     found = guess_field(pl.Series("column", values))
     assert found.keys == field
     assert found.reason
+
+
+def test_a_column_that_the_items_have_under_another_name_is_not_read_twice(tmp_path: Path) -> None:
+    item = [row % 20 for row in range(200)]
+    rows = {"user_id": [row * 7 % 30 for row in range(200)], "item_id": item, "paid_each": [one * 1.5 + 3 for one in item]}
+    pl.DataFrame(rows).write_csv(tmp_path / "interactions.csv")
+    pl.DataFrame({"item_id": range(20), "price": [one * 1.5 + 3 for one in range(20)]}).write_csv(tmp_path / "items.csv")
+    text = draft(tmp_path)
+    assert "the items table has it as price" in text
+    assert "item_columns" not in text
+
+
+def test_a_lone_value_that_is_missing_where_others_are_teaches_nothing(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]}).write_csv(tmp_path / "interactions.csv")
+    items = {"item_id": ["x", "y", "z"], "pay": [10, 20, None], "money": ["EUR", "EUR", None], "badge": ["top", None, None]}
+    pl.DataFrame(items).write_csv(tmp_path / "items.csv")
+    assert {"pay", "badge"} == {"pay", "badge", "money"} & set(parse_config(tomllib.loads(draft(tmp_path))).fields)
 
 
 def test_a_draft_is_a_loadable_configuration(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_words_of_outcomes_beside_others_leave_a_context(name: str, values: list
     random = np.random.default_rng(0)
     columns = {"user_id": USERS, "item_id": ITEMS, name: random.choice(values, ROWS).tolist()}
     config, _ = drafted(tmp_path, columns)
-    assert config["fields"][name]["kind"] == ("bag" if name == "size" else "categorical")
+    assert config["fields"][name]["kind"] == "categorical"
     assert "nulls" not in config["data"].get("formats", {}).get("interactions", {})
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
-from recall.data.column_types import column_forms
+from recall.data.columns import column_forms
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.scaffold.draft import draft
 from recall.data.tables import Table, Tables

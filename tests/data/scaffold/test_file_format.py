@@ -96,6 +96,14 @@ def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, fo
         ("title\n书籍 北京\n电影 产品 城市\n", "gb18030"),
         ("title\n책 서울\n영화 상품 도시\n", "euc_kr"),
         ("title,price\nThé à la menthe,5 €\nCafé très noir,6 €\nForêt élève,7 €\n", "iso8859_15"),
+        (
+            "title\n" + "województwo śląskie\nsaldo średnie i opłata miesięczna\nkonto oszczędnościowe dla młodych\n" * 3,
+            "iso8859_2",
+        ),
+        (
+            "title\n" + "województwo śląskie\nsaldo średnie i opłata miesięczna\nkonto oszczędnościowe dla młodych\n" * 3,
+            "cp1250",
+        ),
         ("title,price\nTea,5\n", "utf-16-le"),
         ("title,price\n" + "".join(f'"Tisch {n} für draußen","{n},99 €"\n' for n in range(99)), "cp1252"),
         ("title\nПривет\n", "utf-8"),

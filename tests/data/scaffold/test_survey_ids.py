@@ -95,6 +95,33 @@ def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_s
     assert find_table_id(table(few), ids, "item") == "sku"  # by its name
 
 
+def test_the_only_codes_that_recur_are_the_users() -> None:
+    rows = range(1_000)
+    columns = {
+        "ticket": [f"T{100_000 + row}" for row in rows],
+        "carte": [str(20_000_000 + row * 37 % 311 * 7_919) if row % 9 else None for row in rows],
+        "article": [f"a{row * 11 % 130}" for row in rows],
+        "gencod": [str(3_000_000_000_000 + row * 11 % 130) for row in rows],  # follows from the item
+        "jour": [f"2024{1 + row % 12:02}{1 + row % 27:02}" for row in rows],
+    }
+    found = survey({"interactions": pl.DataFrame(columns)})
+    assert (found.user_id, found.item_id) == ("carte", "article")
+    with pytest.raises(DataError, match="there is no column 'user_id'"):
+        survey({"interactions": pl.DataFrame({**columns, "dossier": columns["carte"]})})  # either may be the user
+
+
+def test_ids_of_items_in_another_spelling_are_found_and_joined(tmp_path: Path) -> None:
+    rows = "".join(f"{n * 7 % 90},{n % 40:07},KG-{n * 11 % 50:03},N\n" for n in range(300))
+    (tmp_path / "kontakty.csv").write_text(f"lp,nr_klienta,kod_oferty,odp\n{rows}")
+    (tmp_path / "oferty.csv").write_text("kod,rodzina\n" + "".join(f"kg-{n:03},{n % 3}\n" for n in range(50)))
+    (tmp_path / "klienci.csv").write_text("nr_klienta,wiek\n" + "".join(f"{n},{n % 30}\n" for n in range(40)))
+    names = {"interactions": "kontakty", "users": "klienci", "items": "oferty"}
+    found = survey({name: tmp_path / f"{file}.csv" for name, file in names.items()})
+    assert (found.user_id, found.item_id, found.table_ids["items"]) == ("nr_klienta", "kod_oferty", "kod")
+    assert found.tables["users"].collect(["nr_klienta"])["nr_klienta"][7] == "0000007"
+    assert found.tables["items"].collect(["kod"])["kod"][7] == "KG-007"
+
+
 def test_ids_that_differ_in_how_they_are_written_are_shown() -> None:
     items = pl.DataFrame({"sku": [f"A-{row:03}" for row in range(9)], "rank": range(9)})
     with pytest.raises(DataError, match="'sku' holds them in another spelling: 'A-000' there") as caught:

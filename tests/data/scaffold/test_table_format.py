@@ -13,7 +13,9 @@ from recall.data.scaffold.table_format import (
     combine_flags,
     detect_carried_columns,
     detect_conversions,
+    detect_id_spelling,
     detect_item_lists,
+    detect_missing_numbers,
     detect_nesting_and_blanks,
     detect_placeholder_users,
     name_columns,
@@ -45,6 +47,42 @@ def test_columns_that_only_the_first_line_of_an_order_fills() -> None:
     assert settings_of(detect_carried_columns(DetectedFormat(), other, "user", "item")) == {}
     dated = frame.drop("order").with_columns(at=pl.Series(["2024-01-01", None, "2024-01-02", None, None]))
     assert settings_of(detect_carried_columns(DetectedFormat(), dated, "user", "item")) == {"carry": {"user": "", "at": ""}}
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "spelling"),
+    [
+        ("{:07}", "{}", 7),
+        ("KK-{:03}", "kk-{:03} ", "upper"),
+        ("kk-{}", "KK-{}", "lower"),
+        ("{}", "{}", None),  # as they are
+        ("{:07}", "x{}", None),  # others
+    ],
+)
+def test_ids_in_another_spelling_are_joined(own: str, listed: str, spelling: str | int | None) -> None:
+    ids = pl.Series([own.format(number) for number in range(20, 40)] * 3)
+    users = pl.DataFrame({"key": [listed.format(number) for number in range(20, 60)], "age": [1, 2] * 20})
+    found = detect_id_spelling(DetectedFormat(), users, ids)
+    assert settings_of(found) == ({} if spelling is None else {"spelling": {"key": spelling}})
+    read = convert_columns(users.lazy(), found.settings, "").collect()
+    assert ids.is_in(read["key"].implode()).all() == (listed != "x{}")
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ([1980, 2001, 9999, 9999], ("9999",)),
+        (["34", "999", "51", "999"], ("999",)),
+        ([34, 99, 51, 99], None),  # an age
+        ([700, 999, 850, 999], None),  # not far above the others
+    ],
+)
+def test_numbers_of_nines_far_above_all_others_are_missing(values: list[object], missing: tuple[str, ...] | None) -> None:
+    frame = pl.DataFrame({"a": values})
+    found = detect_missing_numbers(DetectedFormat(), frame)
+    assert settings_of(found) == ({} if missing is None else {"missing": {"a": missing}})
+    read = convert_columns(frame.lazy(), found.settings, "").collect()["a"]
+    assert read.null_count() == (0 if missing is None else 2)
 
 
 def test_the_items_of_an_order_are_a_list() -> None:

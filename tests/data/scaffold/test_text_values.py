@@ -76,6 +76,7 @@ def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -
         (["18:30:10", "07:05:00"], "%H:%M:%S"),
         (["6:30 PM"], "%I:%M %p"),
         (["18.30", "7.05"], "%H.%M"),
+        (["10h41", "9h05"], "%Hh%M"),
         (["18.75"], ""),
         (["18:30", "later"], ""),
         (["3:75"], ""),
@@ -131,9 +132,13 @@ def test_words_for_true_and_false(texts: list[str | None], words: tuple[str, str
         (["2024-03-05", "never"], ["never"]),
         (["1955", "n.d."], ["n.d."]),
         (["Ever", "Never"], []),
+        (["f", "m", "?"] * 20, ["?"]),  # beside words that recur
+        (["+", "-"] * 30, []),
+        ([f"song {number}" for number in range(60)] + ["?"], []),
+        ([f"{number},50" for number in range(100)] + ["brak"], ["brak"]),  # the only word among many numbers
     ],
 )
-def test_words_among_times_and_numbers_are_missing_values(texts: list[str], nulls: list[str]) -> None:
+def test_words_and_marks_among_other_values_are_missing_values(texts: list[str], nulls: list[str]) -> None:
     assert [spelling for spelling, _ in find_null_spellings(pl.Series("a", texts))] == nulls
 
 

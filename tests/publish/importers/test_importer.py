@@ -42,11 +42,11 @@ def test_served_scores_match_the_definition(kind: str, file: str, request_: Requ
     recommender = Recommender.load(imported(kind, GOLDEN / file, tmp_path))
     model = read_model(kind, GOLDEN / file, plain=True)
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
-    user = MappedFeatures(mapped, "user").entries({"user_id": request_.user_id, **request_.context})
+    user = MappedFeatures(mapped, "user").encode({"user_id": request_.user_id, **request_.context})
     answer = recommender.recommend(request_)
     assert len(answer.items) == 3
     for item in answer.items:
-        expected = model.score(user, MappedFeatures(mapped, "item").entries(ITEMS[item.item_id]))
+        expected = model.score(user, MappedFeatures(mapped, "item").encode(ITEMS[item.item_id]))
         assert item.score + answer.user_offset == pytest.approx(expected, abs=1e-5)
     recommender.close()
 
@@ -190,7 +190,7 @@ def test_lightfm_is_imported_with_a_mapping(tmp_path: Path) -> None:
     [
         ({"item_biases": np.ones(3)}, "there are 7 embeddings and 3 biases of items"),
         ({"user_embeddings": np.ones((4, 2))}, "users have 2 factors and items 3"),
-        ({"item_features": np.ones((5, 2))}, r"'item_features' is \[5, 2\], and should be \[5, 7\]"),
+        ({"item_features": np.ones((5, 2))}, r"'item_features' must be \[5, 7\], got \[5, 2\]"),
         ({"item_features": None}, "there are 5 ids and 7 embeddings of items"),
         ({"user_ids": None}, "there is no array 'user_ids'"),
         ({"item_features": None, "item_features_indptr": np.array([0, 2, 1])}, "there is no array 'item_features_indices'"),
@@ -209,7 +209,7 @@ def test_inconsistent_lightfm_arrays_are_refused(change: dict[str, np.ndarray | 
     arrays = {name: array for name, array in {**lightfm_arrays(), **change}.items() if array is not None}
     np.savez(tmp_path / "model.npz", **arrays)
     with pytest.raises(DataError, match=said):
-        read_lightfm(tmp_path / "model.npz").described("user_id", "item_id")
+        read_lightfm(tmp_path / "model.npz").describe_features("user_id", "item_id")
 
 
 def test_an_imported_bundle_can_be_moved(tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ def test_fields_combine_their_features() -> None:
 
 def test_plain_values_become_features() -> None:
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
-    item = MappedFeatures(mapped, "item").entries({"item_id": "i2", "genre": "comedy|horror|drama", "price": 1.5})
+    item = MappedFeatures(mapped, "item").encode({"item_id": "i2", "genre": "comedy|horror|drama", "price": 1.5})
     assert item.features.tolist() == [5, 7, 6, 8]
     assert item.fields.tolist() == [2, 3, 3, 4]
     assert item.values.tolist() == [1, 1, 1, 1.5]
-    user = MappedFeatures(mapped, "user").entries({"user_id": "stranger", "device": None})
+    user = MappedFeatures(mapped, "user").encode({"user_id": "stranger", "device": None})
     assert len(user.features) == 0
 
 
@@ -43,15 +43,18 @@ def test_plain_values_become_features() -> None:
     [
         ("feature,side,value\n", "the mapping has no column 'field'"),
         ("feature,side,field,value,weight\n", "a mapping has no column 'weight'. Did you mean 'weights'"),
-        (HEAD + "0,user,a,x\n1,itm,b,y\n", "row 2: side is 'itm'"),
-        (HEAD + "0.5,user,a,x\n", "row 1: feature is '0.5'"),
+        (HEAD + "0,user,a,x\n1,itm,b,y\n", "row 2: side must be user or item, got 'itm'"),
+        (HEAD + "0.5,user,a,x\n", "row 1: feature must be an integer of at least 0, got '0.5'"),
         (HEAD + "0,user,,x\n", "row 1: the field has no name"),
         (HEAD + "0,user,a,\n", "row 1: feature of field 'a' has no value"),
-        (HEAD + "0,user,a,x\n0,user,a,y\n", "feature 0 of 'user' is there more than once"),
-        (HEAD + "0,user,a,x\n1,user,a,x\n", "value 'x' of 'a' is there more than once"),
+        (HEAD + "0,user,a,x\n0,user,a,y\n", "feature 0 of 'user' occurs more than once"),
+        (HEAD + "0,user,a,x\n1,user,a,x\n", "value 'x' of 'a' occurs more than once"),
         (HEAD + "0,user,a,x\n1,item,a,y\n", "field 'a' has more than one side"),
         (HEAD + "0,user,a,x\n", "no feature is of side 'item'"),
-        ("feature,side,field,value,kind\n0,user,a,x,bagg\n", "row 1: kind is 'bagg'. Did you mean 'bag'"),
+        (
+            "feature,side,field,value,kind\n0,user,a,x,bagg\n",
+            "row 1: kind must be one of categorical, bag, numeric, got 'bagg'. Did you mean 'bag'",
+        ),
         ("feature,side,field,value,kind\n0,user,a,,numeric\n1,user,a,y,numeric\n", "numeric field 'a' has 2 features"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.locks import locked
+from recall._file_system import locked
 from recall.bundle.versions import LOCK, live_name, publish, resolve, staging, versions
 from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import Shop
@@ -94,7 +94,7 @@ def test_a_damaged_version_is_refused_and_nothing_changes(own_shop: Shop, three:
         assert server.post(BODY).json["bundle"] == three[2]
         assert server.wait().json["degraded"] == []
         (root / "versions" / three[1] / "manifest.json").write_text("{}")
-        assert "format version" in server.ask("GET", f"/v1/models/{three[1]}").json["fault"]
+        assert "format_version" in server.ask("GET", f"/v1/models/{three[1]}").json["fault"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def changed(delta: Delta, changes: Mapping[str, float | None]) -> Delta:
     if upserts:
         vectors = np.array([[value, 1.0, -value] for value in upserts.values()], dtype=np.float32)
         new = EncodedItems(tuple(upserts), pl.DataFrame({"id": list(upserts), "value": list(upserts.values())}), vectors)
-    return delta.with_changes(delta.sequence + len(changes), list(changes), new, {})
+    return delta.with_changes(delta.sequence + len(changes), list(changes), new)
 
 
 def seen(delta: Delta) -> tuple[object, ...]:

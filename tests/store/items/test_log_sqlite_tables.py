@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recall.errors import JournalDamagedError, JournalError
 from recall.store.items.log import ALL, JOURNAL, KIND, SqliteChangeLog, SqliteTables
+from recall.store.items.log_base import append_rows
 from recall.store.items.log_position import Base, Change
 from tests.store.items.entries import Entry, last, since
 
@@ -51,7 +52,7 @@ def test_the_log_keeps_the_last_changes_and_correct_checksums(batches: list[list
         state = tables.state()
         for place, (item_id, features) in enumerate(batch, start=state.last + 1):
             expected[item_id] = (place, features)
-        tables.add(state, [(*one, at) for one in batch], b"digest")
+        append_rows(tables, state, [(*one, at) for one in batch], b"digest")
         heads.append(tables.state())
     held = {row.item_id: (row.sequence, row.features) for row in tables.rows_after(0, whole=True)}
     assert held == expected
@@ -69,7 +70,7 @@ def test_the_log_keeps_the_last_changes_and_correct_checksums(batches: list[list
 @pytest.mark.parametrize("lost", [1, 300, 256, 999])
 def test_a_missing_entry_is_detected_by_later_reads(lost: int) -> None:
     tables = memory()
-    tables.add(tables.state(), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
+    append_rows(tables, tables.state(), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
     tables.connection.execute("DELETE FROM entries WHERE sequence = ?", (lost,))
     with pytest.raises(JournalDamagedError, match="are missing from the journal"):
         tables.rows_after(0, whole=False)

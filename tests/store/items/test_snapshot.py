@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from recall._arrays import Float32
-from recall.bundle.locks import acquire
+from recall._file_system import acquire
 from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
 from recall.index import topk

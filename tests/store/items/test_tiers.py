@@ -52,11 +52,11 @@ def encoded(items: Mapping[str, float]) -> EncodedItems | None:
 
 def changed(before: Tiers, batch: Mapping[str, float | None]) -> Tiers:
     upserts = {one: value for one, value in batch.items() if value is not None}
-    return before.with_changes(before.delta.sequence + len(batch), list(batch), encoded(upserts), {})
+    return before.with_changes(before.delta.sequence + len(batch), list(batch), encoded(upserts))
 
 
 def published() -> Tiers:
-    content = Delta.empty(0, DIM).with_changes(0, NAMES, encoded({one: float(row) for row, one in enumerate(NAMES)}), {})
+    content = Delta.empty(0, DIM).with_changes(0, NAMES, encoded({one: float(row) for row, one in enumerate(NAMES)}))
     index = ExactIndex.build(np.ascontiguousarray(content.item_vectors))
     return Tiers.of(Segment(0, content, RowBitmap.of_rows(np.empty(0, dtype=np.int64), SIZE), index), 7)
 

@@ -7,9 +7,9 @@ from torch.func import functional_call
 
 from recall.features.csr import FeatureLayout
 from recall.models.torch.base import SparseBatch
-from recall.training.als.one_hot import ItemSide
 from recall.training.als.parameterization import parameterization_of
 from recall.training.als.shards import FeatureMatrix, Workers
+from recall.training.als.sides import ItemSide
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
 
@@ -70,8 +70,8 @@ def test_the_item_side_matches_the_model(kind):
     generator = torch.Generator().manual_seed(2)
     change, rows = torch.randn(table.shape, generator=generator), torch.randn(vectors(table).shape, generator=generator)
     moves = jacobian(vectors, table)  # [I, 1 + dim, features, 1 + width]
-    torch.testing.assert_close(together(side.push(change)), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
-    pulled = side.pull(rows[:, 0].contiguous(), rows[:, 1:].contiguous())
+    torch.testing.assert_close(together(side.jvp(change)), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
+    pulled = side.vjp(rows[:, 0].contiguous(), rows[:, 1:].contiguous())
     torch.testing.assert_close(pulled, torch.einsum("idfw,id->fw", moves, rows), rtol=1e-4, atol=1e-4)
 
 
@@ -108,7 +108,7 @@ def test_rotating_the_factors_changes_no_score(kind):
     if axes is None:
         return
     with torch.no_grad():
-        form.turn(torch.from_numpy(axes).float())
+        form.rotate(torch.from_numpy(axes).float())
     after = model.user_vectors(batches[0]) @ model.item_vectors(batches[1]).t()
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     gram = torch.from_numpy(axes).t() @ vectors.t() @ vectors @ torch.from_numpy(axes)

@@ -15,6 +15,7 @@ from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.als import shards
 from recall.training.als.solver import ImplicitALS
 from recall.training.masking import Roles
+from recall.training.pairs import Untrained
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
 
@@ -184,7 +185,7 @@ def with_roles(pairs):
     """The same pairs with an id as the first field of both sides."""
     users, items = FeatureLayout.of_sizes([("id", 6), ("age", 6)]), FeatureLayout.of_sizes([("id", 5), ("tag", 4)])
     roles = Roles(items, np.array([True, False]), np.ones(2, dtype=bool))
-    return replace(pairs, user_fields=users, item_fields=items, item_roles=roles)
+    return replace(pairs, user_fields=users, item_fields=items, untrained=Untrained(roles=roles))
 
 
 def test_masked_items_train_the_unknown_row_and_threads_change_no_bit():

@@ -162,7 +162,7 @@ def test_the_time_may_end_in_the_opening_of_a_neighbour(cycles: Path, monkeypatc
 
 
 def test_a_large_log_is_raced_on_a_share_of_its_users(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race_module, "_LEAST", 460)  # of 920
+    monkeypatch.setattr(race_module, "_FEWEST_TRAIN", 460)  # of 920
     raced, _ = ran(parse_config(LOG), cycles)
     assert raced.share == 0.5
     assert 10 <= raced.requests <= 30

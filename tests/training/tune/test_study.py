@@ -14,7 +14,17 @@ from recall.training.race.entrant import merged
 from recall.training.race.recipes import SQUARES, Scale, softmaxes
 from recall.training.tune.space import OBJECTIVES, Space
 from recall.training.tune.study import tune
-from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Bench, SearchLimits, best_trial, is_poor, standing
+from recall.training.tune.trials import (
+    CURVE,
+    KIND,
+    MARGIN,
+    OBJECTIVE,
+    SearchLimits,
+    TrialRunner,
+    best_trial,
+    pruning_rule,
+    rank_key,
+)
 from tests.conftest import TINY
 
 LIMITS = SearchLimits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
@@ -41,11 +51,11 @@ def quick(**data):
 def test_a_trial_is_judged_by_what_follows_its_opening(tiny_folder: Path) -> None:
     """Epochs that change nothing are as good as the opening, which has no settings of its own to be written."""
     config = quick()
-    bench = Bench(config, load_dataset(config, tiny_folder), tiny_folder, LIMITS)
+    runner = TrialRunner(config, load_dataset(config, tiny_folder), tiny_folder, LIMITS)
     train = {"objective": "softmax", "epochs": 2, "learning_rate": 1e-12, "drop": 0.0, "opening": {"sweeps": 2, "drop": 0.0}}
-    judged = bench.figure({"model": {"k": 4, "cosine": True}, "train": train}, float("inf"), lambda *_: False)
-    assert judged.sweeps == 2
-    assert len(judged.curve) == 2
+    outcome = runner.run({"model": {"k": 4, "cosine": True}, "train": train}, float("inf"), lambda *_: False)
+    assert outcome.sweeps == 2
+    assert len(outcome.curve) == 2
 
 
 def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: Path, tmp_path: Path) -> None:
@@ -55,14 +65,14 @@ def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: 
     assert len(figures) == 6
     assert found.trials == 6 - sum(report.pruned for report in listener.reports)
     assert found.requests == found.validation == 12
-    standings = [(False, -2.0) if report.pruned else standing(report.figure, report.margin) for report in listener.reports]
-    assert found.figure == max(standings)[1]
+    rank_keys = [(False, -2.0) if report.pruned else rank_key(report.figure, report.margin) for report in listener.reports]
+    assert found.figure == max(rank_keys)[1]
     assert found.configured == figures[0]
     assert listener.reports[0].values == {}
     assert all(report.values for report in listener.reports[1:])
     assert [report.recipe for report in listener.reports] == ["", *(recipe.name for recipe in SQUARES[:5])]
     assert [report.best for report in listener.reports] == [
-        one > max(standings[:place], default=(False, -1.0)) for place, one in enumerate(standings)
+        one > max(rank_keys[:place], default=(False, -1.0)) for place, one in enumerate(rank_keys)
     ]
     merged(quick(), found.values)  # the best settings form a valid configuration
 
@@ -148,7 +158,7 @@ def test_a_search_without_results_is_an_error(tiny_folder: Path, tmp_path: Path)
     ],
 )
 def test_a_trial_worse_than_popularity_for_unknown_users_never_wins(figure, margin, than, other, expected):
-    assert (standing(figure, margin) > standing(than, other)) is expected
+    assert (rank_key(figure, margin) > rank_key(than, other)) is expected
 
 
 def trial_of(number: int, figure: float, margin: float | None) -> FrozenTrial:
@@ -208,7 +218,7 @@ def test_only_trials_within_the_current_limits_are_used(tiny_folder: Path, tmp_p
     listener = Enough(2)
     found = tune(small, tiny_folder, path, limits, listener)
     assert found.trials == 2
-    assert found.figure == max(listener.reports, key=lambda one: standing(one.figure, one.margin)).figure
+    assert found.figure == max(listener.reports, key=lambda one: rank_key(one.figure, one.margin)).figure
 
 
 def test_auto_has_no_settings_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:
@@ -284,9 +294,9 @@ def test_a_trial_far_behind_is_pruned_and_does_not_win() -> None:
     for objective, curve in (("square", [0.1, 0.2, 0.3]), ("square", [0.2, 0.3, 0.4]), ("softmax", [0.9, 0.9, 0.9])):
         attributes = {CURVE: curve, OBJECTIVE: objective, KIND: "fm"}
         study.add_trial(create_trial(value=max(curve), user_attrs=attributes))
-    poor = is_poor(study, "fm")
-    assert poor("square", [0.1, 0.2, 0.3])
-    assert not poor("square", [0.1, 0.2, 0.33])
-    assert not poor("square", [0.1, 0.1])  # too early
-    assert poor("square", [0.1, 0.1, 0.1, 0.3])  # beyond the end of the best curve
-    assert not poor("bpr", [0.0, 0.0, 0.0])  # nothing to compare with
+    prune = pruning_rule(study, "fm")
+    assert prune("square", [0.1, 0.2, 0.3])
+    assert not prune("square", [0.1, 0.2, 0.33])
+    assert not prune("square", [0.1, 0.1])  # too early
+    assert prune("square", [0.1, 0.1, 0.1, 0.3])  # beyond the end of the best curve
+    assert not prune("bpr", [0.0, 0.0, 0.0])  # nothing to compare with

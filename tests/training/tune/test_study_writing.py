@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from recall.config import load_config
-from recall.training.tune.study import Found, write_config
+from recall.training.tune.study import TuneResult, write_config
 
 DRAFTED = """
 [data]
@@ -27,7 +27,7 @@ def test_fields_that_are_left_out_are_written(tmp_path: Path) -> None:
         "fields": {"tags": None, "brand": {"min_count": 2}},
         "data": {"attributes": ["tags"]},
     }
-    found = Found(values, 0.2, None, "ndcg@10", 3, 60.0, "0" * 64, 100, 80)
+    found = TuneResult(values, 0.2, None, "ndcg@10", 3, 60.0, "0" * 64, 100, 80)
     write_config(source, found, out, 1.0)
     config = load_config(out)
     assert list(config.fields) == ["user_id", "item_id", "brand"]

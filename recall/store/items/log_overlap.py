@@ -135,8 +135,7 @@ def contained_through(manifest: Manifest, identity: str) -> int:
     Returns:
         The sequence; 0 if the tables contain no change.
     """
-    data = manifest.config.get("data")
-    through = data.get(THROUGH) if isinstance(data, dict) else None
+    through = manifest.section("data").get(THROUGH)
     return through if isinstance(through, int) and manifest.log == identity else 0
 
 

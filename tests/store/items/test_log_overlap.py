@@ -1,6 +1,6 @@
 import pytest
 
-from recall.store.items.binding import LogOverlap
+from recall.store.items.log_overlap import LogOverlap
 from recall.store.items.log_position import Base
 
 

@@ -5,12 +5,13 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from recall.training.als import kernels
-from recall.training.als.kernels import Entries, Rows
+from recall.training.als import linear_algebra, sparse_kernels
+from recall.training.als.one_hot import LeastSquares, solve_rows
+from recall.training.als.sparse_kernels import Entries
 
 N, M = 12, 15
 OWNERS = np.arange(N, dtype=np.int32)
-ALONE = np.zeros(N, dtype=np.uint8)
+PLAIN = np.zeros(N, dtype=np.uint8)
 
 
 def pairs():
@@ -44,23 +45,23 @@ def close_together(arrays, gap):
 
 def solve(a):
     axes = a["base"], a["border"], a["spectrum"], a["mean"]
-    rows = Rows(OWNERS, a["own"], a["table"], a["weight"], a["penalty"], a["share"], *axes, 30.0)
-    return kernels.solve(pairs(), rows, (a["partner"], a["partners"]), 3)
+    problem = LeastSquares(OWNERS, a["own"], a["table"], a["weight"], a["penalty"], a["share"], *axes, 30.0)
+    return solve_rows(*pairs(), *problem, a["partner"], a["partners"], 3)
 
 
 LOOPS = {
-    "gather": lambda a: kernels.gather(pairs(), ALONE, np.arange(M, dtype=np.int32), a["partners"], a["out"]),
-    "scatter": lambda a: kernels.scatter(pairs(), ALONE, a["table"], a["partners"]),
-    "fit": lambda a: kernels.fit(
-        pairs(), OWNERS, (1.0, -1.0), (a["weight"], a["table"]), (a["partner"], a["partners"]), (a["own"], a["out"])
+    "gather": lambda a: sparse_kernels.gather(*pairs(), PLAIN, np.arange(M, dtype=np.int32), a["partners"], a["out"]),
+    "scatter": lambda a: sparse_kernels.scatter(*pairs(), PLAIN, a["table"], a["partners"]),
+    "pair_gradients": lambda a: sparse_kernels.pair_gradients(
+        *pairs(), OWNERS, 1.0, -1.0, a["weight"], a["table"], a["partner"], a["partners"], a["own"], a["out"]
     ),
-    "shade": lambda a: kernels.shade(a["weight"], a["base"], a["spectrum"], a["table"], a["out"]),
-    "blend": lambda a: kernels.blend(a["weight"], a["base"], a["gram"], a["table"], a["out"]),
-    "mix": lambda a: kernels.mix(np.ones((3, 3), dtype=np.float32), a["table"], a["out"]),
-    "gram": lambda a: kernels.gram(a["weight"], a["table"], a["border"], a["gram"]),
-    "advance": lambda a: kernels.advance(a["out"], a["left"], a["table"], a["moved"], a["below"], 0.3),
-    "redirect": lambda a: kernels.redirect(a["out"], a["left"], a["below"], 0.3),
-    "solve": solve,
+    "diagonal_map": lambda a: linear_algebra.diagonal_map(a["weight"], a["base"], a["spectrum"], a["table"], a["out"]),
+    "affine_map": lambda a: linear_algebra.affine_map(a["weight"], a["base"], a["gram"], a["table"], a["out"]),
+    "mix_groups": lambda a: linear_algebra.mix_groups(np.ones((3, 3), dtype=np.float32), a["table"], a["out"]),
+    "add_gram": lambda a: linear_algebra.add_gram(a["weight"], a["table"], a["border"], a["gram"]),
+    "cg_step": lambda a: linear_algebra.cg_step(a["out"], a["left"], a["table"], a["moved"], a["below"], 0.3),
+    "cg_direction": lambda a: linear_algebra.cg_direction(a["out"], a["left"], a["below"], 0.3),
+    "solve_rows": solve,
 }
 
 

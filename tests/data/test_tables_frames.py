@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from recall.config import DataConfig
-from recall.data.frames import as_library, frame_of, library_of, open_run_tables, open_sources, series_of
+from recall.data.dataset import open_tables
+from recall.data.tables import as_library, frame_of, library_of, series_of
 from recall.errors import DataError
 
 
@@ -77,10 +78,10 @@ def test_frames_and_files_are_opened_as_the_configuration_says(tmp_path: Path) -
         "items": pl.DataFrame({"code": ["i1"], "brand": ["NA"]}),
     }
     data = DataConfig(id_in_users="who", id_in_items="code", nulls=("NA",))
-    tables = open_run_tables(data, sources)
+    tables = open_tables(data, sources)
     assert tables.users is not None
     assert tables.items is not None
     assert tables.users.collect(["user_id", "age"]).rows() == [("u1", None)]
     assert tables.items.collect(["item_id", "brand"]).rows() == [("i1", None)]
     assert tables.items.where("item_id") == "items, column 'code'"
-    assert list(open_sources({"interactions": sources["interactions"], "users": None}, data)) == ["interactions"]
+    assert list(open_tables(data, {"interactions": sources["interactions"], "users": None}).named) == ["interactions"]

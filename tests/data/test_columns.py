@@ -7,7 +7,7 @@ import pytest
 
 from recall.config import DataConfig
 from recall.config.schema import Schema
-from recall.data.sources import FieldColumns, find_attributes, find_columns
+from recall.data.columns import RunColumns, find_columns
 from recall.data.tables import Tables, read_tables
 from recall.errors import ConfigError, DataError
 
@@ -27,8 +27,8 @@ def tables(tmp_path: Path) -> Tables:
     return read_tables(DataConfig(users="users.parquet", items="items.parquet"), tmp_path)
 
 
-def find(tables: Tables, fields: dict[str, dict[str, Any]]) -> FieldColumns:
-    return find_columns(Schema.model_validate({"fields": {**USER, **ITEM, **fields}}), tables)
+def find(tables: Tables, fields: dict[str, dict[str, Any]], data: DataConfig | None = None) -> RunColumns:
+    return find_columns(Schema.model_validate({"fields": {**USER, **ITEM, **fields}}), data or DataConfig(), tables)
 
 
 def categorical(side: str, **settings: str) -> dict[str, Any]:
@@ -45,13 +45,13 @@ def test_columns_are_found_in_their_table(tables: Tables) -> None:
         "sex_hour": {"kind": "cross", "side": "user", "of": ["sex", "hour"]},
         "history": {"kind": "history"},
     }
-    assert find(tables, fields) == FieldColumns(
+    assert find(tables, fields) == RunColumns(
         users=("gender", "tastes", "strengths"), context=("hour",), items=("genre", "country")
     )
 
 
 def test_the_id_columns_are_never_ambiguous(tables: Tables) -> None:
-    assert find(tables, {"again": categorical("user", column="user_id")}) == FieldColumns((), (), ())
+    assert find(tables, {"again": categorical("user", column="user_id")}) == RunColumns((), (), ())
 
 
 @pytest.mark.parametrize(("source", "expected"), [("interactions", ((), ("country",))), ("users", (("country",), ()))])
@@ -107,11 +107,11 @@ def test_a_table_that_is_not_configured_is_named(tables: Tables) -> None:
 def test_users_and_items_each_need_an_id_column(tables: Tables) -> None:
     schema = Schema.model_validate({"user_id": "id", "item_id": "id", "fields": {**USER, **ITEM}})
     with pytest.raises(ConfigError, match="one id column, 'id'"):
-        find_columns(schema, tables)
+        find_columns(schema, DataConfig(), tables)
 
 
 def attributes(tables: Tables, *names: str) -> tuple[str, ...]:
-    return find_attributes(DataConfig(attributes=names), FieldColumns((), (), ("country",)), tables)
+    return find(tables, {"country": categorical("item")}, DataConfig(attributes=names)).item_attributes
 
 
 def test_attributes_are_item_columns_without_a_field(tables: Tables) -> None:
@@ -124,24 +124,22 @@ def test_missing_attributes_are_named(tables: Tables, tmp_path: Path) -> None:
         attributes(tables, "genre", "gener")
     assert refused.value.where == "data.attributes"
     with pytest.raises(ConfigError, match="the items table, which is not set"):
-        find_attributes(DataConfig(attributes=("genre",)), FieldColumns((), (), ()), replace(tables, items=None))
+        find(replace(tables, items=None), {}, DataConfig(attributes=("genre",)))
     nested = pl.DataFrame({"item_id": [1], "genre": [[["g"]]]})
     nested.write_parquet(tmp_path / "items.parquet")
     with pytest.raises(DataError, match="lists of lists"):
-        attributes(read_tables(DataConfig(items="items.parquet"), tmp_path), "genre")
+        find(read_tables(DataConfig(items="items.parquet"), tmp_path), {}, DataConfig(attributes=("genre",)))
 
 
 def test_attributes_of_users_are_columns_that_no_field_reads(tables: Tables) -> None:
-    def found(*names: str, context: tuple[str, ...] = ()) -> tuple[str, ...]:
-        config = DataConfig(user_attributes=names)
-        return find_attributes(config, FieldColumns(("gender",), context, ()), tables, "user")
+    def found(*names: str, **fields: dict[str, Any]) -> tuple[str, ...]:
+        return find(tables, {"gender": categorical("user"), **fields}, DataConfig(user_attributes=names)).user_attributes
 
-    (other, *_) = [name for name in tables.named["users"].columns if name not in ("user_id", "gender")] or ["gender"]
-    assert found("user_id", "gender", other, other) == ((other,) if other != "gender" else ())
+    assert found("user_id", "gender", "country", "country") == ("country",)
     with pytest.raises(DataError, match="the users table has no column 'nmae'") as refused:
         found("nmae")
     assert refused.value.where == "data.user_attributes"
-    with pytest.raises(ConfigError, match=f"a field reads the column {other!r} of the interactions"):
-        found(other, context=(other,))
+    with pytest.raises(ConfigError, match="a field reads the column 'country' of the interactions"):
+        found("country", country=categorical("user", source="interactions"))
     with pytest.raises(ConfigError, match="the users table, which is not set"):
-        find_attributes(DataConfig(user_attributes=("x",)), FieldColumns((), (), ()), replace(tables, users=None), "user")
+        find(replace(tables, users=None), {}, DataConfig(user_attributes=("x",)))

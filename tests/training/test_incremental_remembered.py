@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +6,20 @@ import polars as pl
 from recall.config import parse_config
 from recall.data.contexts import previous_items
 from recall.data.dataset import Dataset, load_dataset
-from recall.data.incremental import with_remembered
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED
+from recall.store.users.record import UserRecord
+from recall.training.incremental import with_remembered
 from tests.conftest import TINY
 
 
-@dataclass
-class Known:
-    history: tuple[str, ...]
-    seen: tuple[str, ...]
+def known_user(history: tuple[str, ...], seen: tuple[str, ...]) -> UserRecord:
+    return UserRecord({}, history, seen)
 
 
 def test_remembered_interactions_come_first_and_do_not_train(tiny_dataset: Dataset) -> None:
-    known = Known(history=("i1", "i2", "i1"), seen=("i1", "i2", "i7", "gone"))
-    dataset = with_remembered(tiny_dataset, [("u3", known), ("u0", Known((), ()))])
+    known = known_user(history=("i1", "i2", "i1"), seen=("i1", "i2", "i7", "gone"))
+    dataset = with_remembered(tiny_dataset, [("u3", known), ("u0", known_user((), ()))])
     row = tiny_dataset.users["user_id"].to_list().index("u3")
     events = dataset.events.filter(pl.col("user") == row)
     earlier = events.filter(pl.col("split") == REMEMBERED)
@@ -48,7 +46,8 @@ def test_negatives_keep_their_position(tiny_folder: Path) -> None:
     labelled.write_parquet(tiny_folder / "interactions.parquet")
     data = {**TINY["data"], "label": "taken", "split": {"by": "none"}}
     dataset = load_dataset(parse_config({**TINY, "data": data}), tiny_folder)
-    remembered = with_remembered(dataset, [("u1", Known(("i2", "i1"), ("i2", "i1"))), ("u4", Known(("i3",), ("i3",)))])
+    known = [("u1", known_user(("i2", "i1"), ("i2", "i1"))), ("u4", known_user(("i3",), ("i3",)))]
+    remembered = with_remembered(dataset, known)
     assert dataset.negatives is not None
     assert remembered.negatives is not None
     for old, new in zip(dataset.negatives.iter_rows(named=True), remembered.negatives.iter_rows(named=True), strict=True):
@@ -59,7 +58,7 @@ def test_negatives_keep_their_position(tiny_folder: Path) -> None:
 
 
 def test_remembered_interactions_do_not_count_in_shares(tiny_dataset: Dataset) -> None:
-    known = [(f"u{number}", Known(("i1", "i2"), ("i1", "i2") * 300)) for number in range(2)]
+    known = [(f"u{number}", known_user(("i1", "i2"), ("i1", "i2") * 300)) for number in range(2)]
     line = parts_line(with_remembered(tiny_dataset, known))
     assert line.startswith(parts_line(tiny_dataset))
     assert line.endswith(", besides 4 of 2 users are known from the bundle")
