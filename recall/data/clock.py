@@ -269,7 +269,9 @@ def first_time_column(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -
     best = max(times, key=lambda name: times[name].rank)
     seconds: dict[str, pl.Series] = {}
     for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
-        parsed = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
+        sample = frame[name].drop_nulls()
+        sample = sample.drop_nans() if sample.dtype.is_float() else sample
+        parsed = Times.of(sample.head(_SAMPLE_TIMES), "")
         seconds |= {name: parsed.values.cast(pl.Float64) / parsed.unit} if parsed.unit > 1 else {}
     timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
     equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from recall.config import LastSplit, Split, TimeSplit
-from recall.data.clock import time_findings
+from recall.data.clock import TimeCandidate, first_time_column, time_findings
 from recall.data.findings import Finding
 from recall.data.times import Times
 
@@ -117,3 +117,11 @@ def test_a_limit_in_seconds_for_milliseconds_and_dates_is_reported() -> None:
 
 def test_shares_are_not_checked_as_limits() -> None:
     assert messages(list(seconds(20)), TimeSplit(by="time", test=0.9, valid=0.8)) == []
+
+
+def test_times_that_are_not_a_number_are_missing() -> None:
+    day = 86_400.0
+    early = [1.7e9 + number * 1_000 for number in range(50)]
+    frame = pl.DataFrame({"shipped": [one + 3 * day for one in early], "ordered": [*early[:48], float("nan"), float("nan")]})
+    rank = TimeCandidate((2, 0, 50), "unix times")
+    assert first_time_column(frame, {"shipped": rank, "ordered": rank}) == "ordered"
