@@ -120,8 +120,8 @@ def test_shares_are_not_checked_as_limits() -> None:
 
 
 def test_times_that_are_not_a_number_are_missing() -> None:
-    day = 86_400.0
-    early = [1.7e9 + number * 1_000 for number in range(50)]
+    day = 86_400_000.0  # milliseconds
+    early = [1.7e12 + number * 1_000 for number in range(50)]
     frame = pl.DataFrame({"shipped": [one + 3 * day for one in early], "ordered": [*early[:48], float("nan"), float("nan")]})
     rank = TimeCandidate((2, 0, 50), "unix times")
     assert first_time_column(frame, {"shipped": rank, "ordered": rank}) == "ordered"
