@@ -119,9 +119,7 @@ def test_shares_are_not_checked_as_limits() -> None:
     assert messages(list(seconds(20)), TimeSplit(by="time", test=0.9, valid=0.8)) == []
 
 
-def test_times_that_are_not_a_number_are_missing() -> None:
-    day = 86_400_000.0  # milliseconds
-    early = [1.7e12 + number * 1_000 for number in range(50)]
-    frame = pl.DataFrame({"shipped": [one + 3 * day for one in early], "ordered": [*early[:48], float("nan"), float("nan")]})
+def test_a_time_that_is_not_a_number_is_missing() -> None:
+    times = [1.7e9 + number for number in range(50)]
     rank = TimeCandidate((2, 0, 50), "unix times")
-    assert first_time_column(frame, {"shipped": rank, "ordered": rank}) == "ordered"
+    assert first_time_column(pl.DataFrame({"time": [*times, float("nan")]}), {"time": rank}) == "time"
