@@ -7,11 +7,11 @@ equal keys; a second pass refuses those, because other parsers would read anothe
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import orjson
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from recall import Recommendations, Request, ScoredItem
 from recall.errors import pointer
@@ -44,47 +44,36 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
-    body, more = _part_of(_received(receive))
-    if more:  # mostly all has arrived together with the headers, and nothing need limit the time
-        parts = bytearray(body)
-        try:
-            async with asyncio.timeout(seconds):
-                while more and len(parts) <= limit:
-                    part, more = _part_of(await receive())
-                    parts += part
-        except TimeoutError:
-            raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
-        body = bytes(parts)
-    if len(body) > limit:
+    parts, more = bytearray(), True
+    try:
+        async with asyncio.timeout(seconds):
+            while more and len(parts) <= limit:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
+                parts += message.get("body", b"")
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
+    if len(parts) > limit:
         raise _too_large(limit)
-    return body
+    return bytes(parts)
 
 
-def _received(receive: Receive) -> Message | None:
-    """Return the next message of a request, or None where it has not arrived yet."""
+def has_disconnected(receive: Receive) -> bool:
+    """Return whether the client of a request has disconnected, without waiting.
+
+    Args:
+        receive: of the request, whose body has been read.
+    """
     step = receive().__await__()
     try:
         next(step)
     except StopIteration as received:
-        message: Message = received.value
-        return message
-    step.close()
-    return None
-
-
-def has_disconnected(receive: Receive) -> bool:
-    """Return whether the client of a request has disconnected, without waiting."""
-    message = _received(receive)
-    return message is not None and message["type"] == "http.disconnect"
-
-
-def _part_of(message: Message | None) -> tuple[bytes, bool]:
-    """Return the part of a body in a message, and whether more parts follow."""
-    if message is None:
-        return b"", True
-    if message["type"] == "http.disconnect":
-        raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
-    return message.get("body", b""), message.get("more_body", False)
+        return bool(received.value["type"] == "http.disconnect")
+    if isinstance(step, Generator):  # those of servers in other languages end by themselves
+        step.close()
+    return False
 
 
 def parse_json(body: bytes) -> object:
