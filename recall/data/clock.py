@@ -139,10 +139,12 @@ class TimeCandidate:
         rank: preference among columns, the first part first: content (2 for dates and unix times, 1 for ascending numbers,
             0 for dates in a format that needs a conversion; half less if some are missing), name, number of distinct values.
         reason: why the column may be the time; a comment in the draft.
+        holds_dates: whether it holds dates rather than numbers.
     """
 
     rank: tuple[float, int, int]
     reason: str
+    holds_dates: bool = False
 
     @property
     def readable(self) -> bool:
@@ -181,7 +183,8 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
     name = max((_TIME_WORDS.get(word, 0) for word in named), default=0) if not COLUMN_WORDS["later"] & set(named) else LATER
     missing = values.null_count() / len(values)
     reason = ranked[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    return TimeCandidate((0 if missing > _MAX_MISSING else ranked[0] - (missing > 0) / 2, name, known.n_unique()), reason)
+    rank = 0 if missing > _MAX_MISSING else ranked[0] - (missing > 0) / 2
+    return TimeCandidate((rank, name, known.n_unique()), reason, holds_dates=numbers is None)
 
 
 def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
@@ -258,7 +261,7 @@ def _number_rows(pairs: pl.DataFrame) -> bool:
 
 
 def first_time_column(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
-    """Return the column of the best rank, and of equal ones the earliest.
+    """Return the column of the best rank, and of equal ones with dates the earliest.
 
     A booking, for example, comes before the journey.
 
@@ -268,11 +271,10 @@ def first_time_column(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -
     """
     best = max(times, key=lambda name: times[name].rank)
     seconds: dict[str, pl.Series] = {}
-    for name in (name for name, time in times.items() if time.readable and time.rank[:2] == times[best].rank[:2]):
-        sample = frame[name].drop_nulls()
-        sample = sample.drop_nans() if sample.dtype.is_float() else sample
-        parsed = Times.of(sample.head(_SAMPLE_TIMES), "")
-        seconds |= {name: parsed.values.cast(pl.Float64) / parsed.unit} if parsed.unit > 1 else {}
+    for name, time in times.items():
+        if time.holds_dates and time.readable and time.rank[:2] == times[best].rank[:2]:
+            parsed = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
+            seconds[name] = parsed.values.cast(pl.Float64) / parsed.unit
     timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
     equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
     first = min(equal, key=lambda name: equal[name], default=best)

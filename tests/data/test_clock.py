@@ -119,7 +119,14 @@ def test_shares_are_not_checked_as_limits() -> None:
     assert messages(list(seconds(20)), TimeSplit(by="time", test=0.9, valid=0.8)) == []
 
 
-def test_a_time_that_is_not_a_number_is_missing() -> None:
-    times = [1.7e9 + number for number in range(50)]
-    rank = TimeCandidate((2, 0, 50), "unix times")
-    assert first_time_column(pl.DataFrame({"time": [*times, float("nan")]}), {"time": rank}) == "time"
+@pytest.mark.parametrize("values", [[1.7e9, float("nan")], [1.7e9, float("inf")], [1, 2**64 - 1], ["1.7e9", "inf"]])
+def test_numbers_among_possible_times_are_not_parsed(values: list[object]) -> None:
+    frame = pl.DataFrame({"time": pl.Series(values, strict=False), "day": ["2024-01-31", "2024-02-01"]})
+    numbers, dates = TimeCandidate((2, 1, 50), "unix times"), TimeCandidate((2, 0, 50), "dates", holds_dates=True)
+    assert first_time_column(frame, {"time": numbers, "day": dates}) == "time"
+
+
+def test_of_two_columns_of_dates_the_earlier_one_is_the_time() -> None:
+    dates = TimeCandidate((2, 0, 2), "dates", holds_dates=True)
+    frame = pl.DataFrame({"arrival": ["2024-01-31", "2024-02-01"], "booked": ["2024-01-02", "2024-01-03"]})
+    assert first_time_column(frame, dict.fromkeys(frame.columns, dates)) == "booked"
