@@ -1,15 +1,17 @@
 """Detect the time column of the interactions, and check its values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 import numpy as np
 import polars as pl
 
 from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
-from recall.data.column_names import AMOUNT, COLUMN_WORDS, RATING, outcome_word, words
+from recall.data.column_names import AMOUNT, COLUMN_WORDS, RATING, outcome_word, word_set, words
+from recall.data.conversions import date_part
 from recall.data.dependence import Codes, encode_distinct, function_gain
 from recall.data.findings import Finding, Report
 from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
@@ -322,3 +324,47 @@ def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
             groups = (hour, day, moment.month(), day.cast(pl.Int32) * 24 + hour)
             return any(function_gain(encode_distinct(group), codes[codes >= 0]).exceeds(_MIN_CALENDAR_GAIN) for group in groups)
     return False
+
+
+_DATE_PARTS = {  # words for each part of a date, and its range
+    word_set("year jahr annee ano anio anno jaar rok год 年"): (1970, 2100),
+    word_set("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
+    word_set("day tag jour dia giorno dag dzien день 日"): (1, 31),
+    word_set("hour stunde heure hora ora uur час 時"): (0, 23),
+    word_set("minute minuten minuto"): (0, 59),
+    word_set("second sekunde seconde segundo secondo"): (0, 59),
+}
+_OTHER_DATES = word_set("birth born release released geburt naissance")  # not of the interaction
+
+
+def find_date_parts(frame: pl.DataFrame, excluded: Collection[str]) -> Iterator[list[str]]:
+    """Yield groups of columns for year, month, day and so on, such as order_year.
+
+    The names of a group differ in the word for the part only.
+
+    Args:
+        frame: sample of the rows.
+        excluded: columns with another role.
+    """
+    groups: dict[tuple[tuple[str, ...], ...], list[tuple[int, str]]] = {}
+    for name in frame.columns:
+        parts = words(name)
+        parts = parts[:-2] if parts[-2:] == ("of", "month") else parts
+        for rank, (known, (low, high)) in enumerate(_DATE_PARTS.items()):
+            for position in {0, len(parts) - 1} if parts and not _OTHER_DATES & set(parts) else ():
+                if parts[position] in known and _are_parts_between(frame[name], low, high):
+                    groups.setdefault((parts[:position], parts[position + 1 :]), []).append((rank, name))
+    for members in groups.values():
+        names_by_rank = [[name for rank, name in members if rank == expected] for expected in range(len(_DATE_PARTS))]
+        unique_parts = takewhile(lambda names: len(names) == 1 and names[0] not in excluded, names_by_rank)
+        yield [names[0] for names in unique_parts]
+
+
+def _are_parts_between(values: pl.Series, low: int, high: int) -> bool:
+    if values.dtype.is_nested() or values.has_nulls():
+        return False
+    try:
+        numbers = values.to_frame().select(date_part(pl.col(values.name))).to_series()
+    except pl.exceptions.PolarsError:
+        return False
+    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())

@@ -92,6 +92,10 @@ class Table:
                 )
         return self.frame.select(pl.col(name).cast(_readable_type(self.types[name])) for name in wanted)
 
+    def head(self, rows: int) -> "Table":
+        """Return the table with its first rows only."""
+        return replace(self, frame=self.frame.head(rows))
+
     def where(self, column: str) -> str:
         """Return the location of a column, for errors."""
         return f"{self.path}, column {self.original_names.get(column, column)!r}{self.note}"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -20,23 +21,18 @@ from recall.data.scaffold.fields import (
     draft_table_fields,
     find_unique_texts,
     guess_field,
-    is_readable,
     last_value_per_id,
-    strip_control_characters,
     unreadable_comment,
 )
 from recall.data.scaffold.file_format import DetectedFormat
-from recall.data.scaffold.survey import Survey, files_in, survey
+from recall.data.scaffold.survey import Survey, distinct_values, files_in, interactions_per_row, read_sample, survey
 from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
-from recall.errors import DataError
-from recall.features.canonical import canonical_column, id_type
-from recall.features.values import canonical_series
 
+_CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"  # TOML forbids them in comments, such as line breaks
 # Thresholds. Chosen, not tuned.
 _LIKED_SHARE = 0.75  # part of a rating scale above which a rating is a like: 4 of 1 to 5, 8 of 0 to 10
 _MIN_SAME = 0.95  # share of the ids with the same value in a column of the interactions and one of their table
-_MAX_RARE_VALUES = 50  # distinct values in the sample up to which all rows are read, because an event may be rare
 
 
 def draft_outcomes(roles: Mapping[str, Role]) -> Iterator[str]:
@@ -93,10 +89,8 @@ def _event_lines(name: str, role: Role, *, active: bool, event_column: str | Non
     rule = role.events
     if rule is None:
         return
-    keys = [
-        f"column = {toml(name)}",
-        f"weights = {toml({event: _integer_if_whole(weight) for event, weight in rule.weights.items()})}",
-    ]
+    weights = {event: int(weight) if weight.is_integer() else weight for event, weight in rule.weights.items()}
+    keys = [f"column = {toml(name)}", f"weights = {toml(weights)}"]
     keys += [f"left_out = {toml(rule.left_out)}"] if rule.left_out else []
     keys += [f"not_taken = {toml(rule.not_taken)}"] if rule.not_taken else []
     keys += [f"missing = {toml(rule.missing)}"] if rule.missing else []
@@ -119,10 +113,6 @@ _MISSING_COMMENTS = {
     "left out": "left out: they are ignored",
     "not taken": "shown and not taken, and do not count as interactions",
 }
-
-
-def _integer_if_whole(number: float) -> float:
-    return int(number) if number.is_integer() else number
 
 
 def _label_lines(name: str, role: Role, *, active: bool, event_column: str | None) -> Iterator[str]:
@@ -222,15 +212,16 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     Raises:
         DataError: There are no interactions.
     """
-    tables, user_id, item_id = surveyed.tables, surveyed.user_id, surveyed.item_id
+    tables, user_id, item_id = dict(surveyed.tables), surveyed.user_id, surveyed.item_id
     interactions = tables["interactions"]
-    frame = _read_sample(interactions)
-    roles = detect_roles(frame, user_id, item_id, _distinct_values(interactions, frame))
+    frame = read_sample(interactions)
+    roles = detect_roles(frame, user_id, item_id, distinct_values(interactions, frame))
     ids = {"users": user_id, "items": item_id}
     table_ids = surveyed.table_ids
-    kept = surveyed.row_settings.get("repeated_ids", ("", ""))[0]
-    if kept:
-        tables = {name: _without_repeated(table, table_ids.get(name), kept) for name, table in tables.items()}
+    if "repeated_ids" in surveyed.row_settings:
+        keep: Literal["first", "last"] = "first" if surveyed.row_settings["repeated_ids"][0] == "first" else "last"
+        for name_, id_ in table_ids.items():
+            tables[name_] = replace(tables[name_], frame=tables[name_].frame.unique(id_, keep=keep, maintain_order=True))
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else find_unique_texts(items, {item_id, table_ids["items"]})
     user_name = None if users is None else title_of(find_unique_texts(users, {user_id, table_ids["users"]}))
@@ -255,9 +246,8 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         if column != ids[name]
     ]
     lines += describing.lines()
-    lines += (
-        [f"user_attributes = {toml([user_name])}  # kept with each user, who is found by it"] if user_name is not None else []
-    )
+    if user_name is not None:
+        lines += [f"user_attributes = {toml([user_name])}  # kept with each user, who is found by it"]
     if without_time:
         lines += [f'missing_times = "left out"  # {without_time:,} interactions have no {time}; they are not read']
     lines += draft_outcomes(roles)
@@ -266,7 +256,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     lines += ["", "[fields]", f'{toml_key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
         shared = set(interactions.columns) - set(describing.copied)
-        per_row = _interactions_per_row(users, table_ids["users"], frame[user_id])
+        per_row = interactions_per_row(users, table_ids["users"], frame[user_id])
         lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names, per_row)
     lines += draft_described_fields(frame, describing.user_fields, "user", user_id, field_names)
     lines += draft_context_fields(_counted_rows(frame, roles), roles, () if users is None else users.columns, field_names)
@@ -275,7 +265,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     lines += [f'{history} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'] if time else []
     lines += [f'{toml_key(item_id)} = {{ side = "item", kind = "categorical" }}']
     if items is not None:
-        per_row = _interactions_per_row(items, table_ids["items"], frame[item_id])
+        per_row = interactions_per_row(items, table_ids["items"], frame[item_id])
         lines += draft_table_fields(items, "item", {item_id, table_ids["items"]}, (), field_names, per_row, titles)
     lines += draft_described_fields(frame, describing.item_fields, "item", item_id, field_names)
     lines += [f"# {name}: {reason}" for name, reason in describing.skipped.items()]
@@ -284,23 +274,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         "[train]",
         'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
     ]
-    return "\n".join([*map(strip_control_characters, lines), ""])
-
-
-def _interactions_per_row(table: Table, id_: str, ids: pl.Series) -> pl.Series:
-    """Return the number of interactions of each user or item, uint32 [n]."""
-    rows = table.frame.select(id_).head(SAMPLE_ROWS).collect()[id_]
-    type_ = id_type([ids, rows])
-    counts = canonical_column(canonical_series(ids), type_).alias("id").value_counts(name="count")
-    per_row = pl.DataFrame({"id": canonical_column(canonical_series(rows), type_)})
-    return per_row.join(counts, on="id", how="left", maintain_order="left")["count"].fill_null(0)
-
-
-def _without_repeated(table: Table, id_: str | None, kept: str) -> Table:
-    if id_ is None:
-        return table
-    rows = table.frame.unique(id_, keep="first" if kept == "first" else "last", maintain_order=True)
-    return replace(table, frame=rows)
+    return "\n".join([*(re.sub(_CONTROL_CHARACTERS, " ", line) for line in lines), ""])
 
 
 def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> Iterator[tuple[str, str]]:
@@ -309,7 +283,7 @@ def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> 
         if name in detected.settings.durations:
             yield name, "how long something took, assumed to be known only afterwards"
         elif name in (detected.settings.header or ()) and re.fullmatch(r"column_\d+", name):
-            yield name, "a column without a name, of which nothing says that a request knows it"
+            yield name, "a column without a name, assumed to be unknown when a request comes"
 
 
 def _counted_rows(frame: pl.DataFrame, roles: Mapping[str, Role]) -> pl.DataFrame:
@@ -376,18 +350,12 @@ class _DescribingColumns:
 
     def lines(self) -> list[str]:
         """Return the lines of `[data]` for these columns."""
-        keys = {
-            "user_columns": (
-                self.user_fields,
-                "follow from the user, who gets the most frequent value",
-            ),
-            "item_columns": (
-                (*self.item_fields, *self.attributes),
-                "follow from the item, which gets the most frequent value",
-            ),
-            "attributes": ((*self.attributes, *self.titles), "nothing to learn from; requests may filter by them"),
-        }
-        return [f"{name} = {toml(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
+        settings = (
+            ("user_columns", self.user_fields, "follow from the user, who gets the most frequent value"),
+            ("item_columns", (*self.item_fields, *self.attributes), "follow from the item, which gets the most frequent value"),
+            ("attributes", (*self.attributes, *self.titles), "nothing to learn from; requests may filter by them"),
+        )
+        return [f"{name} = {toml(columns)}  # {why}" for name, columns, why in settings if columns]
 
 
 def _find_copy(frame: pl.DataFrame, name: str, own_id: str, table: Table, table_id: str) -> str:
@@ -403,25 +371,3 @@ def _find_copy(frame: pl.DataFrame, name: str, own_id: str, table: Table, table_
     both = own.join(rows.rename({table_id: "id"}), on="id")
     alike = (one for one in both.drop("id", "own").iter_columns() if one.dtype == both["own"].dtype)
     return next((one.name for one in alike if (one == both["own"]).sum() > _MIN_SAME * len(both)), "")
-
-
-def _read_sample(table: Table) -> pl.DataFrame:
-    """Return the first rows, with the columns that fields can read."""
-    head = Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect(
-        name for name in table.columns if is_readable(table, name)
-    )
-    if head.is_empty():
-        raise DataError("there are no interactions", where=str(table.path), hint="Give at least one row")
-    return head
-
-
-def _distinct_values(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """Return the distinct values of all rows, for columns with few in the sample."""
-    if len(frame) < SAMPLE_ROWS:
-        return {}
-    names = [
-        name
-        for name in frame.columns
-        if not isinstance(frame[name].dtype, pl.List) and frame[name].n_unique() <= _MAX_RARE_VALUES
-    ]
-    return {name: table.collect([name])[name].unique() for name in names}

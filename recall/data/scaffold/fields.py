@@ -1,6 +1,5 @@
 """Draft the lines of `[fields]`: guess a kind of field for each column."""
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -17,11 +16,6 @@ from recall.data.tables import Table
 from recall.data.times import UNITS, unit_of_time, within_unit
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
-
-
-def strip_control_characters(line: str) -> str:
-    """Replace characters that TOML forbids in comments, such as line breaks."""
-    return re.sub(r"[\x00-\x1f\x7f]", " ", line)
 
 
 class FieldNames:
@@ -62,16 +56,12 @@ def draft_bag(known: pl.Series) -> tuple[str, str] | None:
     if count_list_texts(known) > _MIN_LISTS * len(known):
         return "", "lists written as text, which no field reads: store them as lists in Parquet, or as text with a separator"
     if have_decimal_commas(known):
-        return (
-            "",
-            'numbers with a decimal comma, which no field reads: write "3,5" as "3.5" (or "3|5", for two values)',
-        )
+        return "", 'numbers with a decimal comma, which no field reads: write "3,5" as "3.5" (or "3|5", for two values)'
     if known.str.contains(r"\d,\d{3}(\D|$)").mean() > 0.5:  # type: ignore[operator]  # commas between groups of digits
         return None
     prose = known.str.contains(r"[\r\n]|<\pL[^<>]*>").mean() > _MIN_LISTS  # type: ignore[operator]  # lists have no lines
-    separator = (
-        "" if prose else " " if known.name.endswith(":token_seq") and known.is_duplicated().any() else guess_separator(known)
-    )
+    tokens = known.name.endswith(":token_seq") and known.is_duplicated().any()  # of a file of RecBole
+    separator = "" if prose else " " if tokens else guess_separator(known)
     if not separator:
         return None
     parts = known.str.split(separator).explode().str.strip_chars(BLANKS)
@@ -207,7 +197,7 @@ def find_unique_texts(table: Table, without: Collection[str]) -> tuple[str, ...]
     """
     names = [name for name in table.columns if name not in without and is_readable(table, name)]
     found = []
-    for values in Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect(names) if names else ():
+    for values in table.head(SAMPLE_ROWS).collect(names) if names else ():
         known = values.drop_nulls()
         if known.dtype != pl.String or not guess_field(known).unique_texts:
             continue
@@ -237,8 +227,7 @@ def draft_table_fields(
         attributes: columns that requests may filter by, although no field reads them.
     """
     columns = [name for name in table.columns if name not in without]
-    sample = Table(table.path, table.frame.head(SAMPLE_ROWS), table.types)
-    frame = sample.collect(name for name in columns if is_readable(table, name))
+    frame = table.head(SAMPLE_ROWS).collect(name for name in columns if is_readable(table, name))
     for name in columns:
         if name not in frame.columns:
             yield unreadable_comment(table, name)
@@ -314,7 +303,7 @@ def is_readable(table: Table, name: str) -> bool:
     if not name:
         return False
     try:
-        Table(table.path, table.frame.head(0), table.types).collect([name])
+        table.select([name])
     except DataError:
         return False
     return True
@@ -340,11 +329,8 @@ def last_value_per_id(frame: pl.DataFrame, name: str, id_column: str) -> pl.Seri
         name: the column.
         id_column: id column of the side that it describes.
     """
-    return (
-        frame.select(id_column, name)
-        .filter(pl.col(name).is_not_null())
-        .unique(id_column, keep="last", maintain_order=True)[name]
-    )
+    known = frame.select(id_column, name).filter(pl.col(name).is_not_null())
+    return known.unique(id_column, keep="last", maintain_order=True)[name]
 
 
 def draft_context_fields(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recall.config import FileFormat
 from recall.data.files import (
@@ -126,9 +126,8 @@ def detect_format(path: Path) -> DetectedFormat:
         quote, rows = "", _complete_header(_split_cells(lines, separator, "")[preamble:], len(rows[0]))
     skip = split_lines(text, _SAMPLE_LINES + 1).index(lines[preamble])  # empty lines count
     if skip:
-        assume(
-            "skip", skip, f"lines above the header, such as {lines[0][:40]!r}" if preamble else "empty lines above the header"
-        )
+        above = f"lines above the header, such as {lines[0][:40]!r}" if preamble else "empty lines above the header"
+        assume("skip", skip, above)
     default_separator = separator_for(first, FileFormat())
     if len(rows[0]) > 1 and separator != default_separator:
         assume("separator", separator, f"{len(rows[0])} columns in each of {len(rows):,} lines")
@@ -157,12 +156,8 @@ def detect_format(path: Path) -> DetectedFormat:
         assume("header", _deduplicated([re.sub(r":(token|float)$", "", name) for name in rows[0]]), "names with their types")
         assume("skip", skip + 1, "with the header of the file")
     elif header_width < width or (repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), "")):
-        reason = (
-            "the rows begin with a name for which the header has none"
-            if header_width < width
-            else f"{repeated!r} names several columns"
-        )
-        assume("header", _deduplicated(rows[0]), reason)
+        unnamed = "the rows begin with a name for which the header has none"
+        assume("header", _deduplicated(rows[0]), unnamed if header_width < width else f"{repeated!r} names several columns")
         assume("skip", skip + 1, "with the header of the file")
     if len(raw) < SAMPLE_BYTES and width > 1 and (last := _total_label(text, separator, quote)):
         again = bool(not headless and split_lines(text).count(lines[preamble]) > 1)
@@ -333,9 +328,8 @@ def _preamble_length(rows: Sequence[Sequence[str]], width: int) -> int:
     first = next(
         (n for n, row in enumerate(rows[: _MAX_PREAMBLE + 1]) if len(row) == width and sum(map(bool, row)) >= min_filled), 0
     )
-    header_missing = bool(
-        first and missing_header_reason(rows[first : first + 1])
-    )  # without a header, a line with few cells is a row
+    # without a header, a line with few cells is a row
+    header_missing = bool(first and missing_header_reason(rows[first : first + 1]))
     fits = all(
         re.match(_COMMENT, row[0]) or sum(map(bool, row)) < (2 if header_missing and len(row) == width else max(min_filled, 2))
         for row in rows[:first]
@@ -348,15 +342,10 @@ def _split_cells(lines: Sequence[str], separator: str, quote: str) -> list[list[
         return [re.split(r" {2,}", line.strip(" ")) for line in lines]
     if len(separator) > 1:
         return [line.split(separator) for line in lines]
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    ended = (f"{line}\n" for line in lines)
     try:
-        return list(
-            csv.reader(
-                (f"{line}\n" for line in lines),
-                delimiter=separator,
-                quotechar=quote or None,
-                quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-            )
-        )
+        return list(csv.reader(ended, delimiter=separator, quotechar=quote or None, quoting=quoting))
     except csv.Error:  # a cell of 128 kB: unpaired quotes, or the wrong separator
         return [[line] for line in lines]
 

@@ -5,54 +5,48 @@ again with these, until all are known.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import fallback_id_column, id_column, names_id, names_visit, table_of_file
+from recall.data.column_names import fallback_id_column, id_column, table_of_file
 from recall.data.entities import id_missing
 from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
-from recall.data.findings import normalize_ids
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
+from recall.data.scaffold.id_columns import (
+    MIN_UNIQUE,
+    OPTIONS,
+    detect_id_spelling,
+    find_id,
+    find_id_by_content,
+    find_table_id,
+    name_columns,
+)
 from recall.data.scaffold.table_format import (
-    MIN_DISTINCT,
-    MIN_NAMED,
     detect_carried_columns,
     detect_conversions,
-    detect_id_spelling,
     detect_item_lists,
     detect_missing_numbers,
     detect_nesting_and_blanks,
     detect_placeholder_users,
-    find_id_by_content,
-    id_candidates,
-    name_columns,
 )
-from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, date_pattern, find_null_spellings
+from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
 from recall.data.selection import refuse_nested_ids
 from recall.data.tables import TABLE_NAMES, Table, open_table
-from recall.errors import DataError, did_you_mean
+from recall.errors import DataError
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
 
 # Thresholds. Chosen, not tuned.
-_MIN_SHARED = 0.5  # share of the interactions' ids that the id column of a users or items table must contain
-_MIN_UNIQUE = 0.9  # distinct values of an id column in its own table, relative to the rows
+_MAX_RARE_VALUES = 50  # distinct values in the sample up to which all rows are read, because an event may be rare
 _MAX_PROPERTIES = 0.2  # distinct property names in a table of (id, property, value), relative to the rows
 _MIN_REPEATED = 10  # repeated ids whose first rows alone are marked, to take the mark for that of current rows
 _MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
-_MIN_ONCE = 0.8  # distinct values / rows of a column that both tables have; former rows may be there, too
-_MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
-_CODE = r"^\pL{0,4}-?\d{5,}$"  # such as a number of a loyalty card
-_MAX_FOLLOWING = 1.1  # distinct pairs with ids of the other side / these ids, up to which a column follows from them
-_OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +123,9 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
             if spelling in usual or not re.search(r"\w", spelling) or sum((one == spelling).any() for one in texts) == 1:
                 nulls.setdefault(spelling, why)
     tables = _open(given, formats, nulls)
-    content_ids = {side: find_id_by_content(tables["interactions"], tables.get(f"{side}s"), side) for side in _OPTIONS}
+    content_ids = {side: find_id_by_content(tables["interactions"], tables.get(f"{side}s"), side) for side in OPTIONS}
     if content_ids["user"] == content_ids["item"]:
-        content_ids = dict.fromkeys(_OPTIONS)
+        content_ids = dict.fromkeys(OPTIONS)
     formats = name_columns(tables, formats, content_ids)
     named = formats["interactions"]
     formats["interactions"] = detect_item_lists(named, heads["interactions"], content_ids["item"], tables.get("items"))
@@ -141,7 +135,7 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     ids: dict[str, str] = {}
     id_reasons: dict[str, str] = {}
     for side, requested in (("user", user_id), ("item", item_id)):
-        ids[side], why = find_id(tables, "user" if side == "user" else "item", requested, content_ids[side])
+        ids[side], why = find_id(tables, side, requested, content_ids[side])
         id_reasons |= {f"{side}_id": why} if why else {}
     if ids["user"] == ids["item"]:
         raise DataError(
@@ -182,7 +176,7 @@ def _collect_heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
     heads = {}
     for name, table in tables.items():
         try:
-            heads[name] = table.frame.head(SAMPLE_ROWS).collect()
+            heads[name] = table.head(SAMPLE_ROWS).frame.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(table.path, error) from None
     return heads
@@ -255,150 +249,6 @@ def files_in(folder: Path) -> dict[str, Path]:
     return {name: by_table[name][0] for name in TABLE_NAMES if name in by_table}
 
 
-def find_id(
-    tables: Mapping[str, Table], side: Literal["user", "item"], requested: str | None, content_id: str | None = None
-) -> tuple[str, str]:
-    """Return the id column of the interactions, and the reason for choosing it.
-
-    Args:
-        tables: opened tables by name.
-        side: user or item.
-        requested: name given by the caller; None to detect it.
-        content_id: column that contains the ids of the users or items table, from `find_id_by_content`.
-
-    Returns:
-        The column, and the reason; the reason is empty for a requested column and for `user_id` or `item_id`.
-
-    Raises:
-        DataError: No column qualifies.
-    """
-    interactions = tables["interactions"]
-    default = f"{side}_id"
-    if (requested or default) in interactions.types:
-        return requested or default, ""
-    if requested is None:
-        columns = [name for name in interactions.columns if not _holds_few_values(interactions, name)]
-        by_name = id_column(columns, side)
-        if content_id is None and by_name is not None:
-            return by_name, f"the name says {side}"
-        content_id = content_id or _shared_column(interactions, tables.get(f"{side}s"))
-        if content_id is not None:
-            return content_id, f"it holds ids of the {side}s table"
-        series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
-        stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
-        if side == "item" and stem != "column_" and count > max(_MAX_NUMERIC, len(interactions.columns) / 2):
-            raise _wide_table_error(interactions, f"{count} columns are called {stem}1, {stem}2, ...")
-        if (instead := fallback_id_column(columns, side)) is not None:
-            return instead, f"no name says {side}: each of these counts as one"
-        other_side = "item" if side == "user" else "user"
-        other_id = id_column(columns, other_side) or fallback_id_column(columns, other_side)
-        recurring = _recurring_ids(interactions, [name for name in columns if name != other_id], other_side, other_id)
-        if len(recurring) == 1 and ("items" in tables or other_id is not None):
-            return recurring[0], f"no name says {side}, and no other column has ids that recur"
-    column = requested or default
-    numeric = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
-    if requested is None and side == "item" and len(numeric) > _MAX_NUMERIC and len(numeric) > 0.8 * len(interactions.columns):
-        raise _wide_table_error(interactions, "nearly all columns hold numbers")
-    for name, other in tables.items():
-        key = next((column for column in interactions.columns if column in other.types and names_visit(column)), None)
-        if name != "interactions" and key is not None and id_column(other.columns, side) is not None:
-            hint = f'Join them: polars.read_csv("A").join(polars.read_csv("B"), on="{key}").write_csv("interactions.csv")'
-            what = f"there is no column of {side}s, which seem to be in {other.path.name}, one row for each {key} and {side}"
-            raise DataError(what, where=str(interactions.path), hint=hint)
-    suggestion = did_you_mean(column, interactions.columns)
-    hint = f"{suggestion}{'' if suggestion.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
-    raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
-
-
-def _recurring_ids(table: Table, columns: list[str], other_side: str, other_id: str | None) -> list[str]:
-    """Return the columns of ids, by name or as numbers of one length, that recur.
-
-    Those that follow from the other side, as bar codes from items, are left out.
-    """
-    found = []
-    for name, ids in id_candidates(table, columns).items():
-        codes = ids.str.contains(_CODE).all() and ids.str.len_chars().n_unique() == 1 and not date_pattern(ids)
-        named = names_id(name) and id_column([name], other_side) is None
-        pairs = table.frame.select({name, other_id or name}).head(SAMPLE_ROWS).drop_nulls().unique().collect()
-        follows = other_id is not None and len(pairs) <= _MAX_FOLLOWING * pairs[other_id].n_unique()
-        found += [name] if (codes or named) and len(ids) > MIN_NAMED and not follows else []
-    return found
-
-
-def _holds_few_values(table: Table, name: str) -> bool:
-    """Return whether a column holds lists, or too few values for ids."""
-    if table.types[name].is_nested():
-        return True
-    head = table.frame.select(name).head(SAMPLE_ROWS).collect()
-    return len(head) > MIN_NAMED and head[name].n_unique() < MIN_DISTINCT
-
-
-def _wide_table_error(table: Table, why: str) -> DataError:
-    what = "no name says item, and the table seems to have a column for each item"
-    hint = f"Name the column of items with {_OPTIONS['item']}; or write one row for each interaction, such as with polars: "
-    return DataError(what, where=str(table.path), why=why, hint=hint + 'frame.unpivot(index="user").drop_nulls()')
-
-
-def _is_numeric(table: Table, name: str) -> bool:
-    known = table.frame.select(name).head(1_000).collect()[name].drop_nulls()
-    return len(known) > 0 and known.cast(pl.Float64, strict=False).null_count() == 0 if not known.dtype.is_nested() else False
-
-
-def _shared_column(interactions: Table, other: Table | None) -> str | None:
-    """Return the only column of both tables whose values hardly recur in the other."""
-    if other is None:
-        return None
-    both = [name for name in interactions.columns if name in other.types]
-    columns = {name: canonical_series(other.collect([name])[name]) for name in both}
-    unique = [name for name, ids in columns.items() if ids.n_unique() >= _MIN_ONCE * len(ids)]
-    unique = [name for name in unique if names_id(name)] if len(unique) > 1 else unique
-    return unique[0] if len(unique) == 1 else None
-
-
-def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
-    """Return the id column of a users or items table, by name or by content.
-
-    Args:
-        table: the users or the items.
-        ids: user or item ids of the interactions, [n].
-        column: name of the id column in the interactions.
-
-    Raises:
-        DataError: No column has that name, and no column or several columns contain the ids.
-    """
-    candidates, spelled_otherwise = [], ""
-    by_name = id_column(table.columns, "user") or id_column(table.columns, "item")
-    for name, dtype in ({column: table.types[column]} if column in table.types else table.types).items():
-        if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not is_readable(table, name):
-            continue
-        values = table.collect([name])[name]
-        type_ = id_type([ids, values])
-        known = canonical_column(canonical_series(ids), type_).drop_nulls().unique()
-        listed = canonical_column(canonical_series(values), type_).drop_nulls()
-        unique = len(listed) > 0 and listed.n_unique() >= _MIN_UNIQUE * len(listed)
-        shared = float(known.is_in(listed.implode()).mean() or 0)  # type: ignore[arg-type]
-        if unique and (shared >= _MIN_SHARED or (shared > 0 and name == by_name)):
-            candidates.append(name)
-        elif unique and normalize_ids(known).is_in(normalize_ids(listed).implode()).mean() >= _MIN_SHARED:  # type: ignore[operator]
-            spelled_otherwise = f"{name!r} holds them in another spelling: {listed[0]!r} there, {known[0]!r} here"
-    if column in table.types and not spelled_otherwise:
-        return column
-    chosen = id_column(candidates, "user") or id_column(candidates, "item")
-    if len(candidates) == 1 or chosen is not None:
-        return chosen or candidates[0]
-    hint = did_you_mean(column, table.columns)
-    if candidates:
-        why = f"{' and '.join(map(repr, candidates))} hold ids of the interactions"
-    else:
-        why, hint = (
-            (spelled_otherwise, "Write them in one way in both tables")
-            if spelled_otherwise
-            else ("and no column holds their ids", hint)
-        )
-    what = "ids differ from those of the interactions" if column in table.types else f"there is no column {column!r}"
-    raise DataError(what, where=str(table.path), why=why, hint=hint)
-
-
 def detect_row_settings(
     tables: Mapping[str, Table], user_id: str, item_id: str, table_ids: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
@@ -447,7 +297,7 @@ def _warn_missing_ids(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
             continue
         message = f"{missing[0]:.0%} of the interactions have no {column}: they are not read, and nothing is learned from them"
         if missing[-1] < missing[0]:
-            message += f". {alternative} is empty in {missing[-1]:.0%}: {_OPTIONS[side]} {alternative} reads these rows"
+            message += f". {alternative} is empty in {missing[-1]:.0%}: {OPTIONS[side]} {alternative} reads these rows"
         yield message
 
 
@@ -459,7 +309,7 @@ def _refuse_property_rows(table: Table, id_: str) -> None:
     frame = table.collect([id_, *text_columns])
     for name in text_columns:
         properties = frame[name].n_unique()
-        if 1 < properties <= len(frame) * _MAX_PROPERTIES and frame.select(id_, name).n_unique() >= _MIN_UNIQUE * len(frame):
+        if 1 < properties <= len(frame) * _MAX_PROPERTIES and frame.select(id_, name).n_unique() >= MIN_UNIQUE * len(frame):
             value = next(other for other in text_columns if other != name)
             raise DataError(
                 f"the table has a row for each value of {name!r}, such as {frame[name][0]!r}",
@@ -467,3 +317,48 @@ def _refuse_property_rows(table: Table, id_: str) -> None:
                 hint=f"Write one row for each {id_}, such as with polars: "
                 f'frame.pivot("{name}", index="{id_}", values="{value}", aggregate_function="last")',
             )
+
+
+# Samples of the surveyed tables.
+
+
+def read_sample(interactions: Table) -> pl.DataFrame:
+    """Return the first rows of the interactions, in columns that fields can read.
+
+    Raises:
+        DataError: There are no rows.
+    """
+    head = interactions.head(SAMPLE_ROWS).collect(name for name in interactions.columns if is_readable(interactions, name))
+    if head.is_empty():
+        raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
+    return head
+
+
+def distinct_values(table: Table, sample: pl.DataFrame) -> dict[str, pl.Series]:
+    """Return the distinct values of all rows, for columns with few in the sample.
+
+    Empty for a table with no more rows than its sample.
+
+    Args:
+        table: the whole table.
+        sample: its first rows.
+    """
+    if len(sample) < SAMPLE_ROWS:
+        return {}
+    few = [values.name for values in sample if not isinstance(values.dtype, pl.List) and values.n_unique() <= _MAX_RARE_VALUES]
+    return {name: table.column(name).unique() for name in few}
+
+
+def interactions_per_row(table: Table, id_: str, ids: pl.Series) -> pl.Series:
+    """Return the number of interactions of each user or item of a sample, uint32 [n].
+
+    Args:
+        table: the users or items.
+        id_: their id column.
+        ids: user or item of each interaction.
+    """
+    rows = table.head(SAMPLE_ROWS).column(id_)
+    type_ = id_type([ids, rows])
+    counts = canonical_column(canonical_series(ids), type_).alias("id").value_counts(name="count")
+    per_row = pl.DataFrame({"id": canonical_column(canonical_series(rows), type_)})
+    return per_row.join(counts, on="id", how="left", maintain_order="left")["count"].fill_null(0)

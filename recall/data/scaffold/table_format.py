@@ -8,20 +8,18 @@ that of a new one.
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from recall.config.docs import toml
-from recall.data.clock import LATER, TimeCandidate
+from recall.data.clock import LATER, TimeCandidate, find_date_parts
 from recall.data.column_names import counts_events, flag_rule, id_column, names_id, word_set
-from recall.data.conversions import date_part, parse_lists, respell
+from recall.data.conversions import date_part, parse_lists
 from recall.data.entities import id_missing
-from recall.data.findings import normalize_ids
 from recall.data.roles import Role, numbers_of
-from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
 from recall.data.scaffold.file_format import DetectedFormat
+from recall.data.scaffold.id_columns import MAX_DENSITY, MIN_DISTINCT, MIN_SHARED, id_candidates, share_in
 from recall.data.scaffold.text_values import (
     ambiguous_pattern,
     any_names_clock,
@@ -33,7 +31,6 @@ from recall.data.scaffold.text_values import (
     decimal_mark,
     detect_unit,
     duration_pattern,
-    find_date_parts,
     list_separator,
     time_pattern,
 )
@@ -42,17 +39,10 @@ from recall.data.tables import Table
 # Thresholds. Chosen, not tuned.
 _MAX_IRREGULAR = 0.01  # share of lines, such as totals, that may break a rule
 _MAX_TITLES = 50  # distinct section titles between the rows
-_MIN_SHARED = 0.9  # share of the distinct ids of a column that another table must contain
-MIN_DISTINCT = 5  # distinct values of an id column
-_SAMPLE_IDS = 2_000  # distinct ids that are compared
-_MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
-MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
 _PLACEHOLDERS = word_set(
     f"0 -1 {uuid.UUID(int=0)} anonymous anonym anonyme anonimo guest gast unknown unbekannt none null undefined public default"
 )
 _MIN_PLACEHOLDER = 2  # rows of such an id, relative to those of the next
-_MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
-_MIN_RESPELLED = 0.5  # share of the distinct ids that must be those of the other table in one spelling
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
 
@@ -77,154 +67,6 @@ def detect_nesting_and_blanks(detected: DetectedFormat, frame: pl.DataFrame, *, 
     return detected
 
 
-def name_columns(
-    tables: Mapping[str, Table], detected: Mapping[str, DetectedFormat], ids: Mapping[str, str | None]
-) -> dict[str, DetectedFormat]:
-    """Name the id columns and the title of files without a header.
-
-    The users and items tables tell which columns of the interactions hold their ids. Without them, the first two columns
-    other than times are assumed to be the user and the item.
-
-    Args:
-        tables: opened tables by name.
-        detected: format of each table so far.
-        ids: by side, the column of the interactions that contains ids of the users or items table, or None.
-    """
-    updated = dict(detected)
-    for name, format_ in detected.items():
-        if format_.settings.header is None:
-            continue
-        names = list(format_.settings.header)
-        why = format_.reasons["header"]
-        if names[0] != "column_1":
-            continue
-        if name == "interactions" and len(names) > 1:
-            not_ids = _empty_or_time_columns(tables[name])
-            positions = [position for position, column in enumerate(names) if column not in not_ids]
-            id_positions = {side: names.index(column) for side, column in ids.items() if column in names}
-            id_positions = (
-                _positions_by_tables(tables, [names[position] for position in positions[:2]], positions) or id_positions
-            )
-            first = [tables[name].frame.select(names[place]).head(1_000).collect() for place in positions[:2]]
-            if not id_positions and any(len(one) > MIN_NAMED and one.n_unique() < MIN_DISTINCT for one in first):
-                continue  # such as the number of a till: nothing tells which columns are meant
-            remaining = iter([position for position in positions if position not in id_positions.values()])
-            for side in ("user", "item"):
-                position = id_positions.get(side, next(remaining, None) if side not in id_positions else None)
-                if position is not None:
-                    names[position] = f"{side}_id"
-            assumed = "assumed: the user comes first, then the item"
-            why += f"; {assumed if len(id_positions) < len(ids) else 'the other tables have its ids'}"
-        elif name == "items":
-            titles = find_unique_texts(tables[name], ())
-            if titles:
-                names[names.index(titles[0])] = "title"
-        updated[name] = format_.with_settings({"header": tuple(names)}, {"header": why})
-    return updated
-
-
-def find_id_by_content(interactions: Table, other: Table | None, side: str) -> str | None:
-    """Return the column of the interactions that contains the ids of another table.
-
-    None if a column can be chosen by its name, or if no column matches. Small consecutive integers are not accepted as ids:
-    minutes or ratings would match them as well.
-
-    Args:
-        interactions: the interactions.
-        other: the users or items table, with unique ids.
-        side: user or item.
-    """
-    by_name, opposite = id_column(interactions.columns, side), id_column(interactions.columns, _OPPOSITE[side])
-    if other is None or (by_name is not None and names_id(by_name)):
-        return None
-    named = [name for name in (id_column(other.columns, side),) if name is not None and names_id(name)]
-    named = [name for name in named if other.frame.select(pl.col(name).drop_nulls().is_unique().all()).collect().item()]
-    other_ids = id_candidates(other, named or other.columns, unique_ids=True)
-    best: tuple[bool, bool, bool, bool, int, str] = (False, False, False, False, 0, "")
-    for name, own_ids in id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
-        sample = own_ids.head(_SAMPLE_IDS)
-        for column, ids in other_ids.items():
-            shared = _share_in(normalize_ids(sample), normalize_ids(ids))
-            if name == by_name and shared > 1 - _MIN_SHARED:
-                return None
-            integers = ids.cast(pl.Int64, strict=False)
-            are_integers = not integers.has_nulls() and not ids.str.contains(r"^0\d").any()
-            dense = are_integers and integers.max() < _MAX_DENSITY * len(integers)  # type: ignore[operator]
-            covers_few = are_integers and len(own_ids) < _MIN_COVERED * len(ids)
-            if shared >= _MIN_SHARED and not dense and not covers_few:
-                unique = len(ids) == other.frame.select(pl.col(column).is_not_null().sum()).collect().item()
-                numbered = bool(ids.str.contains(r"\d").all())  # titles are not
-                best = max(best, (unique, numbered, name == column, names_id(column), len(own_ids), name))
-    return best[-1] or None
-
-
-_OPPOSITE = {"user": "item", "item": "user"}
-
-
-def id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = False) -> dict[str, pl.Series]:
-    """Return the distinct values, as text, of each column that may hold ids.
-
-    Args:
-        table: any of the three tables.
-        columns: columns to consider.
-        unique_ids: whether to return the columns of unique values, or those of repeated values.
-    """
-    names = [name for name in columns if name and (table.types[name] == pl.String or table.types[name].is_integer())]
-    rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(SAMPLE_ROWS)
-    frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
-    candidates = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
-    candidates = {
-        name: ids
-        for name, ids in candidates.items()
-        if not decimal_mark(ids.head(_SAMPLE_IDS)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
-    }
-    unique = {name: len(ids) >= _MIN_SHARED * len(frame) for name, ids in candidates.items()}
-    return {name: ids for name, ids in candidates.items() if len(ids) >= MIN_DISTINCT and unique[name] == unique_ids}
-
-
-def _positions_by_tables(tables: Mapping[str, Table], columns: Sequence[str], positions: Sequence[int]) -> dict[str, int]:
-    """Return the positions of user and item, if the tables match one order only.
-
-    Args:
-        tables: opened tables by name.
-        columns: first two columns of the interactions that may be ids.
-        positions: positions of these columns.
-
-    Returns:
-        Position by side; empty if users or items are missing, or if both orders or neither match.
-    """
-    if len(columns) < 2 or not {"users", "items"} <= set(tables):
-        return {}
-    own_ids = tables["interactions"].collect(columns).select(pl.all().cast(pl.String).str.strip_chars())
-    other_ids = [
-        list(id_candidates(tables[name], tables[name].columns, unique_ids=True).values()) for name in ("users", "items")
-    ]
-    fit_of_orders = []
-    for order in ((0, 1), (1, 0)):
-        both = zip((own_ids[columns[at]].drop_nulls().unique() for at in order), other_ids, strict=True)
-        fit_of_orders.append(
-            (min(max((_share_in(ids, one) for one in candidates), default=0.0) for ids, candidates in both), order)
-        )
-    (other_fit, _), (best_fit, order) = sorted(fit_of_orders)
-    if best_fit < _MIN_SHARED or other_fit == best_fit or (other_fit >= _MIN_SHARED and best_fit < 1):
-        return {}
-    required = [_MIN_COVERED * min(map(len, candidates)) for candidates in other_ids]
-    if any(own_ids[columns[at]].n_unique() < least for at, least in zip(order, required, strict=True)):  # such as ratings
-        return {}
-    return {side: positions[at] for side, at in zip(_OPPOSITE, order, strict=True)}
-
-
-def _share_in(ids: pl.Series, values: pl.Series) -> float:
-    return float(ids.is_in(values.implode()).mean() or 0)  # type: ignore[arg-type]
-
-
-def _empty_or_time_columns(table: Table) -> set[str]:
-    """Return the text columns that are empty or hold dates or times."""
-    head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
-    known = {column.name: column.drop_nulls() for column in head}
-    return {name for name, texts in known.items() if texts.is_empty() or are_times(texts) or date_pattern(texts)}
-
-
 def detect_item_lists(
     detected: DetectedFormat, frame: pl.DataFrame, item_id: str | None = None, items: Table | None = None
 ) -> DetectedFormat:
@@ -242,7 +84,7 @@ def detect_item_lists(
     named = id_column([name for name in frame.columns if name not in lists], "item")
     item_ids = {} if items is None else id_candidates(items, items.columns, unique_ids=True)
     own_ids = pl.Series(dtype=pl.String) if named is None else frame[named].drop_nulls().cast(pl.String).unique()
-    beside = names_id(named or "") or any(_share_in(own_ids, ids) > 1 - _MIN_SHARED for ids in item_ids.values())
+    beside = names_id(named or "") or any(share_in(own_ids, ids) > 1 - MIN_SHARED for ids in item_ids.values())
     by_content = bool(item_ids) and not beside  # a list beside the id is of other items, such as those on the same page
     texts = [column.drop_nulls() for column in frame.select(pl.col(pl.String)) if by_content or column.name == named]
     settings_of = {column.name: settings for column in texts if (settings := _list_settings(column))}
@@ -271,7 +113,7 @@ def _list_settings(texts: pl.Series) -> dict[str, Any]:
 
 def _members_in(texts: pl.Series, settings: Mapping[str, Any], ids: pl.Series) -> bool:
     lists = parse_lists(texts) if "lists" in settings else texts.str.split(settings["explode_by"])
-    return _share_in(lists.explode().str.strip_chars().drop_nulls().unique(), ids) >= _MIN_SHARED
+    return share_in(lists.explode().str.strip_chars().drop_nulls().unique(), ids) >= MIN_SHARED
 
 
 def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user_id: str) -> DetectedFormat:
@@ -291,7 +133,7 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
         return detected
     (placeholder, rows), (_, next_rows) = counts.rows()[:2]
     numbers = counts[user_id].cast(pl.Int64, strict=False)
-    counting = not numbers.has_nulls() and numbers.max() < _MAX_DENSITY * len(counts)  # type: ignore[operator]
+    counting = not numbers.has_nulls() and numbers.max() < MAX_DENSITY * len(counts)  # type: ignore[operator]
     if rows < _MIN_PLACEHOLDER * next_rows or (placeholder == "0" and counting):
         return detected
     why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"
@@ -316,28 +158,6 @@ def detect_missing_numbers(detected: DetectedFormat, frame: pl.DataFrame) -> Det
             found[column.name] = (str(column.filter(numbers == high)[0]),)
     why = f"far above all other numbers of {', '.join(found)}"
     return detected.with_settings({"missing": found}, {"missing": why}) if found else detected
-
-
-def detect_id_spelling(detected: DetectedFormat, frame: pl.DataFrame, ids: pl.Series) -> DetectedFormat:
-    """Detect ids in another case or without leading zeros (`spelling`).
-
-    Args:
-        detected: format of the users or items so far.
-        frame: sample of the users or items.
-        ids: user or item ids of the interactions, [n].
-    """
-    own_ids = ids.drop_nulls().cast(pl.String).unique()
-    lengths = own_ids.str.len_chars().unique()
-    candidates = id_candidates(Table(Path(), frame.lazy(), frame.schema), frame.columns, unique_ids=True)
-    if any(_share_in(own_ids, listed) > _MIN_RESPELLED for listed in candidates.values()):
-        return detected
-    for name, listed in candidates.items():
-        for spelling in ("upper", "lower", *(lengths if len(lengths) == 1 else ())):
-            respelled = listed.to_frame().select(respell(pl.col(name), spelling)).to_series()
-            if _share_in(own_ids, respelled) > _MIN_RESPELLED:
-                why = f"{listed[0]!r} here is {respelled[0]!r} in the interactions"
-                return detected.with_settings({"spelling": {name: spelling}}, {"spelling": why})
-    return detected
 
 
 def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_id: str, item_id: str) -> DetectedFormat:
@@ -505,7 +325,7 @@ def combine_date_parts(
     combined = {name: Role("moment", role.reason) if role.kind == "time" else role for name, role in remaining.items()}
     combined[new_name] = Role("time", f"made of {', '.join(parts)}", time=TimeCandidate((2, 3, 1), ""))
     return detected.with_settings(
-        {"dates": {new_name: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}
+        {"dates": {new_name: tuple(parts)}}, {"dates": "the parts of a date in several columns"}
     ), combined
 
 

@@ -4,8 +4,7 @@ Patterns of times are those of `strftime`. Functions that return a pattern, mark
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
-from itertools import takewhile
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import polars as pl
@@ -17,7 +16,6 @@ from recall.data.conversions import (
     NUMBER_PATTERNS,
     WORDED_DURATION,
     ambiguous_comma,
-    date_part,
     minus_first,
     parse_time,
 )
@@ -334,52 +332,6 @@ def date_pattern(values: pl.Series) -> str:
         return "%Y%m%d"
     pattern = time_pattern(values)
     return "" if "%H" in pattern or "%I" in pattern else pattern
-
-
-_DATE_PARTS = {  # words for each part of a date, and its range
-    word_set("year jahr annee ano anio anno jaar rok год 年"): (1970, 2100),
-    word_set("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
-    word_set("day tag jour dia giorno dag dzien день 日"): (1, 31),
-    word_set("hour stunde heure hora ora uur час 時"): (0, 23),
-    word_set("minute minuten minuto"): (0, 59),
-    word_set("second sekunde seconde segundo secondo"): (0, 59),
-}
-
-
-def find_date_parts(frame: pl.DataFrame, excluded: Collection[str]) -> Iterator[list[str]]:
-    """Yield groups of columns for year, month, day and so on, such as order_year.
-
-    The names of a group differ in the word for the part only.
-
-    Args:
-        frame: sample of the rows.
-        excluded: columns with another role.
-    """
-    groups: dict[tuple[tuple[str, ...], ...], list[tuple[int, str]]] = {}
-    for name in frame.columns:
-        parts = words(name)
-        parts = parts[:-2] if parts[-2:] == ("of", "month") else parts
-        for rank, (known, (low, high)) in enumerate(_DATE_PARTS.items()):
-            for position in {0, len(parts) - 1} if parts and not _OTHER_DATES & set(parts) else ():
-                if parts[position] in known and _are_parts_between(frame[name], low, high):
-                    groups.setdefault((parts[:position], parts[position + 1 :]), []).append((rank, name))
-    for members in groups.values():
-        names_by_rank = [[name for rank, name in members if rank == expected] for expected in range(len(_DATE_PARTS))]
-        unique_parts = takewhile(lambda names: len(names) == 1 and names[0] not in excluded, names_by_rank)
-        yield [names[0] for names in unique_parts]
-
-
-_OTHER_DATES = word_set("birth born release released geburt naissance")  # not of the interaction
-
-
-def _are_parts_between(values: pl.Series, low: int, high: int) -> bool:
-    if values.dtype.is_nested() or values.has_nulls():
-        return False
-    try:
-        numbers = values.to_frame().select(date_part(pl.col(values.name))).to_series()
-    except pl.exceptions.PolarsError:
-        return False
-    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
 
 
 def boolean_words(values: pl.Series) -> tuple[str, str] | None:

@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from recall.data.scaffold.draft import draft
-from recall.data.scaffold.survey import find_table_id, survey
+from recall.data.scaffold.id_columns import find_table_id
+from recall.data.scaffold.survey import survey
 from recall.data.tables import Table
 from recall.errors import DataError
 

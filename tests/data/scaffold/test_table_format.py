@@ -8,17 +8,16 @@ from recall.config import FileFormat
 from recall.data.conversions import convert_columns
 from recall.data.roles import detect_roles
 from recall.data.scaffold.file_format import DetectedFormat
+from recall.data.scaffold.id_columns import detect_id_spelling, name_columns
 from recall.data.scaffold.table_format import (
     combine_date_parts,
     combine_flags,
     detect_carried_columns,
     detect_conversions,
-    detect_id_spelling,
     detect_item_lists,
     detect_missing_numbers,
     detect_nesting_and_blanks,
     detect_placeholder_users,
-    name_columns,
 )
 from recall.data.tables import Table
 
