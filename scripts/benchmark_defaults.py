@@ -1,7 +1,8 @@
 """Compare what a new user gets with a tuned configuration, on real data.
 
     python scripts/benchmark_defaults.py --data ../shared/data --kept ../defaults --rehearse
-    python scripts/benchmark_defaults.py toys frappe --data ../shared/data --kept ../defaults --docs docs/benchmarks.md
+    python scripts/benchmark_defaults.py toys frappe --data ../shared/data --kept ../defaults
+    python scripts/benchmark_defaults.py --recorded --docs docs/benchmarks.md
     python scripts/benchmark_defaults.py --ways drafted fwfm ffm --data ../shared/data --kept ../defaults --rehearse
 
 Ways to a model of each data set, by the commands that a user would run, each in a process of its own:
@@ -15,8 +16,9 @@ data without a recipe of their own. Most sets have nothing of their own; there i
 
 `--ways drafted fwfm ffm` compares kinds of models in their place, all from the drafted file, with a race as long for each.
 
-Only the protocol, which is the split, the mask and what a request is, comes from the example's file in all three. Results are
-kept in `--kept`, with seconds, CPU seconds and peak memory, so that the same command continues an interrupted run.
+Only the protocol, which is the split, the mask and what a request is, comes from the example's file in all three. Each result,
+with seconds, CPU seconds and peak memory, is added to the file `--results` (docs/defaults.json), so that the same command
+continues an interrupted run; delete a result to measure it again. `--recorded` runs nothing and shows what the file contains.
 
 `--rehearse` is for choices: it leaves the test rows out of the tables, and a part of the others tests instead: the validation
 rows, or the last row of each user, or a tenth of the rows. `--check` exits with 1 where a drafted file is below 95 %, or a
@@ -37,7 +39,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import tomlkit
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, TypeAdapter
 from report_sections import replace_section
 from rich.console import Console
 from rich.table import Table
@@ -61,13 +63,15 @@ WAYS = ("drafted", "example", "tuned", "unseen")
 KINDS = ("fwfm", "ffm")  # of models, each a way of its own beside the drafted FM
 _SHARES = {"drafted": 0.95, "tuned": 0.98}  # of the best way, that `--check` requires
 _EXAMPLES = Path(__file__).parents[1] / "examples"
+_RECORD = Path(__file__).parents[1] / "docs" / "defaults.json"
 _RACE = Path(__file__).with_name("training") / "race_without.py"
 
 
 class Step(BaseModel):
-    """One command: what it took."""
+    """What one command took."""
 
     command: str
+    """Name of the command of `recall`, such as `train`."""
     seconds: float
     cpu_seconds: float
     peak_memory_mb: int
@@ -85,7 +89,31 @@ class Outcome(BaseModel):
 
     def step(self, command: str) -> Step | None:
         """Return the step of a command, such as `train`."""
-        return next((step for step in self.steps if step.command.split()[1] == command), None)
+        return next((step for step in self.steps if step.command == command), None)
+
+
+Results = dict[str, dict[str, Outcome]]
+"""Outcomes by data set and way; rehearsals of a set have a key of their own."""
+_RESULTS: TypeAdapter[Results] = TypeAdapter(Results)
+
+
+def read_results(path: Path) -> Results:
+    """Read the recorded outcomes; none if there is no file."""
+    return _RESULTS.validate_json(path.read_bytes()) if path.exists() else {}
+
+
+def add_result(path: Path, key: str, outcome: Outcome) -> None:
+    """Add an outcome to the file, in place of an older one of the same way."""
+    results = read_results(path)
+    results.setdefault(key, {})[outcome.way] = outcome
+    staged = path.with_suffix(".part")
+    staged.write_bytes(_RESULTS.dump_json(results, indent=1) + b"\n")
+    staged.replace(path)
+
+
+def key_of(name: str, rehearse: bool) -> str:
+    """Return the key of a data set in the results."""
+    return f"{name}-rehearsed" if rehearse else name
 
 
 class Run:
@@ -94,16 +122,18 @@ class Run:
     Args:
         name: of the data set.
         data: folder with the folders of all sets.
-        kept: folder of the results.
+        kept: folder of tables, configurations and logs.
+        results: file of the outcomes.
         rehearse: whether to leave the test rows out.
         minutes: of `recall tune`.
     """
 
-    def __init__(self, name: str, data: Path, kept: Path, rehearse: bool, minutes: float) -> None:
-        self.name, self.minutes = name, minutes
+    def __init__(self, name: str, data: Path, kept: Path, results: Path, rehearse: bool, minutes: float) -> None:
+        self.name, self.minutes, self.results = name, minutes, results
         example, self.metric = EXAMPLES[name]
         self.example = tomlkit.parse((_EXAMPLES / f"{example}.toml").read_text(encoding="utf-8"))
-        self.folder = kept / (f"{name}-rehearsed" if rehearse else name)
+        self.key = key_of(name, rehearse)
+        self.folder = kept / self.key
         self.tables = self.folder / "tables"
         if not self.tables.is_dir():
             with tempfile.TemporaryDirectory() as scratch:
@@ -123,12 +153,11 @@ class Run:
         staged.rename(self.tables)
 
     def outcome(self, way: str) -> Outcome:
-        """Return the result of a way, kept or new."""
+        """Return the outcome of a way, recorded or new."""
         if way == "unseen" and self.name not in TUNED_ON:
             return self.outcome("drafted").model_copy(update={"way": way})
-        kept = self.folder / f"{way}.json"
-        if kept.exists():
-            return Outcome.model_validate_json(kept.read_text(encoding="utf-8"))
+        if (recorded := read_results(self.results).get(self.key, {}).get(way)) is not None:
+            return recorded
         root = self.folder / f"bundles-{way}"
         shutil.rmtree(root, ignore_errors=True)
         config, steps = self._config(way)
@@ -145,7 +174,7 @@ class Run:
             popularity=evaluation["popularity"]["metrics"],
             chosen=_chosen(json.loads(trained), load_config(config).train.objective),
         )
-        kept.write_text(outcome.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        add_result(self.results, self.key, outcome)
         shutil.rmtree(root)
         return outcome
 
@@ -199,7 +228,7 @@ class Run:
         if process.returncode:
             raise RecallError(f"{shown} ended with exit code {process.returncode}", where=str(log.name))
         step = Step(
-            command=shown,
+            command=name,
             seconds=time.monotonic() - started,
             cpu_seconds=used.ru_utime + used.ru_stime,
             peak_memory_mb=used.ru_maxrss // 1024,
@@ -234,11 +263,18 @@ def _chosen(trained: dict[str, JsonValue], objective: str) -> str:
 def main() -> int:
     """Run from the command line; return the exit code."""
     arguments = _arguments()
-    results: dict[str, dict[str, Outcome]] = {}
+    results: Results = {}
     try:
         for name in arguments.sets or EXAMPLES:
-            run = Run(name, arguments.data, arguments.kept, arguments.rehearse, arguments.minutes)
-            results[name] = {way: run.outcome(way) for way in arguments.ways}
+            if arguments.recorded:
+                recorded = read_results(arguments.results).get(key_of(name, arguments.rehearse), {})
+                if not (found := {way: recorded[way] for way in arguments.ways if way in recorded}):
+                    print(f"{name}: nothing is recorded", file=sys.stderr)
+                    continue
+                results[name] = found
+            else:
+                run = Run(name, arguments.data, arguments.kept, arguments.results, arguments.rehearse, arguments.minutes)
+                results[name] = {way: run.outcome(way) for way in arguments.ways}
             Console(width=200).print(_table({name: results[name]}))
     except RecallError as error:
         print(f"benchmark_defaults: {error}", file=sys.stderr)
@@ -264,16 +300,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("RECALL_DATA", "../shared/data")), help="folder of the sets"
     )
-    parser.add_argument("--kept", type=Path, required=True, help="folder of the results, to continue from")
+    parser.add_argument("--kept", type=Path, help="folder for tables, configurations and logs")
+    parser.add_argument("--results", type=Path, default=_RECORD, help="file of the results; default: docs/defaults.json")
+    parser.add_argument("--recorded", action="store_true", help="run nothing, show the results in the file")
     parser.add_argument("--ways", nargs="+", choices=WAYS + KINDS, default=WAYS)
     parser.add_argument("--minutes", type=float, default=12.0, help="of `recall tune`")
     parser.add_argument("--rehearse", action="store_true", help="leave the test rows out, and test on others")
     parser.add_argument("--docs", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a share is missed")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.kept is None and not arguments.recorded:
+        parser.error("--kept FOLDER is needed to run anything; --recorded shows the results so far")
+    return arguments
 
 
-def _missed(results: dict[str, dict[str, Outcome]]) -> Iterator[str]:
+def _missed(results: Results) -> Iterator[str]:
     """Yield a line for each figure that is too far below the best of its data set."""
     for name, outcomes in results.items():
         metric = EXAMPLES[name][1]
@@ -286,7 +327,7 @@ def _missed(results: dict[str, dict[str, Outcome]]) -> Iterator[str]:
 _HEAD = ("data", "metric", "popularity", "way", "figure", "of the best", "recipe", "search s", "train s", "CPU s", "MB")
 
 
-def _rows(results: dict[str, dict[str, Outcome]]) -> Iterator[tuple[str, ...]]:
+def _rows(results: Results) -> Iterator[tuple[str, ...]]:
     for name, outcomes in results.items():
         metric = EXAMPLES[name][1]
         best = max(one.metrics[metric].value for one in outcomes.values())
@@ -307,14 +348,14 @@ def _rows(results: dict[str, dict[str, Outcome]]) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _table(results: dict[str, dict[str, Outcome]]) -> Table:
+def _table(results: Results) -> Table:
     table = Table(*_HEAD)
     for row in _rows(results):
         table.add_row(*row)
     return table
 
 
-def _markdown(results: dict[str, dict[str, Outcome]]) -> Iterator[str]:
+def _markdown(results: Results) -> Iterator[str]:
     yield f"| {' | '.join(_HEAD)} |"
     yield f"|{'---|' * len(_HEAD)}"
     yield from (f"| {' | '.join(row)} |" for row in _rows(results))
