@@ -54,7 +54,7 @@ def test_the_written_file_keeps_the_given_settings(run, tiny_folder: Path, tmp_p
     written = load_config(tmp_path / "shop.tuned.toml")
     assert (written.model.kind, written.model.k) == ("ffm", 2)
     assert written.fields["tags"] == load_config(file, given).fields["tags"]
-    assert written.data.split == load_config(file, given).data.split
+    assert written.data.split == load_config(file, [*given, "data.split.valid=0"]).data.split  # the validation part trains
     assert "--set model.kind=ffm --set model.k=2" in (tmp_path / "shop.tuned.toml").read_text()
 
 

@@ -25,11 +25,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
-from recall.config import AutoConfig, RunConfig, load_config
+from recall.config import AutoConfig, RunConfig, load_config, parse_config
 from recall.config.run import apply_override
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import ConfigError, DataError, RecallError, TrainingError
+from recall.training.race.decide import on_everything
 from recall.training.race.entrant import merged, override, with_validation
 from recall.training.race.recipes import Values
 from recall.training.tune.trials import (
@@ -228,12 +229,10 @@ def _within_limits(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) 
     return fits and train.get("objective", "square") in limits.objectives
 
 
-def _values(best: FrozenTrial, config: RunConfig) -> Values:
-    """Return the overrides of the best trial."""
-    values = cast(Values, best.user_attrs["values"])
-    if values:
-        return _with_sweeps(values, int(best.user_attrs["sweeps"]))
-    return {} if best.user_attrs.get(_CONFIGURED) == _settings(config) else cast(Values, best.user_attrs[_CONFIGURED])
+def _values(best: FrozenTrial) -> Values:
+    """Return the overrides of the best trial, or the configured settings, with its number of sweeps."""
+    values = cast(Values, best.user_attrs["values"] or best.user_attrs.get(_CONFIGURED, {}))
+    return _with_sweeps(values, int(best.user_attrs["sweeps"]))
 
 
 def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> TuneResult:
@@ -249,7 +248,7 @@ def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Se
     held = validation_requests(config, dataset)
     assert held is not None
     return TuneResult(
-        _values(best, config),
+        _values(best),
         best.value or 0.0,
         configured,
         f"{stopping.metric}@{stopping.at}",
@@ -268,14 +267,13 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
     if "train" not in values:
         return values
     train = dict(cast(Values, values["train"]))
-    if train["objective"] == "square":
+    if train.get("objective", "square") == "square":
         train["sweeps"] = sweeps
     else:
         train["epochs"] = max(1, sweeps - ("opening" in train))  # of a journal of before, which evaluated openings too
-    train["stopping"] = {key: value for key, value in cast(Values, train["stopping"]).items() if key != "every"}
-    if not train["stopping"]:
-        del train["stopping"]
-    return {**values, "train": train}
+    if not (stopping := {key: value for key, value in cast(Values, train.pop("stopping", {})).items() if key != "every"}):
+        return {**values, "train": train}
+    return {**values, "train": {**train, "stopping": stopping}}
 
 
 def write_config(source: Path, found: TuneResult, out: Path, minutes: float, overrides: Sequence[str] = ()) -> None:
@@ -296,13 +294,32 @@ def write_config(source: Path, found: TuneResult, out: Path, minutes: float, ove
         apply_override(document, setting)
     written = {section: {key: _toml(one) for key, one in cast(Values, keys).items()} for section, keys in found.values.items()}
     override(document, written)
+    whole = _train_on_everything(document)
     staged = out.with_name(out.name + ".part")
     try:
-        staged.write_text(_provenance(found, source, minutes, overrides) + tomlkit.dumps(document), encoding="utf-8")
+        staged.write_text(_provenance(found, source, minutes, overrides, whole) + tomlkit.dumps(document), encoding="utf-8")
         load_config(staged)  # what is written must be what can be read
         os.replace(staged, out)
     except OSError as error:
         raise ConfigError("the configuration cannot be written", where=str(out), why=str(error)) from None
+
+
+def _train_on_everything(document: tomlkit.TOMLDocument) -> bool:
+    """Let the validation part train, as after a race; return whether the document had one."""
+    data = parse_config(document.unwrap()).data
+    whole = on_everything(data)
+    if whole == data:
+        return False
+    section: Any = document["data"]
+    before, after = data.split.model_dump(mode="json"), whole.split.model_dump(mode="json")
+    for key in (key for key, value in after.items() if value != before[key]):
+        if after[key] is None:
+            section["split"].pop(key)
+        else:
+            section["split"][key] = after[key]
+    for key in ("carve", "carve_last"):
+        section.pop(key, None)
+    return True
 
 
 def _toml(value: JsonValue) -> Any:
@@ -317,7 +334,7 @@ def _toml(value: JsonValue) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _provenance(found: TuneResult, source: Path, minutes: float, overrides: Sequence[str]) -> str:
+def _provenance(found: TuneResult, source: Path, minutes: float, overrides: Sequence[str], whole: bool) -> str:
     lines = [
         f"Found by `recall tune` on {datetime.now(UTC).date()} from {source.name}, with fm-recall {version('fm-recall')}:",
         " ".join(f"--set {' '.join(one.split())}" for one in overrides),
@@ -325,6 +342,9 @@ def _provenance(found: TuneResult, source: Path, minutes: float, overrides: Sequ
         f"{found.figure:.4f} on {found.requests:,} requests of {found.validation:,} interactions held out of training.",
         "" if found.configured is None else f"The settings of {source.name} reach {found.configured:.4f}.",
         "" if found.unknown is None else _unknown(found),
+        f"To train on the validation part, too, data.split differs from {source.name}; there is no early stopping."
+        if whole
+        else "",
         f"The test part was not used. Data, SHA-256: {found.data_hash[:16]}.",
     ]
     return "".join(f"# {line}\n" for line in lines if line)
