@@ -68,7 +68,7 @@ _RACE = Path(__file__).with_name("training") / "race_without.py"
 
 
 class Step(BaseModel):
-    """What one command took."""
+    """Measure of one command."""
 
     command: str
     """Name of the command of `recall`, such as `train`."""

@@ -230,7 +230,7 @@ def _within_limits(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) 
 
 
 def _values(best: FrozenTrial) -> Values:
-    """Return the overrides of the best trial, or the configured settings, with its number of sweeps."""
+    """Return the settings of the best trial, with its number of sweeps."""
     values = cast(Values, best.user_attrs["values"] or best.user_attrs.get(_CONFIGURED, {}))
     return _with_sweeps(values, int(best.user_attrs["sweeps"]))
 
@@ -305,7 +305,7 @@ def write_config(source: Path, found: TuneResult, out: Path, minutes: float, ove
 
 
 def _train_on_everything(document: tomlkit.TOMLDocument) -> bool:
-    """Let the validation part train, as after a race; return whether the document had one."""
+    """Let the validation part train; return whether the document had one."""
     data = parse_config(document.unwrap()).data
     whole = on_everything(data)
     if whole == data:
