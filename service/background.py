@@ -5,7 +5,6 @@ import logging
 import os
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from recall import Recommendations, Recommender, Request
 from recall._file_system import try_lock
+from recall._priority import yield_to_others
 from recall.errors import JournalDamagedError, JournalError, TokenError
 from recall.serving.query import needs_reranking
 from recall.store.items.catalog import Catalog
@@ -199,9 +199,6 @@ async def _compact(root: Path, environment: Mapping[str, str], on_start: Callabl
         log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())
 
 
-_NICENESS = 5  # with a greater one, it might get no processor while it holds the interpreter's lock
-
-
 class Shadow:
     """Samples requests, and compares their answers with exact ones."""
 
@@ -217,7 +214,7 @@ class Shadow:
         self._meters = meters
         self._share = share
         self._task: asyncio.Task[None] | None = None
-        self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
+        self._pool = ThreadPoolExecutor(1, "shadow", initializer=yield_to_others)
 
     def offer(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> None:
         """Sample an answer, without blocking the event loop.
@@ -258,7 +255,3 @@ def _share(recommender: Recommender, request: Request) -> float:
     found = set(recommender.recommend(request).ids)
     exact = recommender.recommend(request, exact=True).ids
     return len(found.intersection(exact)) / len(exact) if exact else 1.0
-
-
-def _yield_to_others() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -13,6 +13,7 @@ from threading import Lock, Thread
 import numpy as np
 
 from recall._ids import check_ids, check_text
+from recall._priority import yield_to_others
 from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalDamagedError, JournalError, TokenError
 from recall.features.novelty import novelties
@@ -287,6 +288,10 @@ class Catalog:
         if self._journal is not None:
             self._journal.close()
 
+    def _merge_in_background(self) -> None:
+        yield_to_others()
+        self.merge()
+
     def _change(self, changes: Sequence[Change], key: str | None) -> Receipt:
         if self._journal is None:
             raise JournalError(
@@ -362,7 +367,7 @@ class Catalog:
         self._tiers = tiers
         self._catalogue = CatalogSnapshot(self._catalogue.bundle, tiers.segments, tiers.delta.sequence, error)
         if self._merging is None and not self._closed and tiers.merge_candidates():
-            self._merging = Thread(target=self.merge, name="merging segments")
+            self._merging = Thread(target=self._merge_in_background, name="merging segments")
             self._merging.start()
 
     def _apply_rows(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:

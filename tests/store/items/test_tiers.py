@@ -1,9 +1,11 @@
 """Sealed and merged segments hold what one delta would hold, in the same order."""
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, get_native_id
 
 import numpy as np
 import polars as pl
@@ -228,9 +230,11 @@ def test_answers_equal_those_of_one_delta_and_of_one_version(root: Path, monkeyp
 def test_segments_are_merged_in_the_background_while_requests_are_answered(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiers, "SEAL_AT", 4)
     entered, leave = Event(), Event()
+    niceness: list[int] = []
     inner = tiers.merge
 
     def slow(*given: object) -> object:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, get_native_id()))
         entered.set()
         assert leave.wait(60)
         return inner(*given)  # type: ignore[arg-type]
@@ -250,3 +254,5 @@ def test_segments_are_merged_in_the_background_while_requests_are_answered(root:
         merging.join()
         assert live.recommend(ASKED[0]) == during
         assert [one.count for one in live.items.current().segments[1:]] == [7, 1]
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        assert all(one >= 5 for one in niceness)
