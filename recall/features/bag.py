@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 from typing_extensions import override
 
 from recall._arrays import Float64, Int64, Integers
-from recall.config.schema import BagField
+from recall.config.schema import BagField, Norm
 from recall.errors import DataError
 from recall.features.canonical import BLANKS, TEXT, as_lists, canonical_as, flatten_lists
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norms, refusal
@@ -89,7 +89,7 @@ class BagEncoder(ColumnEncoder):
         else:
             weights = self._weights_of(self.field.weights, values, bag)
             known = [(value, weight) for value, weight in zip(bag, weights, strict=True) if value is not None and value != ""]
-        norm, row_of, as_text = float(norms(self.field.norm, len(known))), self.vocabulary.row, self.type == TEXT
+        norm, row_of, as_text = _divisor(self.field.norm, len(known)), self.vocabulary.row, self.type == TEXT
         entries: dict[int, float] = {}
         try:
             for value, weight in known:
@@ -126,6 +126,12 @@ class BagEncoder(ColumnEncoder):
         if not all(abs(weight) <= LARGEST for weight in weights):
             raise refusal(column, "one weight is not a finite number, or too large")
         return weights
+
+
+@lru_cache(256)
+def _divisor(norm: Norm, count: int) -> float:
+    """Return `norms` of one bag; numpy takes longer for it than for all else of a small bag."""
+    return float(norms(norm, count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import orjson
 import polars as pl
 from polars.datatypes import DataType
 
@@ -102,6 +103,9 @@ class CatalogColumns:
 
 
 def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
+    if dtype == pl.List(pl.String):  # polars makes a series of each list: 100 lists take 305 us, as JSON 46 us
+        texts = [None if value is None else orjson.dumps(value).decode() for value in values]
+        return pl.Series(name, texts, dtype=pl.String).str.json_decode(dtype)
     if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":  # values are text, as Python's datetime has microseconds
         parts = [None if value is None else moment(str(value)) for value in values]
         numbers = [None if part is None else part[0] * 1_000_000_000 + part[1] for part in parts]

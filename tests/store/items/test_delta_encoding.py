@@ -57,6 +57,22 @@ def columns() -> CatalogColumns:
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [None, None],
+        [[], None, [None], [""]],
+        [["true", "1", "null"], ['a "quoted" \\ text', "\n\x00\u2028", "\U0001f600"], [None, "b"]],
+    ],
+)
+def test_lists_of_text_are_read_as_they_are(values: list[list[str | None] | None]) -> None:
+    columns = CatalogColumns({"tags": pl.List(pl.String())}, SCHEMA)
+    frame = columns.frame([], [{} if one is None else {"tags": one} for one in values])
+    assert frame["tags"].dtype == pl.List(pl.String)
+    assert frame["tags"].to_list() == values
+
+
+@pytest.mark.parametrize(
     ("column", "value", "read"),
     [
         ("text", "a", "a"),
