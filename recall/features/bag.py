@@ -130,7 +130,7 @@ class BagEncoder(ColumnEncoder):
 
 @lru_cache(256)
 def _divisor(norm: Norm, count: int) -> float:
-    """Return `norms` of one bag; numpy takes longer for it than for all else of a small bag."""
+    """Return `norms` of one bag, cached: numpy takes longer than the other steps."""
     return float(norms(norm, count))
 
 
