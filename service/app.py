@@ -95,8 +95,12 @@ def create_app(
         with lame_duck(live, settings.drain):
             if known.file is not None and threading.current_thread() is threading.main_thread():
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_keys)
-            loops = [_repeat(one, settings.poll) for one in (live.watch, live.compact, partial(asyncio.to_thread, reload_keys))]
-            loops.append(_repeat(live.follow, settings.follow))
+            loops = (
+                _repeat("watching the folder of versions", live.watch, settings.poll),
+                _repeat("compacting the catalogue", live.compact, settings.poll),
+                _repeat("reloading the keys", partial(asyncio.to_thread, reload_keys), settings.poll),
+                _repeat("following live changes", live.follow, settings.follow),
+            )
             live.tasks += map(asyncio.create_task, (*loops, tune_interpreter(live)))
             try:
                 await wait_for_bundle(live)
@@ -161,16 +165,17 @@ def prepare(settings: Settings) -> KeyRing:
     return keys
 
 
-async def _repeat(act: Callable[[], Awaitable[None]], pause: float) -> None:
-    """Do something again and again, also after an unforeseen error, which is logged.
+async def _repeat(name: str, act: Callable[[], Awaitable[None]], pause: float) -> None:
+    """Run a background loop; an unforeseen error is logged and does not end it.
 
     Args:
-        act: what to do.
+        name: of the loop, for the log.
+        act: one iteration.
         pause: seconds after each time.
     """
     while True:
         try:
             await act()
         except Exception:
-            log.exception("following the folder failed; it starts again")
+            log.exception("%s failed; it is tried again in %g s", name, pause)
         await asyncio.sleep(pause)

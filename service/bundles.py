@@ -69,7 +69,10 @@ class Snapshot:
         recommender = Recommender.load(folder, root=root, pause=None, users=users, log=log)
         try:
             golden.check(recommender)
-            return cls(recommender, folder, _warmed(recommender))
+            seconds = _warmed(recommender)
+            with suppress(JournalError):  # answers say so
+                recommender.items.refresh()  # here, on a thread, so that little is left to read on the event loop
+            return cls(recommender, folder, seconds)
         except BaseException:
             recommender.close()
             raise

@@ -96,7 +96,8 @@ class KeyRing:
         if file is None:
             return ring
         ring.file, ring._copy = file, copy
-        ring._set(from_file(copy if copy is not None and copy.exists() else file))
+        source = copy if copy is not None and copy.exists() else file
+        ring._set(parse_keys(_read(source), source))
         ring.reload()
         return ring
 
@@ -130,7 +131,8 @@ class KeyRing:
             return False
         before = self.keys
         try:
-            listed = tuple(from_file(self.file))
+            text = _read(self.file)
+            listed = tuple(parse_keys(text, self.file))
             if _stamp(self.file) != stamp:
                 return False  # it is being written
             if before and not (listed or self._fixed):
@@ -143,7 +145,7 @@ class KeyRing:
             return False
         self._stamp, self.error = stamp, ""
         self._set(listed)
-        self._save_copy()
+        self._save_copy(text)
         if set(self.keys) == set(before):
             return False
         log.info("%d keys are known now", len(self))
@@ -155,11 +157,16 @@ class KeyRing:
         self._known = {key.digest: key for key in by_role}
         self.keys = tuple(self._known.values())
 
-    def _save_copy(self) -> None:
-        if self._copy is not None and self.file is not None:
-            scratch = self._copy.with_suffix(f".{os.getpid()}")
-            scratch.write_bytes(self.file.read_bytes())
+    def _save_copy(self, text: str) -> None:
+        """Keep the text that the keys were read from; the file may have changed since."""
+        if self._copy is None:
+            return
+        scratch = self._copy.with_suffix(f".{os.getpid()}")
+        try:
+            scratch.write_text(text, encoding="utf-8")
             scratch.replace(self._copy)
+        except OSError as error:  # the keys are in use all the same
+            log.warning("a restarted worker may know older keys, as %s cannot be written: %s", self._copy, error)
 
 
 def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
@@ -179,18 +186,25 @@ def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
                     yield Key(sha256(raw).digest(), role, name)
 
 
-def from_file(file: Path) -> Iterator[Key]:
-    """Yield the keys of a file of hashes.
-
-    Raises:
-        ConfigError: It cannot be read, or a line is invalid.
-    """
+def _read(file: Path) -> str:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError("the file of keys cannot be read", where=str(file), why=why or "") from None
-    for number, line in enumerate(lines, start=1):
+
+
+def parse_keys(text: str, file: Path) -> Iterator[Key]:
+    """Yield the keys of the text of a file of hashes.
+
+    Args:
+        text: lines of the file.
+        file: named in errors.
+
+    Raises:
+        ConfigError: A line is invalid.
+    """
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.partition("#")[0].split()
         if words:
             yield _parsed(words, f"{file}:{number}")

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from math import nan, sqrt
 from pathlib import Path
@@ -176,7 +177,8 @@ class Metrics:
         if folder := os.environ.get(FOLDER):
             for pid in {int(found[1]) for name in os.listdir(folder) if (found := _LIVE_GAUGES.fullmatch(name))}:
                 if not Path(f"/proc/{pid}").exists():
-                    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+                    with suppress(FileNotFoundError):  # another scrape has removed it at the same time
+                        mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry

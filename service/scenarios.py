@@ -58,8 +58,10 @@ class Scenarios:
             except FileNotFoundError:
                 self._seen, self.known, self.error = None, {}, ""
             except (OSError, ValueError, RecallError) as error:
-                self.error = f"{SCENARIOS}: {error}"
-                log.error("%s; the scenarios before it stay", self.error)
+                reason = f"{SCENARIOS}: {error}"
+                if reason != self.error:  # a file that cannot be examined is found again by every look
+                    log.error("%s; the scenarios before it stay", reason)
+                self.error = reason
 
     def request(self, name: str, body: ScenarioRequest) -> RecommendRequest:
         """Return the request of a scenario for one user.

@@ -240,3 +240,18 @@ def test_a_bundle_is_closed_by_the_last_request_that_holds_it(shop: Shop) -> Non
         assert snapshot.recommender.recommend(Request(user_id="3")).user == "known"
     with pytest.raises(BundleError, match="closed"):
         snapshot.recommender.users.get("3")
+
+
+def test_a_version_is_loaded_with_the_changes_that_were_made_meanwhile(own_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_shop.publish(seed=0)
+
+    def change(_: Recommender) -> None:
+        with Recommender.load(own_shop.root) as other:
+            other.items.delete(["3"])
+
+    monkeypatch.setattr("recall.publish.golden.check", change)
+    snapshot = Snapshot.load(resolve(own_shop.root), own_shop.root)
+    try:
+        assert snapshot.recommender.items.current().sequence == 1
+    finally:
+        snapshot.retire()

@@ -271,3 +271,16 @@ def test_an_exact_answer_is_not_compared(shop: Shop) -> None:
         live.close()
 
     asyncio.run(ask())
+
+
+def test_two_scrapes_may_remove_the_gauges_of_a_dead_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove_twice(pid: int, folder: str) -> None:
+        for _ in range(2):
+            Path(folder, f"gauge_liveall_{pid}.db").unlink()
+
+    metrics = Metrics()
+    (tmp_path / "gauge_liveall_999999999.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("service.metrics.mark_process_dead", remove_twice)
+    assert metrics.exposition("")[1].startswith("text/plain")
+    assert not list(tmp_path.iterdir())

@@ -302,3 +302,13 @@ def test_all_workers_and_replicas_read_the_tokens_of_each(shop: Shop, tmp_path: 
             assert post(one, "/v1/interactions", {"interactions": [taken]}).status == 200
         (counted,) = get(one, "/v1/scenarios").json["attribution"]
         assert (counted["answers"], counted["hits"]) == (12, 6)
+
+
+def test_a_file_that_cannot_be_examined_is_logged_once(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / SCENARIOS).symlink_to(SCENARIOS)  # to itself
+    scenarios = Scenarios(tmp_path)
+    with Recommender.load(root) as recommender:
+        for _ in range(2):
+            scenarios.look(recommender)
+    assert scenarios.degraded
+    assert caplog.text.count("the scenarios before it stay") == 1

@@ -1,13 +1,14 @@
 """Keys from files and the environment; only hashes are kept."""
 
 import secrets
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from recall.errors import ConfigError
-from service.keys import KeyRing, Role
+from service.keys import Key, KeyRing, Role
 
 READ, ADMIN = "reads-and-reads-and-reads", "changes-and-changes-and"
 
@@ -89,3 +90,26 @@ def test_files_that_cannot_be_read_and_short_keys_are_refused(tmp_path: Path) ->
         KeyRing.read(None, {"RECALL_READ_KEYS": f"{READ},hunter2"})
     assert caught.value.where == "RECALL_READ_KEYS"
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_copy_of_a_file_is_the_text_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, copy, replace_keys = tmp_path / "keys", tmp_path / "copy", KeyRing._set
+    file.write_text(line("read", READ))
+
+    def replace_and_write(ring: KeyRing, listed: Iterable[Key]) -> None:
+        replace_keys(ring, listed)
+        if ring.keys:
+            file.write_text("nonsense")
+
+    ring = KeyRing.read(file, {}, copy)
+    file.write_text(line("read", READ) + "\n" + line("admin", ADMIN))
+    monkeypatch.setattr(KeyRing, "_set", replace_and_write)
+    assert ring.reload()
+    assert copy.read_text() == line("read", READ) + "\n" + line("admin", ADMIN)
+
+
+def test_keys_are_in_use_even_if_their_copy_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "keys").write_text(line("read", READ))
+    ring = KeyRing.read(tmp_path / "keys", {}, tmp_path / "missing" / "copy")
+    assert ring.find(READ.encode()) is not None
+    assert "may know older keys" in caplog.text
