@@ -34,7 +34,8 @@ RUFF_RULES = "D205,D400,D401,D417"
 BANNED = {
     r"nobody|somebody|anybody|everybody|whoever|whomever": "name what acts: the caller, the server, the data",
     r"(?-i:he|him|his|she)": "name what acts",
-    r"mend|mended|mending": "hint, fix",
+    r"mend|mends|mended|mending": "hint, fix",
+    r"to\s(?:judge|decide)\sby": "for evaluation, for the decision",
     r"anew|afresh": "again",
     r"surely(?!:)": "exactly, always",
     r"told": "passed, reported, distinguished",

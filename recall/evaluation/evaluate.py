@@ -207,9 +207,7 @@ def evaluate(
     at = sorted(set(config.evaluation.at))
     judged = dataset.select(split)
     if len(judged) == 0:
-        raise DataError(
-            "there is no interaction to judge by", where="data.split", hint="Let the split hold some interactions out"
-        )
+        raise DataError("no interaction is held out to evaluate on", where="data.split", hint="Hold some interactions out")
     for one in (recommender, *against):
         refuse_foreign(dataset, one.bundle, len(one.users), one.users.get)
     for one in (recommender, *against) if dataset.hold_out else ():

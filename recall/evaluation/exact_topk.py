@@ -223,26 +223,24 @@ def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLi
 
 
 def rank_values(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, Float64]:
-    """Metrics of the exact list of each request, for watching a model while it learns.
+    """Return the metrics of the exact list of each request, to monitor training.
 
     Args:
         phi: float32 [q, d] one query for each request.
         psi: float32 [items, d].
         relevant: q lists, none empty.
         masked: q lists of items left out of the answers; a relevant item that is masked is a miss.
-        at: lengths k to judge at.
+        at: list lengths k.
 
     Raises:
-        DataError: there is no request.
-        TrainingError: a vector holds a number that is not finite.
+        DataError: The requests are empty.
+        TrainingError: A number of a vector is not finite.
 
     Returns:
         float64 [q] under the names of `metrics.per_request`, such as `ndcg@10`.
     """
     if not len(relevant):
-        raise DataError(
-            "there is no request to judge by", hint="Set data.split or data.carve so that some interactions are held out"
-        )
+        raise DataError("no interaction is held out to evaluate on", hint="Set data.split or data.carve so that some are")
     rows = top_rows(phi, psi, masked, max(at))
     return per_request(relevant.contains(rows), relevant.lengths, at)
 

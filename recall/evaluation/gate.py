@@ -98,7 +98,9 @@ def require_comparable(
         return
     if not config.evaluation.intervals:
         raise ConfigError(
-            "there is no interval to decide by", where="evaluation.intervals", hint="Set it to 1000, which is the default"
+            "the decision needs a confidence interval",
+            where="evaluation.intervals",
+            hint="Set it to a positive number; the default is 1000",
         )
     parts = (TEST,) if isinstance(config.train, AutoConfig) else (TEST, VALID)
     part = next((part for part in parts if len(dataset.select(part))), None)

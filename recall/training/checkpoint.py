@@ -1,6 +1,6 @@
-"""Checkpoints: an interrupted run continues as if it had not been.
+"""Checkpoints, from which an interrupted run continues with the same result.
 
-Every run has a file of its own, named after its fingerprint, and holds a lock on it while it trains.
+Each run has one file, named after its fingerprint, and holds a lock on it while it trains.
 """
 
 import json
@@ -31,7 +31,7 @@ class CheckpointExistsError(TrainingError):
 
 
 class CheckpointWriteError(TrainingError):
-    """The file system refused a checkpoint."""
+    """A checkpoint could not be written."""
 
     exit_code = 73
 
@@ -100,7 +100,7 @@ def held(path: Path) -> Iterator[None]:
         holder = try_lock(lock)
         if holder is None:
             raise CheckpointBusyError(
-                "another process is training this very run", where=str(path), hint="Wait for it, or give another --out"
+                "another process is training the same run", where=str(path), hint="Wait for it, or give another --out"
             )
         try:
             if not _is_there(holder, lock):  # it was opened before its last holder removed it
@@ -136,7 +136,7 @@ def refuse_overwriting(path: Path, fingerprint: str) -> None:
         return
     try:
         position, _ = load_checkpoint(path, fingerprint)
-        what = f"a checkpoint of this very run after sweep {position.sweep} is there"
+        what = f"a checkpoint of the same run after sweep {position.sweep} is there"
         hint = "Add --continue to continue from it, or --restart to overwrite it and train from the beginning"
     except TrainingError as error:
         what, hint = f"{error.what}, and would be overwritten", "Move it away, or add --restart to overwrite it"
@@ -154,7 +154,7 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
         tensors: all that the next sweep depends on.
 
     Raises:
-        CheckpointWriteError: The file system refused; an earlier checkpoint stays as it is.
+        CheckpointWriteError: The file system refused; an earlier checkpoint is unchanged.
     """
     staged = path.with_name(path.name + ".part")
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}

@@ -55,14 +55,14 @@ class WarmStartRun:
 
     Attributes:
         source: the bundle's manifest.
-        tables: what it reads: the new tables, with the old ones where they are at hand.
-        dataset: what to learn from, old interactions before new ones.
-        encoder: the bundle's, with the values that it had not learnt.
+        tables: the new tables, combined with the old ones where available.
+        dataset: training data, old interactions before new ones.
+        encoder: the bundle's, extended by new values.
         start: the bundle's parameters.
         values: number of new values, by field, for the fields that learn values.
-        before: figures of the bundle as it is on the validation part; empty when nothing is held out.
+        before: metrics of the unchanged bundle on the validation part; empty when nothing is held out.
         expected: the sequence that must still be live when the new bundle is published; None for another root.
-        overlap: what to say of new interactions that are old ones, or with items of which almost none is known; else empty.
+        overlap: warning about new interactions that repeat old ones, or whose items are almost all unknown; else empty.
     """
 
     source: Manifest
@@ -79,7 +79,7 @@ class WarmStartRun:
         """Raise ConfigError unless some interactions validate, which a comparison needs."""
         if not self.before:
             raise ConfigError(
-                "there is no validation part to compare on",
+                "the comparison needs a validation part",
                 where="data",
                 hint="Set data.split or data.carve so that one is held out",
             )

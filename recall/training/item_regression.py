@@ -8,7 +8,7 @@ component, the item's own terms, has pairs of features in it. First-order weight
 leave over for a new item, and the weight of each trained id makes its own terms what they were.
 
 It is exact only where the vector is one sum over all fields. In a field-weighted or field-aware machine a user meets
-each field of an item apart, so that no share of one field can move to another; their rows stay as they were trained.
+each field of an item separately, so that no share of one field can move to another; their trained rows are kept.
 """
 
 import numpy as np
@@ -88,7 +88,7 @@ class ItemRegression:
         roles: Roles,
         counts: Int64,
     ) -> None:
-        """Take the vectors as they were trained.
+        """Keep the trained vectors.
 
         Args:
             model: trained.

@@ -221,7 +221,7 @@ def _save(path: Path, position: Position, learner: Learner, best: Mapping[str, T
     try:
         save_checkpoint(path, position, tensors)
     except CheckpointWriteError as error:
-        note(f"warning: {error}. Training goes on; the checkpoint before it is kept")
+        note(f"warning: {error}. Training continues; the previous checkpoint is kept")
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ class Negatives:
             raise TrainingError(
                 f"{len(full):,} contexts were observed with every one of the {self._items:,} items",
                 where=f"context {full[0]}",
-                why="there is no negative to draw for them",
+                why="every item is a positive for them, so none can be drawn as a negative",
                 hint="Use objective 'square' or 'softmax', or leave these users out",
             )
 

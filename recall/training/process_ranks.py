@@ -200,7 +200,7 @@ def launch(count: int, arguments: Sequence[str], root: Path) -> None:
         monitor_interval=0.1,
     )
     began = time.time()
-    logging.disable()  # what the launcher logs does not say how to go on
+    logging.disable()  # the launcher's log does not say how to continue
     try:
         elastic_launch(config, sys.executable)("-m", "recall", *arguments)
     except SignalException as stop:

@@ -210,7 +210,7 @@ class ProximalLearner:
         for name, table, share in tables:
             start = self._start[name] @ rotation if table.dim() > 1 else self._start[name]
             share = share.view(-1, *[1] * (table.dim() - 1))
-            # a share of 1 leaves a row as it is, to the bit
+            # a share of 1 does not change a row, not even by rounding
             table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
     def _closest_rotation(self, factors: Mapping[str, Tensor]) -> Tensor:

@@ -203,7 +203,7 @@ def disk_full(folder: Path) -> tuple[bool, str]:
     config = shop(folder / "shop")
     given = [str(config), "--out", str(folder / "out"), *_BASE]
     codes, texts = one_by_one(folder, [given, given], [_FULL, ""])
-    met = codes == [0, 0] and texts[0].count("Training goes on; the checkpoint before it is kept") == 1
+    met = codes == [0, 0] and texts[0].count("Training continues; the previous checkpoint is kept") == 1
     return met, f"exit codes {codes}, published {len(list((folder / 'out' / 'versions').iterdir()))}"
 
 

@@ -155,7 +155,7 @@ def test_an_interrupted_run_can_be_continued(run, shop: Path, tmp_path: Path, nu
     assert f"{checkpoint.name} belong to other configurations or data" in other.err
     again = run(*arguments)
     assert again.code == 73
-    assert "a checkpoint of this very run after sweep" in again.err
+    assert "a checkpoint of the same run after sweep" in again.err
     assert "Add --continue to continue from it, or --restart" in again.err
     finished = run(*arguments, "--set", "model.k=3", "--set", "train.sweeps=1")
     assert finished.code == 0

@@ -41,7 +41,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     with held(path):
         with held(other):
             pass
-        with pytest.raises(CheckpointBusyError, match="another process is training this very run"), held(path):
+        with pytest.raises(CheckpointBusyError, match="another process is training the same run"), held(path):
             pass
     with held(path):
         pass

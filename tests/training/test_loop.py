@@ -171,7 +171,7 @@ def test_a_checkpoint_is_overwritten_only_on_request(tmp_path):
 
     start()
     kept = path.read_bytes()
-    with pytest.raises(CheckpointExistsError, match=r"this very run after sweep 2 is there\. Add --continue .* or --restart"):
+    with pytest.raises(CheckpointExistsError, match=r"the same run after sweep 2 is there\. Add --continue .* or --restart"):
         start()
     with pytest.raises(CheckpointExistsError, match="belongs to another run, and would be overwritten"):
         start("b")

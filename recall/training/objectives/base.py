@@ -61,7 +61,7 @@ class Gradients:
         loss: summed over the batch.
         phi: [B, dim], the gradient by the user vectors.
         psi: [M, dim], by the item vectors.
-        offset: [B], by the user offsets; None when the objective does not look at them, because they do not rank.
+        offset: [B], by the user offsets; None when the objective does not use them, as in losses of the order of items.
     """
 
     loss: float

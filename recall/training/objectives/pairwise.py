@@ -1,4 +1,4 @@
-"""Losses of each observed pair beside negatives of its own.
+"""Losses of each observed pair against its own negatives.
 
 bpr       log(1 + exp(y_cj - y_ci)), averaged over the negatives j (Rendle et al. 2009)
 warp      draws j until y_cj > y_ci - margin; on the n-th of at most m draws the rank of i among the J items not

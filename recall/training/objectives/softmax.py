@@ -4,7 +4,7 @@ For every context c with observed items S_c of weights s, and all items j of the
 
     L_c = sum_{i in S_c} s_ci (log sum_j exp(y_cj / t) - y_ci / t),      y_cj = <phi_c, psi_j>
 
-A context is processed once however many items it was observed with, so that an epoch costs contexts x items products, not
+Each context is processed once, with all of its observed items, so that an epoch costs contexts x items products, not
 interactions x items (Jean et al. 2015 and Blanc and Rendle 2018 sample to avoid it; a catalogue that fits need not).
 """
 
@@ -30,7 +30,7 @@ _SAFE = 60.0  # exponents no larger than this neither overflow float32, summed o
 
 @dataclass(frozen=True, slots=True)
 class ContextBatch(Batch):
-    """Contexts with all that each was observed with.
+    """Contexts with their observed items.
 
     Attributes:
         indptr: int64 [B + 1]; context r of the batch was observed with entries indptr[r] to indptr[r + 1].
@@ -240,13 +240,13 @@ class SampledSoftmax(Objective[SharedBatch]):
 
 # Softmax of each observed pair against the items of the other pairs in its batch.
 #
-# An item is in a batch as often as it is observed, which would push popular items down; dividing its term by its share
-# q of all pairs mends that (Yi et al. 2019). Items of other pairs that the context was observed with too are accidental
-# hits and left out. So, with B pairs in a batch and the pair's own item counted as it is,
+# An item occurs in batches as often as it is observed, which would lower the scores of popular items; the logQ correction
+# divides its term by its share q of all pairs (Yi et al. 2019). Items of other pairs that the context was also observed with
+# are accidental hits, and left out. With B pairs in a batch, and the pair's own item without a correction,
 #
 #     Z_ci = exp(y_ci / t) + sum over other pairs' items j not in S_c of exp(y_cj / t) / ((B - 1) q_j)
 #
-# estimates the sum over the item itself and all that the context was not observed with, without bias.
+# is an unbiased estimate of the sum over the item itself and all items that the context was not observed with.
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +324,7 @@ class InBatchSoftmax(Objective[PairBatch]):
 
 
 class SoftmaxAtK(FullSoftmax):
-    """SL@K: observed items weigh more, the surer they are of a place among the best K.
+    """SL@K: observed items above the top-K threshold weigh more.
 
     The loss of Yang et al. (KDD 2025). For every context c with observed items S_c of weights s, and all items j of the
     catalogue:

@@ -1,4 +1,4 @@
-"""One recipe of a race: trained sweep by sweep, and judged after each."""
+"""One recipe of a race: trained sweep by sweep, and evaluated after each."""
 
 import time
 from collections.abc import Callable, Mapping, MutableMapping
@@ -41,7 +41,9 @@ def with_validation(config: RunConfig, dataset: Dataset, tables: Tables) -> tupl
     carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
     dataset = dataset_of(carved, tables)
     if len(dataset.select(VALID)) == 0:
-        raise ConfigError("no training interaction can be spared to judge by", where="data.split", hint="Give more data")
+        raise ConfigError(
+            "too few training interactions to hold some out for validation", where="data.split", hint="Give more data"
+        )
     return carved, dataset
 
 
@@ -106,7 +108,7 @@ class SharedData:
     Attributes:
         encoder: of the fields.
         pairs: to train on.
-        validation: requests to judge by.
+        validation: requests to evaluate on.
     """
 
     encoder: FeatureEncoder
@@ -128,7 +130,7 @@ class SharedData:
         encoder = FeatureEncoder.fit(dataset)
         validation = Validation.of(config, dataset, encoder)
         if validation is None:
-            raise ConfigError("no interaction validates", where="data.split", hint="Give more data")
+            raise ConfigError("the validation part is empty", where="data.split", hint="Give more data")
         return SharedData(encoder, observed_pairs(config, dataset, encoder), validation)
 
 
@@ -162,7 +164,7 @@ class Entrant:
 
     @property
     def metric(self) -> str:
-        """The figure that is judged by, such as `ndcg@10`."""
+        """The metric that entrants are compared by, such as `ndcg@10`."""
         return f"{self.config.train.stopping.metric}@{self.config.train.stopping.at}"
 
     @property
@@ -190,7 +192,7 @@ class Entrant:
 
     @property
     def finished(self) -> bool:
-        """Whether more sweeps are not worth it."""
+        """Whether it failed, made all of its sweeps, or stopped improving."""
         since = len(self.figures) - max(self.best_sweep, self.config.method.opened)
         return bool(self.fault) or len(self.figures) >= self.config.method.sweeps or since >= _PATIENCE
 
