@@ -137,7 +137,8 @@ class ScaledEncoder(ColumnEncoder):
         if self.deviation == 0.0:
             return 0.0
         if self.log:
-            value = float(_signed_log(np.array([value]))[0])
+            logarithm = float(np.log1p(abs(value)))  # one call of numpy, not four; `math.log1p` may round differently
+            value = -logarithm if value < 0 else logarithm
         return (value - self.mean) / self.deviation
 
     def _scaled(self, values: Float64) -> Float64:

@@ -104,17 +104,22 @@ class Vocabulary:
 
     def row(self, value: str) -> int:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
-        if len(self.learnt) <= FEW:
+        if self._is_small:
             return self._few.get(value, UNKNOWN)
         position = self.table.row(value)
         return position + FIRST if position >= 0 else UNKNOWN
 
     def rows_of(self, values: Iterable[str]) -> list[int]:
         """`row` of each of a few values."""
-        if len(self.learnt) <= FEW:
+        if self._is_small:
             known = self._few
             return [known.get(value, UNKNOWN) for value in values]
         return [found + FIRST if found >= 0 else UNKNOWN for found in self.table.rows(tuple(values)).tolist()]
+
+    @cached_property
+    def _is_small(self) -> bool:
+        """Whether a dict has the values; polars takes as long for a length as a lookup."""
+        return len(self.learnt) <= FEW
 
     @cached_property
     def _few(self) -> dict[str, int]:

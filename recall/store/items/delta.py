@@ -217,7 +217,7 @@ class ItemReader:
         """Encode few items faster than `encode_items`, with features in the same order."""
         encoder, key = self._bundle.encoder, self._bundle.encoder.schema.item_id
         encoded = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
-        entries = [(row, index, weight) for row, pairs in enumerate(encoded) for index, weight in pairs]
-        rows, indices = (np.array([entry[part] for entry in entries], dtype=np.int64) for part in (0, 1))
-        weights = np.array([weight for _, _, weight in entries], dtype=np.float32)
+        rows = np.repeat(np.arange(len(encoded)), [len(pairs) for pairs in encoded])
+        indices = np.array([index for pairs in encoded for index, _ in pairs], dtype=np.int64)
+        weights = np.array([weight for pairs in encoded for _, weight in pairs], dtype=np.float32)
         return SparseRows.from_coo(rows, indices, weights, len(encoded), encoder.n_item_features)
