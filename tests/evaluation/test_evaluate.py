@@ -239,5 +239,5 @@ def test_invalid_evaluations_are_refused(judged, tmp_path):
             parse_config({**TINY, "evaluation": {"at": at}})
     write_tiny_tables(tmp_path)
     unsplit = parse_config({**TINY, "data": {**TINY["data"], "split": {"by": "none"}}})
-    with pytest.raises(DataError, match="no interaction to judge"):
+    with pytest.raises(DataError, match="no interaction is held out to evaluate on"):
         evaluate(recommender, load_dataset(unsplit, tmp_path), unsplit, VALID)
