@@ -128,7 +128,7 @@ class Dataset:
                 dtype = pl.String() if isinstance(column.dtype, pl.Enum) else column.dtype
                 digest.update(f"{column.name}\0{dtype}\0{len(column)}\0".encode())
                 for part in column.to_frame().iter_slices(_HASHED_AT_ONCE):
-                    _digest(digest, part.to_series().cast(dtype))
+                    _digest(digest, part.to_series())
         if self.available is not None:
             digest.update(np.packbits(self.available).tobytes())
         return digest.hexdigest()
@@ -336,10 +336,12 @@ def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
     if isinstance(values.dtype, pl.List):
         digest.update(values.list.len().fill_null(0).to_numpy().tobytes())
         _digest(digest, flatten_lists(values))
-    elif values.dtype == pl.String:
-        digest.update(values.str.len_bytes().fill_null(0).to_numpy().tobytes())
-        for part in values.to_frame().iter_slices(_JOINED_AT_ONCE):  # Python's texts take several times the memory
-            digest.update("".join(part.to_series().drop_nulls().to_list()).encode())
+    elif values.dtype == pl.String or isinstance(values.dtype, pl.Enum):
+        parts = [part.to_series() for part in values.to_frame().iter_slices(_JOINED_AT_ONCE)]
+        for part in parts:  # Enums as text take 16 times the memory, and Python's texts several times that
+            digest.update(part.cast(pl.String).str.len_bytes().fill_null(0).to_numpy().tobytes())
+        for part in parts:
+            digest.update("".join(part.cast(pl.String).drop_nulls().to_list()).encode())
     else:
         values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values.to_physical()
         digest.update(values.fill_null(0).to_numpy().tobytes())

@@ -243,6 +243,15 @@ def test_the_fingerprint_distinguishes_types_and_value_boundaries(tiny_dataset: 
     assert len(prints) == len(columns)
 
 
+def test_the_fingerprint_of_text_does_not_depend_on_its_encoding(tiny_dataset: Dataset) -> None:
+    texts = pl.Series("x", ["a", None, "bc", ""] * (3 << 15))  # more than is hashed at once
+    prints = [
+        replace(tiny_dataset, items=texts.cast(dtype).to_frame()).fingerprint()
+        for dtype in (pl.String(), pl.Enum(["bc", "a", ""]), pl.Enum(["", "a", "bc", "unused"]))
+    ]
+    assert len(set(prints)) == 1
+
+
 LABELLED = "user_id,item_id,t,hour,y\na,1,1,1,1\na,2,2,9,0\na,3,3,2,1\nb,9,1,8,0\na,4,4,3,1\na,5,4,7,0\nc,6,5,6,0\nb,7,7,5,1\n"
 
 
