@@ -16,6 +16,7 @@ LAYERS = (
         "_breaker",
         "_cache",
         "_file_system",
+        "_heap",
         "_ids",
         "_numba",
         "_progress",

@@ -11,6 +11,7 @@ import torch
 from pydantic import JsonValue
 
 from recall._arrays import Float64, Int32, Int64
+from recall._heap import release_free_memory
 from recall.bundle import files
 from recall.bundle.manifest import FoldRecord, Provenance
 from recall.bundle.writer import BundleWriter, check_tables
@@ -87,6 +88,7 @@ def export(
         PublishError: Writing failed, or another publisher held the lock.
     """
     seconds: dict[str, float] = {}
+    release_free_memory()  # of training
     log_overlap = compare_with_log(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
     with BundleWriter.open(root) as writer:
         with _timed(seconds, "encode"):
@@ -104,6 +106,7 @@ def export(
             index = write_index(
                 writer.folder, item_vectors, sample, config.index, columns=lambda: coded_columns(dataset.items, encoder)
             )
+        release_free_memory()  # of the candidates for the index
         with _timed(seconds, "proof"):
             parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):

@@ -1,6 +1,5 @@
 """From a data set to a trained model."""
 
-import ctypes
 import hashlib
 import json
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from recall._heap import release_free_memory
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
@@ -152,7 +152,7 @@ def train(
     except NonFiniteError as error:
         raise _with_likely_cause(error, dataset) from None
     del learner
-    _give_back_memory()  # what follows needs that of the contexts
+    release_free_memory()  # what follows needs that of the contexts
     worth_of_fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}
@@ -183,15 +183,6 @@ def train(
         position.figures,
     )
     return result if untrained.ties is None else _with_learned_weights(result, untrained.ties)
-
-
-def _give_back_memory() -> None:
-    """Give free memory back to the system.
-
-    glibc would keep 190 MB after sweeps of a million interactions.
-    """
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # other C libraries have none
-        trim(0)
 
 
 def _with_learned_weights(result: TrainResult, ties: TiedRows) -> TrainResult:
