@@ -19,6 +19,7 @@ LAYERS = (
         "_heap",
         "_ids",
         "_numba",
+        "_priority",
         "_progress",
         "_tensors",
         "_text_table",
