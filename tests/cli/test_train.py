@@ -221,7 +221,11 @@ def test_without_the_old_tables_only_the_new_ones_are_used(run, shop: Path, bund
         (["--resume", "BUNDLES"], 2, "--resume BUNDLE and --new DATA must be given together"),
         (["--compare-full"], 2, "--compare-full requires"),
         (["--resume", "BUNDLES", "--new", "TODAY", "--set", "model.k=5"], 78, "--set model.k=32"),
-        (["--resume", "BUNDLES", "--new", "TODAY", "--set", "data.split.valid=0", "--compare-full"], 78, "needs a validation part"),
+        (
+            ["--resume", "BUNDLES", "--new", "TODAY", "--set", "data.split.valid=0", "--compare-full"],
+            78,
+            "needs a validation part",
+        ),
     ],
 )
 def test_invalid_continuations_are_refused(
