@@ -80,7 +80,7 @@ def test_non_finite_vectors_are_refused():
 
 
 def test_no_requests_are_an_error():
-    with pytest.raises(DataError, match="no request"):
+    with pytest.raises(DataError, match="no interaction is held out"):
         rank_metrics(np.ones((0, 1), np.float32), np.ones((2, 1), np.float32), ItemLists.empty(0), ItemLists.empty(0), (1,))
 
 
