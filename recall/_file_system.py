@@ -70,6 +70,26 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write a file at, which replaces another after the block.
+
+    Args:
+        path: the file that is replaced; its folder exists.
+
+    Raises:
+        OSError: The file system refused; then the file at the path is unchanged.
+    """
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield staged
+        fsync(staged)
+        staged.replace(path)
+        fsync(path.parent)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder, which gets its name when the block has filled it.
 

@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 from typing_extensions import override
 
-from recall._file_system import fsync
+from recall._file_system import replaced_file
 from recall.bundle.depot import Depot, Pointer, past_after
 from recall.bundle.files import check_listed, link_or_copy
 from recall.bundle.manifest import MANIFEST, Manifest
@@ -113,10 +113,8 @@ class ObjectDepot(Depot):
         found = self._get(file.name)
         if found is None or (file.exists() and file.read_bytes() == found[0]):
             return
-        temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-        temporary.write_bytes(found[0])
-        fsync(temporary)
-        temporary.replace(file)
+        with replaced_file(file) as staged:
+            staged.write_bytes(found[0])
 
     @override
     def prune(self, keep: int) -> None:

@@ -1,7 +1,6 @@
 """Combine new tables with those of earlier runs, in memory or in their files."""
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from recall._file_system import fsync
+from recall._file_system import replaced_file
 from recall.config import DataConfig, RunConfig
 from recall.data.columns import column_type
 from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows
@@ -319,15 +318,10 @@ def _write(table: Table, rows: pl.DataFrame) -> None:
         ending = files_of(path)[0].suffix
         digest = hashlib.sha256(rows.write_csv().encode() if ending == ".csv" else rows.write_ipc(None).getvalue())
         path = path / f"zz-added-{digest.hexdigest()[:16]}{ending}"  # after all others by name, which is the order of rows
-    staged = path.with_name(f".{path.name}.part")
     try:
-        (rows.write_csv if ending == ".csv" else rows.write_parquet)(staged)
-        fsync(staged)
-        os.replace(staged, path)
-        fsync(path.parent)
+        with replaced_file(path) as staged:
+            (rows.write_csv if ending == ".csv" else rows.write_parquet)(staged)
     except (OSError, PolarsError) as error:
         raise AppendError(
             "the new rows could not be added", where=str(path), why=str(error), hint="Free some space, and run it again"
         ) from None
-    finally:
-        staged.unlink(missing_ok=True)
