@@ -150,7 +150,7 @@ class TimeCandidate:
 
     @property
     def readable(self) -> bool:
-        """Whether `data.time` can read the column as it is."""
+        """Whether `data.time` can read the column without a conversion."""
         return self.rank[0] > 0
 
 

@@ -63,7 +63,7 @@ class Dataset:
         hold_out: "users" or "items" if the split holds out a share of them entirely, else "".
         weight_range: range of the weights of the training rows; None without a weight column.
         observation: smallest weight of a training row, in the unit of `events` and before any decay.
-        types: canonical types of all columns, in whose form text is.
+        types: canonical types of all columns; text has the form of its type.
         assumptions: notes about columns of text that are read as other values than they spell.
         available: bool [items], on offer by their date before training ended; None without a date column.
         left_out: messages about the rows that settings left out.

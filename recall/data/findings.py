@@ -145,7 +145,7 @@ def spread_findings(values: pl.Series, field: FieldConfig, report: Report) -> It
 
 
 def row_number_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
-    """Report ids that number the rows of their own table.
+    """Report ids that are row numbers of their table.
 
     Args:
         ids: [n], of a users or items table.

@@ -112,7 +112,7 @@ def _share_of_split(rule: Split, part: int) -> float:
 
 
 def _share_findings(config: RunConfig, dataset: Dataset, sizes: Sizes, part: int, configured: float) -> Iterator[Finding]:
-    """Report a part whose share is far from the configured one."""
+    """Report a part with a share far from the configured one."""
     rule, events = config.data.split, dataset.events
     unit, drawn = "rows", len(events)
     total = sum(size["rows"] for number, size in sizes.items() if number >= TRAIN)

@@ -378,7 +378,7 @@ def read_manifest(folder: Path) -> PreparedManifest:
         folder: a folder of prepared data, complete or not.
 
     Raises:
-        DataError: There is none yet, it is damaged, or it is of a newer format.
+        DataError: It is missing, damaged, or of a newer format.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -408,7 +408,7 @@ def write_manifest(
     types: Mapping[str, dict[str, str]] | None = None,
     read_as: Mapping[str, ReadAs] | None = None,
 ) -> PreparedManifest:
-    """Write the manifest of a folder whose other files are complete.
+    """Write the manifest of a folder; its other files must be complete.
 
     Args:
         data: settings of the preparation.

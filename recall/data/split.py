@@ -101,7 +101,7 @@ def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Pa
     """Draw the part of each user or item by a hash of its id.
 
     The part depends on the id, the seed and the shares only: other ids and further interactions change nothing, and a
-    change of `valid` leaves the test part as it is.
+    change of `valid` leaves the test part unchanged.
 
     Args:
         ids: String [n], ids of users or items.

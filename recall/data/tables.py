@@ -41,7 +41,7 @@ class Table:
         types: names and types of the columns, in order.
         original_names: original name of each renamed column.
         note: appended to the location in errors, such as how rows are counted.
-        text: columns whose values keep their spelling; see `DataConfig.text`.
+        text: columns that keep the spelling of their values; see `DataConfig.text`.
     """
 
     path: Path
@@ -211,7 +211,7 @@ def read_table(
     Args:
         path: the file or folder.
         nulls: texts of a text file that mean a missing value, as an empty cell does.
-        text: columns whose values stay as they are written.
+        text: columns that keep the spelling of their values.
         file_format: format of the file; with it, a text file may have any name.
 
     Raises:
@@ -259,7 +259,7 @@ Library = Literal["polars", "pandas"]
 
 
 def library_of(source: object) -> Library:
-    """Return the library whose frames are returned to the caller who gave a source."""
+    """Return the library of the frames for the caller who gave a source."""
     return "pandas" if type(source).__module__.partition(".")[0] == "pandas" else "polars"
 
 

@@ -32,7 +32,7 @@ from recall.features.values import (
 
 TEXT: Final = "text"
 LIST: Final = "list of "
-"""Prefix of the type of a column whose values are lists, or text that is cut into values."""
+"""Prefix of the type of a column of lists, or of text that is split into values."""
 NUMBERS: Final = frozenset({"integer", "float32", "float64"})
 TIMES: Final = frozenset({"date", "time", "clock"})
 """Types of which every value must be one: a column of times takes nothing else."""
@@ -104,7 +104,7 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
 
 
 def type_of_dtype(dtype: DataType) -> str:
-    """Return the type of a column with a dtype of its own; text has type `TEXT`."""
+    """Return the type of a column that has a typed dtype; text has type `TEXT`."""
     if isinstance(dtype, pl.List | pl.Array):
         return LIST + type_of_dtype(dtype.inner)  # type: ignore[arg-type]
     if dtype.is_integer():
@@ -188,7 +188,7 @@ def canonical_as(value: object, type_: str) -> str | None:
 def canonical_column(values: pl.Series, type_: str, where: str = "", separator: str | None = None) -> pl.Series:
     """Bring a text column to the canonical form of its type.
 
-    A column of another dtype is returned as it is. The values of a list or bag lose the blanks around them; a single value
+    A column of another dtype is returned unchanged. The values of a list or bag lose the blanks around them; a single value
     keeps its own.
 
     Args:

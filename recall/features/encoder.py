@@ -177,7 +177,7 @@ class FeatureEncoder:
 
         Args:
             side: user or item.
-            alone: leave out crosses and hashed fields, so that each id has a row of its own.
+            alone: leave out crosses and hashed fields, so that each id has its own row.
         """
         column = self.schema.user_id if side == "user" else self.schema.item_id
         blocks = self.user_blocks if side == "user" else self.item_blocks

@@ -1,8 +1,8 @@
 """The user's previous items, cut into ranges of lags; each range is a bag.
 
-Ranges have rows of their own, or share one table. In range r of weight w_r, the item of lag l has the weight
+Each range has its own rows, or all share one table. In range r of weight w_r, the item of lag l has the weight
 w_r l^-decay / norm, the norm being that of all weights l^-decay in the range. While the weights are learnt, ranges that share a
-table have rows of their own in the feature space, which `recall.training.ranges` ties to each other.
+table have separate rows in the feature space, which `recall.training.ranges` ties to each other.
 
 An empty history has a feature, too: the missing row of the first range. It lets the model learn a bias for users without a
 history.
@@ -197,7 +197,7 @@ class HistoryGroup:
 
     @property
     def longest(self) -> int:
-        """The longest lag of any field; 0 when there is none."""
+        """The longest lag of any field; 0 without lags."""
         return max((encoder.field.longest for _, encoder, _ in self.fields), default=0)
 
     def encode(self, history: History) -> SparseRows:

@@ -206,7 +206,7 @@ class BucketEncoder(SingleEncoder):
 
     @override
     def describe_text(self, text: str) -> str:
-        """Return the interval of a bucket, whose number is given."""
+        """Return the interval of a bucket, given its number."""
         edges = [float("-inf"), *self.edges.tolist(), float("inf")]
         return f"[{edges[int(text)]:g}, {edges[int(text) + 1]:g})"
 

@@ -43,7 +43,7 @@ def canonical(value: object) -> str:
             return str(int(value)) if abs(value) < _WHOLE and value.is_integer() else repr(value)  # an integer of equal value
         case Decimal() if value.is_finite():
             return _decimal(value)
-        case np.floating():  # the shortest decimal of its own width
+        case np.floating():  # the shortest decimal for its width
             return canonical(float(str(value)))
         case np.generic():
             return canonical(value.item())
@@ -183,7 +183,7 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
 
 
 def cast_all(values: pl.Series, *dtypes: type[DataType]) -> pl.Series | None:
-    """Cast a column to the first type that can hold all values; None if there is none.
+    """Cast a column to the first type that can hold all values; None if none can.
 
     Args:
         values: [n].
