@@ -193,3 +193,8 @@ def test_ids_are_not_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"column 'user_id': ids are of type List\(String\)") as caught:
         draft(tmp_path)
     assert "explode" in caught.value.hint
+
+
+def test_a_table_is_drafted_although_no_interaction_has_an_id() -> None:
+    items = pl.DataFrame({"item": [f"i{row}" for row in range(9)]})
+    assert find_table_id(table(items), pl.Series("item", [None, None], dtype=pl.String), "item") == "item"
