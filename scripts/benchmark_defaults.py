@@ -287,7 +287,12 @@ def main() -> int:
         tested = "a part of the training rows; the test rows are left out" if rehearsed else "the test rows"
         ways = "with each kind of model" if kinds else "the example's file, and tuned from the draft"
         title = "### FM, FwFM and FFM" if kinds else "### What a new user gets"
-        lines = [title, command, f"Drafted by `recall init`, {ways}; tested on {tested}.", "\n".join(_markdown(results))]
+        lines = [
+            title,
+            command,
+            f"Drafted by `recall init`, {ways}; tested on {tested}. Missing rows have not been measured.",
+            "\n".join(_markdown(results)),
+        ]
         replace_section(arguments.docs, "kinds of models" if kinds else "defaults", "\n\n".join(lines))
     missed = [] if any(way in KINDS for way in arguments.ways) else list(_missed(results))
     print("\n".join(missed) or "met", file=sys.stderr)
