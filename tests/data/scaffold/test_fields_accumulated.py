@@ -87,6 +87,14 @@ def test_numbers_that_no_name_explains_are_assumed_to_be_known_afterwards() -> N
     assert config["fields"]["temperature"]["kind"] == "numeric"
 
 
+@pytest.mark.parametrize("name", ["city", "home_country", "Ville", "postcode"])
+def test_codes_of_places_are_known_by_a_request(name: str) -> None:
+    rows = len(log())
+    _, config = drafted(interactions=log(**{name: [100 + (53 * row) % 97 for row in range(rows)]}))
+    assert name in config["fields"]
+    assert "outcome" not in config["data"]
+
+
 def test_a_cancelled_state_is_left_out_and_its_number_is_no_context() -> None:
     rows = len(log())
     states = [("Annulé", 6), ("Soldé", 2), ("Confirmé", 1)]
