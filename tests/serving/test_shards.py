@@ -79,7 +79,8 @@ def test_nobody_gives_an_empty_file(job: Job) -> None:
     assert pl.read_parquet(job.out).columns[:3] == ["user_id", "rank", "item_id"]
 
 
-def test_a_bad_request_writes_nothing(job: Job) -> None:
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_bad_request_writes_nothing(job: Job, processes: int) -> None:
     with pytest.raises(RequestError, match="categry"):
-        replace(job, template=Request(filter={"categry": "c1"})).run(quiet)
+        replace(job, template=Request(filter={"categry": "c1"}), processes=processes).run(quiet)
     assert not job.out.exists()
