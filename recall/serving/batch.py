@@ -180,7 +180,8 @@ def requests_of(recommender: Recommender, frame: pl.DataFrame, template: Request
 
     Args:
         recommender: says which columns are context.
-        frame: the column of user ids as text, null for anonymous users; other columns hold context or features.
+        frame: the column of user ids as text, null for anonymous users; other columns hold context or features, which
+            override those of the template.
         template: all that is not in the frame.
     """
     encoder = recommender.bundle.encoder
@@ -190,7 +191,8 @@ def requests_of(recommender: Recommender, frame: pl.DataFrame, template: Request
         user = row.pop(encoder.schema.user_id)
         given = {name: value for name, value in row.items() if value is not None}
         context = {name: given.pop(name) for name in contexts & given.keys()}
-        requests.append(replace(template, user_id=user, features=given, context=context))
+        features, context = {**template.features, **given}, {**template.context, **context}
+        requests.append(replace(template, user_id=user, features=features, context=context))
     return requests
 
 

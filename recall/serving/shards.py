@@ -155,6 +155,7 @@ class Job:
         answered = lists.recommend(asked, self.template)
         said = {"strangers": answered.strangers, "warnings": answered.warnings}
         self._said(number).write_text(json.dumps(said), encoding="utf-8")
+        fsync(self._said(number))
         staged = self._part(number).with_suffix(".writing")
         answered.frame.write_parquet(staged)
         fsync(staged)
@@ -174,7 +175,7 @@ class Job:
     def _claim(self, folder: Path, asked: pl.DataFrame, restart: bool) -> None:
         """Create the folder of shards, or find that it is of this job."""
         record = self.parts / "job.json"
-        if restart:
+        if restart or not record.exists():  # shards without a record are left from a removal that was interrupted
             shutil.rmtree(self.parts, ignore_errors=True)
         mine = json.dumps({"version": folder.name, "request": self._digest(asked), "shard": self.users_in_shard})
         self.parts.mkdir(parents=True, exist_ok=True)

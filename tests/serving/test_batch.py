@@ -26,6 +26,14 @@ def test_rows_become_requests_with_context_and_features(recommender: Recommender
     assert (second.user_id, second.context, second.features) == (None, {}, {"age": 20.0})
 
 
+def test_context_and_features_of_the_template_hold_where_the_frame_has_none(recommender: Recommender) -> None:
+    frame = pl.DataFrame({"user_id": ["u1", "u2"], "device": ["tv", None]})
+    template = Request(context={"device": "phone"}, features={"age": 30.0})
+    first, second = requests_of(recommender, frame, template)
+    assert (first.context, second.context) == ({"device": "tv"}, {"device": "phone"})
+    assert first.features == second.features == {"age": 30.0}
+
+
 def test_all_known_users_are_named_once(recommender: Recommender) -> None:
     assert list(known_users(recommender)) == sorted(f"u{number}" for number in range(12))
 

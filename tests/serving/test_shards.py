@@ -64,6 +64,17 @@ def test_an_interrupted_job_continues(job: Job, expected: pl.DataFrame) -> None:
     assert changed.run(quiet, restart=True).rows == 2 * USERS
 
 
+def test_shards_of_a_removal_that_was_interrupted_are_not_used(job: Job) -> None:
+    def stop(done: int, users: int, line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.run(stop)
+    (job.parts / "job.json").unlink()
+    written = replace(job, template=Request(n=2)).run(quiet)
+    assert (written.rows, written.resumed) == (2 * USERS, 0)
+
+
 def test_some_users_with_context_and_csv(job: Job, recommender: Recommender) -> None:
     asked = pl.DataFrame({"user_id": ["u3", "nobody"], "device": ["tv", None]})
     out = job.out.with_suffix(".csv")
