@@ -82,7 +82,9 @@ def _curves(one: Subject) -> Iterator[Part]:
             ]
             yield Table(["recipe", str(race["metric"]), "best sweep", "s"], rows)
     if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
-        yield from _final_charts(curve, one.manifest.config.get("train"), raced=isinstance(race, dict))
+        train = one.manifest.config.get("train")
+        warm = isinstance(train, dict) and train.get("opening") is not None and "growth" not in one.manifest.metrics
+        yield from _final_charts(curve, warm=warm, raced=isinstance(race, dict))
     elif not runs:
         raise MissingDataError("The bundle records no curve: it was trained by an earlier version, or imported.")
 
@@ -106,12 +108,11 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
     return Lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
 
 
-def _final_charts(curve: Mapping[str, Any], train: Any, *, raced: bool) -> Iterator[Part]:
+def _final_charts(curve: Mapping[str, Any], *, warm: bool, raced: bool) -> Iterator[Part]:
     losses = curve["losses"]
-    warm = int(isinstance(train, dict) and train.get("opening") is not None)  # the first loss is of another objective
     sweeps = range(1, len(losses) + 1)
     looked = [(sweep, figure) for sweep, figure in zip(sweeps, curve.get("figures", ()), strict=False) if figure is not None]
-    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
+    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])  # of one objective
     if looked:
         best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]

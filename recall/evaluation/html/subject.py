@@ -88,7 +88,7 @@ def _item_map(recommender: Recommender) -> tuple[Points, float, str]:
     counts = bundle.counts()
     order = np.arange(len(bundle.item_ids)) if counts is None else np.argsort(-counts, kind="stable")
     rows = order[:_ITEMS].astype(np.int64)
-    vectors = np.asarray(bundle.item_vectors[rows], dtype=np.float64)[:, 1:]  # the first number is the item's own part
+    vectors = np.asarray(bundle.item_vectors[rows], dtype=np.float64)[:, bundle.tables.taste]
     centred = vectors - vectors.mean(axis=0)
     _, values, directions = np.linalg.svd(centred, full_matrices=False)
     places = centred @ directions[:2].T

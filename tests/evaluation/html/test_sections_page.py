@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from recall.evaluation.html.charts import Bars
+from recall.evaluation.html.charts import Bars, Lines
 from recall.evaluation.html.sections import render, sections
 from recall.evaluation.html.subject import Subject, Subjects
 from recall.serving.recommender import Recommender
@@ -99,6 +99,18 @@ def test_a_run_without_a_validation_part_names_no_race(recommender: Recommender)
 
     assert "There was no validation part, so all sweeps were run." in page(metrics)
     assert "the race has chosen the number of sweeps" in page({**metrics, "race": {"winner": "square loss"}})
+
+
+@pytest.mark.parametrize(("further", "losses"), [({}, [1.0]), ({"growth": {}}, [2.0, 1.0])])
+def test_the_loss_of_an_opening_is_left_out_where_there_was_one(recommender: Recommender, further: dict, losses: list) -> None:
+    subject = Subject.of(recommender, timed=False)
+    manifest = subject.manifest.model_copy(
+        update={"metrics": {"curve": {"losses": [2.0, 1.0]}, **further}, "config": {"train": {"opening": {}}}}
+    )
+    shown = {one.title: one for one in sections(Subjects([replace(subject, manifest=manifest)], {}))}
+    lines = shown["Learning curves"].parts[0]
+    assert isinstance(lines, Lines)
+    assert list(lines.lines[0].y) == losses
 
 
 @pytest.mark.slow

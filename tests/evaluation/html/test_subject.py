@@ -1,11 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from recall.evaluation.html.charts import clean
 from recall.evaluation.html.subject import PAIRS, Subject
+from recall.features.encoder import FeatureEncoder
 from recall.models.serving.layout import field_parts
+from recall.models.serving.popularity import PopularityFactor
+from recall.publish.export import export
 from recall.serving.recommender import Recommender
-from tests.evaluation.html.conftest import HOSTILE
+from tests.conftest import random_model
+from tests.evaluation.html.conftest import HOSTILE, Judged
 
 
 @pytest.fixture
@@ -19,6 +25,16 @@ def test_the_map_has_the_principal_components_of_the_vectors(subject: Subject, r
     assert subject.explained == pytest.approx(values[:2].sum() / values.sum())
     places = np.array([one[:2] for group in subject.map.values() for one in group.values()])
     assert np.var(places, axis=0, ddof=1) == pytest.approx(values[:2])
+
+
+def test_a_popularity_factor_moves_no_item_of_the_map(subject: Subject, judged: Judged, tmp_path: Path) -> None:
+    encoder = FeatureEncoder.fit(judged.dataset)
+    users, items = np.zeros((2, encoder.n_user_features), np.float32), np.zeros((2, encoder.n_item_features), np.float32)
+    items[0] = np.arange(encoder.n_item_features)
+    factor = PopularityFactor(users[0], *items)
+    export(random_model(encoder), encoder, judged.dataset, judged.config, tmp_path, popularity=factor)
+    with Recommender.load(tmp_path) as popular:
+        assert Subject.of(popular, timed=False).map == subject.map
 
 
 def test_the_map_has_each_item_once_under_its_title(subject: Subject, recommender: Recommender) -> None:
