@@ -128,8 +128,10 @@ def train(
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
     fields = {"user": encoder.user_fields, "item": encoder.item_fields}
+    opened = config.method.opened if start is None else 0  # a trained model is not warmed up
+    sweeps = config.method.sweeps - config.method.opened + opened
     if ranks.rank:
-        position = run_sweeps(learner, config.method.sweeps, config.train.stopping, None, report, fields, ranks=ranks)
+        position = run_sweeps(learner, sweeps, config.train.stopping, None, report, fields, ranks=ranks)
         return TrainResult(model, encoder, position.sweep, position.best_sweep, {}, position.seconds)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     stopping, during = config.train.stopping, validation
@@ -139,14 +141,14 @@ def train(
     try:
         position = run_sweeps(
             learner,
-            config.method.sweeps,
+            sweeps,
             stopping,
             during,
             report,
             fields,
             None if checkpoint is None else Checkpointing(checkpoint, fingerprint, resume, restart),
             fair_figure(beat, f"{stopping.metric}@{stopping.at}") if beat else None,
-            config.method.opened if start is None else 0,
+            opened,
             ranks,
         )
     except NonFiniteError as error:

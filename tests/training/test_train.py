@@ -10,6 +10,7 @@ from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import SparseBatch
 from recall.training.pairs import ObservedPairs
+from recall.training.start import WarmStart
 from recall.training.train import train
 from recall.training.validation import Validation
 from tests.conftest import TINY
@@ -125,6 +126,14 @@ def test_validation_ranks_the_whole_catalogue_by_model_scores(mask, request_, ti
 def test_the_number_of_validation_requests_is_limited(tiny_dataset, tiny_encoder):
     config = config_with({"stopping": {"requests": 5}})
     assert len(Validation.of(config, tiny_dataset, tiny_encoder).held) == 5
+
+
+def test_a_trained_model_is_continued_for_as_many_epochs_as_configured(tiny_dataset, tiny_encoder):
+    config = config_with({"objective": "softmax", "epochs": 2, "batch": 16, "opening": {"sweeps": 1}})
+    first = train(config, tiny_dataset, tiny_encoder, lambda report: None)
+    tables = {name: table.detach().clone() for name, table in first.model.named_parameters()}
+    again = train(config, tiny_dataset, tiny_encoder, lambda report: None, start=WarmStart(tables, "test"))
+    assert (first.sweeps, again.sweeps) == (3, 2)  # the opening counts as one
 
 
 WEIGHED = [
