@@ -298,9 +298,9 @@ class _Base:
         return _Call(Recommendations, "POST", "/v1/recommend", body)
 
     @_Method
-    def similar(self, item_id: str, **ask: Unpack[AskSimilar]) -> _Call[Answer]:
+    def similar(self, item_id: str | int, **ask: Unpack[AskSimilar]) -> _Call[Answer]:
         """Return the items most similar to an item."""
-        segment = quote(item_id, safe="").replace(".", "%2E")  # httpx would resolve "." and ".." as folders
+        segment = quote(str(item_id), safe="").replace(".", "%2E")  # httpx would resolve "." and ".." as folders
         return _Call(Answer, "POST", f"/v1/items/{segment}/similar", ask)
 
     @_Method
@@ -319,7 +319,7 @@ class _Base:
         return _change("/v1/users:upsert", {"users": users}, key)
 
     @_Method
-    def delete_users(self, user_ids: Sequence[str], *, key: str | None = None) -> _Call[Changed]:
+    def delete_users(self, user_ids: Sequence[str | int], *, key: str | None = None) -> _Call[Changed]:
         """Delete users."""
         return _change("/v1/users:delete", {"user_ids": user_ids}, key)
 
@@ -329,7 +329,7 @@ class _Base:
         return _change("/v1/items:upsert", {"items": items}, key)
 
     @_Method
-    def delete_items(self, item_ids: Sequence[str], *, key: str | None = None) -> _Call[Changed]:
+    def delete_items(self, item_ids: Sequence[str | int], *, key: str | None = None) -> _Call[Changed]:
         """Delete items."""
         return _change("/v1/items:delete", {"item_ids": item_ids}, key)
 

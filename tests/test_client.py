@@ -54,6 +54,7 @@ def test_lists_and_their_pages(api: Client) -> None:
 
 def test_other_queries(api: Client) -> None:
     assert len(api.similar("a/b", n=2, filter={"genre": "noir"}).items) == 2
+    assert api.similar(7, n=2).items == api.similar("7", n=2).items
     scores = api.score(["7", "none"], user_id="3")
     assert (scores.items[0].item_id, scores.missing) == ("7", ["none"])
     right, wrong = api.recommend_batch([{"user_id": "3", "n": 2}, {"n": 0}]).answers
