@@ -86,7 +86,7 @@ def _check(config: "RunConfig", data: Path) -> None:
         findings = check(config, data)
     for finding in findings:
         if finding.level != "note":
-            output.note(f"{finding.level}: {finding.table}.{finding.column}: {finding.message}")
+            output.note(finding.line)
     faults = [finding for finding in findings if finding.level == "error"]
     if faults:
         raise DataError(f"the tables cannot be trained on: {len(faults)} errors", where=str(data), why=faults[0].message)

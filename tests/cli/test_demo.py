@@ -42,3 +42,7 @@ def test_the_demo_names_errors_in_the_tables(run, tmp_path: Path) -> None:
     assert "there is no interactions.parquet" in ended.err
     missing = run("demo", "--data", tmp_path / "none", "--out", tmp_path / "out")
     assert (missing.code, str(tmp_path / "none" / "recall.toml") in missing.err) == (78, True)
+    fields = (f'{side}_id = {{ side = "{side}", kind = "categorical" }}\n' for side in ("user", "item"))
+    (tmp_path / "recall.toml").write_text("[fields]\n" + "".join(fields))
+    found = run("demo", "--data", tmp_path, "--out", tmp_path / "out")
+    assert f"error: {tmp_path / 'interactions.parquet'}: no such file" in found.err

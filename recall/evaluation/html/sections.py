@@ -112,7 +112,7 @@ def _final_charts(curve: Mapping[str, Any], *, warm: bool, raced: bool) -> Itera
     losses = curve["losses"]
     sweeps = range(1, len(losses) + 1)
     looked = [(sweep, figure) for sweep, figure in zip(sweeps, curve.get("figures", ()), strict=False) if figure is not None]
-    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])  # of one objective
+    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
     if looked:
         best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
