@@ -9,7 +9,7 @@ def test_too_few_users_give_exact_search_and_a_message(run, published: Path, tmp
     root = shutil.copytree(published, tmp_path / "root")
     ended = run("tune-index", root, "--target", 0.9)
     assert ended.code == 0
-    assert "exact search: 6 users can show a recall of" in ended.out
+    assert "exact search: 6 users can certify a recall of at most" in ended.out
     assert load_bundle(root).manifest.sequence == 2
     assert str(resolve(root)) in ended.out
     assert "exact search: 6 users" in run("bundle", "show", root).out

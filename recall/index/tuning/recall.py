@@ -1,4 +1,4 @@
-"""Measure recall: on which users, with which bound, at which search parameter."""
+"""Measure recall: exact lists, confidence bounds, search parameters, user samples."""
 
 import math
 import time
@@ -20,7 +20,7 @@ class GroundTruth:
     Attributes:
         queries: float32 [q, dim].
         n: length of the lists.
-        kth_score: float32 [q], what a row must score to be among the n best, less what rounding may take.
+        kth_score: float32 [q], the n-th largest score less the bound of rounding: a row with this score counts as found.
     """
 
     queries: Float32
@@ -40,7 +40,7 @@ class GroundTruth:
 
     @classmethod
     def of_lengths(cls, vectors: Float32, queries: Float32, lengths: Sequence[int]) -> "list[GroundTruth]":
-        """Find the exact answers of several lengths by one pass of brute force.
+        """Find the exact answers for several lengths by one pass of brute force.
 
         Args:
             vectors: float32 [size, dim].
@@ -49,22 +49,22 @@ class GroundTruth:
         """
         cut = [min(n, len(vectors)) for n in lengths]
         scores, _ = brute_force(vectors, queries, max(cut))
-        doubt = rounding(queries, longest_of(vectors))
-        return [cls(queries, n, scores[:, n - 1] - doubt) for n in cut]
+        error = rounding(queries, longest_of(vectors))
+        return [cls(queries, n, scores[:, n - 1] - error) for n in cut]
 
     def recalls(self, index: ItemIndex) -> Float64:
-        """Share of the exact list of each query that the index returns: float64 [q]."""
-        return np.asarray((index.search(self.queries, self.n).scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
+        """Return the share of each query's exact list that the index finds: float64 [q]."""
+        return self._shares(index.search(self.queries, self.n).scores)
 
     def timed(self, index: ItemIndex) -> tuple[Float64, float]:
-        """Measure recall and latency with queries asked one by one.
+        """Measure recall and latency with single queries.
 
         Args:
             index: any index over the same vectors.
 
         Returns:
-            The shares, float64 [q], and the microseconds of a query by the wall clock, for processor time would make an
-            engine on another machine look free: the mean of all but the slowest tenth, which is where other processes show.
+            The shares of `recalls`, float64 [q], and the wall-clock microseconds of a query: the mean without the slowest
+            tenth, which other processes may have slowed. Processor time would leave out the work of an engine on a server.
         """
         scores = np.empty((len(self.queries), self.n), dtype=np.float32)
         times = np.empty(len(self.queries))
@@ -72,16 +72,19 @@ class GroundTruth:
             began = time.perf_counter()
             scores[position] = index.search(self.queries[position : position + 1], self.n).scores[0]
             times[position] = time.perf_counter() - began
-        shares = np.asarray((scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
-        return shares, 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
+        return self._shares(scores), 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
+
+    def _shares(self, scores: Float32) -> Float64:
+        """Return the shares of scores [q, n] that are among the n best: float64 [q]."""
+        return np.asarray((scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
 
 
 SHORT = 10
-"""Lists of this length are tuned for and verified as well: an index may find most of a long list, and less of its head."""
+"""Lists of this length are tuned and verified, too: an index may find most of a long list, but miss items at its head."""
 
 
-def judged_lengths(n: int) -> list[int]:
-    """Return the lengths of lists that an index for lists of n is judged at, n first."""
+def verified_lengths(n: int) -> list[int]:
+    """Return the lengths of lists that are verified for an index of lists of n."""
     return [n, SHORT] if n > SHORT else [n]
 
 
@@ -98,24 +101,24 @@ def recalls_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) 
 
 
 def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], first: int = 0) -> float | None:
-    """Find the least effort that is enough, where more is never too little.
+    """Find the least sufficient effort by exponential search and bisection.
 
-    Efforts are doubled until one is enough, and then halved between; so few of them are tried, and mostly small ones.
+    Few efforts are tried, and mostly small ones. Above a sufficient effort, all are assumed to be sufficient.
 
     Args:
-        efforts: rising.
-        enough: says whether one is; None gives up.
-        first: position among the efforts to begin at.
+        efforts: ascending.
+        enough: whether an effort is sufficient; None stops the search.
+        first: position of the first effort to try.
 
     Returns:
-        The effort; None when the largest is not enough, or when `enough` gave up.
+        The effort; None if the largest is not sufficient, or if `enough` stopped the search.
     """
     low, high = first - 1, first
     while not (answer := enough(efforts[high])):
         if answer is None or high == len(efforts) - 1:
             return None
         low, high = high, min(2 * (high + 1) - 1, len(efforts) - 1)
-    while high - low > max(1, high // 32):  # closer than that is closer than users agree
+    while high - low > max(1, high // 32):  # another sample of users moves the result by more than that
         middle = (low + high) // 2
         if enough(efforts[middle]):
             high = middle
@@ -125,58 +128,59 @@ def bisect(efforts: Sequence[float], enough: Callable[[float], bool | None], fir
 
 
 def least_param(index: TunableIndex, truth: GroundTruth, target: float, first: int = 0) -> float:
-    """Return the least search parameter whose mean recall reaches a target.
+    """Return the least search parameter with a mean recall of at least a target.
 
-    It is the largest of all where none does.
+    If none reaches it, return the largest.
 
     Args:
         index: over the vectors of `truth`.
         truth: exact lists.
-        target: mean share of them to find.
-        first: position in the index's `param_grid` to begin at.
+        target: mean share of the exact list to find.
+        first: position in the index's `param_grid` of the first parameter to try.
     """
 
     def enough(value: float) -> bool:
         return bool(truth.recalls(index.with_search_param(value, truth.n)).mean() >= target)
 
-    return bisect(index.param_grid, enough, first) or index.param_grid[-1]
+    found = bisect(index.param_grid, enough, first)
+    return index.param_grid[-1] if found is None else found
 
 
 def spread(queries: Float32, count: int) -> Float32:
-    """Return some queries, evenly spread over all.
+    """Return queries at evenly spaced positions.
 
     Args:
         queries: float32 [q, dim].
-        count: of them at most.
+        count: maximum number to return.
     """
     return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
 
 
-# A lower confidence bound on a mean of shares that holds for any number of users and any distribution.
+# A lower confidence bound on the mean of shares, valid for any number of users and any distribution.
 #
-# Shares of lists are in [0, 1] and crowd at 1: there Student's interval and the bootstrap promise more than they keep (a
-# sample without the rare bad user has almost no variance), while Hoeffding's bound wastes most of a sample. The bound here
-# is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): bets that the mean
-# exceeds m have, after t users, the capital
+# Shares of lists are in [0, 1], and most are near 1. There the coverage of Student's interval and of the bootstrap is too low
+# (a sample without the rare bad user has almost no variance), while Hoeffding's bound is far too wide. The bound here is by
+# betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): bets that the mean exceeds
+# m have, after t users, the capital
 #
 #     K_t(m) = prod over i <= t of (1 + b_i (x_i - m)),    0 <= b_i < 1 / m, chosen before x_i is seen,
 #
-# a supermartingale from 1 if the mean is at most m. By Ville's inequality it ever reaches 1 / alpha with a probability of at
-# most alpha, so every m at which it did is given up. The bets use the variance, so that where shares vary little the bound
-# is as close as Bernstein's, and where all are 1 it is as close as that of Clopper and Pearson.
+# a supermartingale that begins at 1 if the mean is at most m. By Ville's inequality, the probability that it ever reaches
+# 1 / alpha is at most alpha, so every m for which it did is rejected. The bets depend on the variance: where shares vary
+# little, the bound is as close as Bernstein's, and where all are 1, as close as that of Clopper and Pearson.
 
-_BOLD = 0.95  # part of 1 / m that is bet at most: a share of 0 costs most of the capital, but never all of it
+_LARGEST_BET = 0.95  # as a part of 1 / m: a share of 0 then costs most of the capital, but never all of it
 _HALVINGS = 50
 
 
 def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = None) -> float:
-    """Bound the mean of the distribution from below.
+    """Return a lower confidence bound on the mean of a distribution.
 
     Args:
-        shares: float64 [t], independent draws in [0, 1], in an order that says nothing of their values.
+        shares: float64 [t], independent draws in [0, 1], in an order that does not depend on their values.
         confidence: probability with which the bound holds, in (0, 1).
-        earlier: float64 [e], draws independent of `shares`, of about the same distribution: they say how much to bet at
-            the start. The bound holds for any of them; when they are alike it is closer.
+        earlier: float64 [e], draws independent of `shares`, which determine the first bets. The bound holds for any of them,
+            and is closer if they have about the same distribution.
 
     Returns:
         The bound, in [0, 1].
@@ -184,7 +188,7 @@ def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = No
     threshold = -math.log1p(-confidence)
     bets = _bets(shares, threshold, np.empty(0) if earlier is None else earlier)
     low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):  # the capital falls as m rises
+    for _ in range(_HALVINGS):  # the capital decreases with m
         middle = (low + high) / 2
         if _capital(shares, bets, middle) >= threshold:
             low = middle
@@ -194,10 +198,10 @@ def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = No
 
 
 def best_bound(count: int, confidence: float) -> float:
-    """Return the largest bound that a sample of some size can give.
+    """Return the largest bound that a sample of a given size can have.
 
     Args:
-        count: of the sample.
+        count: size of the sample.
         confidence: probability with which the bound holds.
     """
     return lower_bound(np.ones(count), confidence, np.ones(count))
@@ -206,49 +210,49 @@ def best_bound(count: int, confidence: float) -> float:
 def alpha_spending(confidence: float, look: int, bounds: int = 1) -> float:
     """Return the confidence of one of several bounds that hold together.
 
+    The error is divided among the rounds as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with most
+    for the first round, which usually is the only one), and equally among the bounds of a round.
+
     Args:
         confidence: with which all of them hold.
-        look: number of the look, from 1.
-        bounds: found at each look.
-
-    The error is shared out as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with the most for the
-    first look, which is mostly the only one), and equally among the bounds of a look.
+        look: number of the round, from 1.
+        bounds: number of bounds in each round.
     """
     return 1.0 - (1.0 - confidence) / (look * (look + 1) * bounds)
 
 
 def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:
-    """Return the bets that grow capital fastest by the variance so far: [t]."""
-    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # and one imagined draw
+    """Return the bets that increase the capital fastest: float64 [t]."""
+    before = np.concatenate([[0.5], earlier, shares])[: len(earlier) + len(shares)]  # with one pseudo-observation
     counts = np.arange(1, len(before) + 1)
     means = np.cumsum(before) / counts
-    apart = np.cumsum(np.square(before - means))
-    variances = ((0.25 + apart) / counts)[len(earlier) :]
+    squares = np.cumsum(np.square(before - means))
+    variances = ((0.25 + squares) / counts)[len(earlier) :]
     return np.asarray(np.sqrt(2 * threshold / (variances * max(len(shares), 1))), dtype=np.float64)
 
 
 def _capital(shares: Float64, bets: Float64, mean: float) -> float:
-    """Return the largest log capital of bets against `mean` over time."""
-    stakes = np.minimum(bets, _BOLD / mean)
+    """Return the largest log capital, over time, of bets that the mean exceeds `mean`."""
+    stakes = np.minimum(bets, _LARGEST_BET / mean)
     return float(np.cumsum(np.log1p(stakes * (shares - mean))).max(initial=0.0))
 
 
-# Users' vectors, parted so that what sets an index up does not judge it.
+# Samples of users: an index is verified with other users than it was built and tuned with.
 
-_FITTING = 1024  # at most, for the directions in which users differ
-_TUNING = 512  # at most: every candidate answers each, some ten times
-_PART = 8  # and at most one in so many of all, so that most are left to verify with
+_FITTING = 1024  # users to build with, at most: enough for their second moments
+_TUNING = 512  # users to tune with, at most: each candidate answers each of them about ten times
+_PART = 8  # both are at most one in so many of all users, so that most are left for the verification
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuerySplit:
-    """Vectors of users, no user in two parts.
+    """Vectors of users in three parts; no user is in two of them.
 
     Attributes:
-        fitting: float32 [f, dim], that an index is built with; at least one.
-        tuning: float32 [t, dim], that its effort is set and timed with.
-        verification: float32 [v, dim], that show what it finds.
-        seed: of the order that they were parted in.
+        fitting: float32 [f, dim], to build an index with; at least one.
+        tuning: float32 [t, dim], to set its effort and time it.
+        verification: float32 [v, dim], to measure its recall.
+        seed: of the random order before the split.
     """
 
     fitting: Float32
@@ -262,7 +266,7 @@ class QuerySplit:
 
         Args:
             vectors: float32 [q, dim], one of each user, at least one.
-            seed: of the order.
+            seed: of the random order.
         """
         drawn = vectors[np.random.default_rng(seed).permutation(len(vectors))]
         fitting = max(min(_FITTING, len(drawn) // _PART), 1)
@@ -271,10 +275,7 @@ class QuerySplit:
 
     @property
     def test_rounds(self) -> list[Float32]:
-        """Queries of the verification in three parts, one for each look at a setting.
-
-        Half of them are in the first.
-        """
+        """Queries of the verification in three rounds, half of them in the first."""
         quarter = len(self.verification) // 4
         first = len(self.verification) - 2 * quarter
         return [self.verification[:first], *np.split(self.verification[first:], 2)]

@@ -14,14 +14,15 @@ from recall.index.record import IndexTrial, Point
 from recall.index.tuning.recall import GroundTruth, alpha_spending, bisect, lower_bound
 
 EXACT = "exact"
-"""Name of the candidate that finds everything."""
+"""Name of the candidate that searches exactly."""
 
-_GIVE_UP = 3.0  # times as slow as the fastest so far: not worth another step of effort
-_RETIMED = 1.6  # times as slow: timed once more beside the fastest
-_PLATEAU_GAIN = 0.001  # gain of recall by four times the effort below which codes, and not effort, are the limit,
-_PLATEAU_COST = 1.5  # if the time rose so many times: at small efforts neither changes
-_PLATEAU_FROM = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
-_ROUNDS = 5  # of timing, one candidate after the other, so that a busy moment is shared by all
+_GIVE_UP = 3.0  # a candidate this many times slower than the fastest is given up
+_RETIMED = 1.6  # candidates up to this many times slower than the fastest are timed again beside it
+# Recall has a plateau, limited by the codes and not by the effort, if four times the effort
+_PLATEAU_GAIN = 0.001  # gained less recall than this,
+_PLATEAU_COST = 1.5  # took this many times longer (at small efforts, neither changes),
+_PLATEAU_FROM = 0.9  # and recall was above this share of the target (far below it, recall rises unevenly)
+_ROUNDS = 5  # rounds of timing, in each of which all candidates take turns, so that a busy moment affects all of them
 _TIMED = 96  # queries in a round
 
 
@@ -30,12 +31,12 @@ class CandidateState:
     """A candidate that may still be chosen.
 
     Attributes:
-        index: with its effort set.
-        tunable: what its effort can be set of; None of exact search.
-        microseconds: for one query.
+        index: the index with the effort that was set.
+        tunable: the index as it was built; None for exact search, which has no effort.
+        microseconds: time of one query.
         shares: recall of each user, float64 [t], for each length of lists.
-        curve: recall and microseconds by effort.
-        effort: the one that is set.
+        curve: mean recall and microseconds by effort.
+        effort: the effort that was set.
     """
 
     index: ItemIndex
@@ -47,28 +48,27 @@ class CandidateState:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """The curve, by rising effort."""
+        """The curve by ascending effort."""
         return tuple(Point(effort, *self.curve[effort]) for effort in sorted(self.curve))
 
 
 class IndexTuner:
-    """Tries candidates on the same users, and keeps those that may still be chosen.
+    """Tunes candidates with the same users, and keeps those that may still be chosen.
 
     Attributes:
-        truth: exact lists of these users, at the length that is timed.
+        truth: exact lists of these users, of the length that is timed.
         shorter: exact lists of further lengths.
         trials: outcome of every candidate.
-        running: candidates that may still be chosen, by name; exact search stays.
+        running: candidates that may still be chosen, by name, with exact search always among them.
     """
 
     def __init__(self, truths: Sequence[GroundTruth], config: IndexConfig, fresh: int) -> None:
         """Begin without candidates.
 
         Args:
-            truths: the exact answers of the users that candidates are tuned with, for each length of lists; the first is
-                timed.
+            truths: exact lists of the users that candidates are tuned with, for each length; the first length is timed.
             config: target and confidence.
-            fresh: number of users that the chosen one will be verified with first.
+            fresh: number of users of the first verification.
         """
         self.truth, *self.shorter = truths
         self.config = config
@@ -82,18 +82,18 @@ class IndexTuner:
         return min(self.running, key=lambda name: self.running[name].microseconds)
 
     def add_exact(self, index: ItemIndex, seconds: float) -> None:
-        """Begin with exact search.
+        """Add exact search, the first candidate.
 
         Args:
             index: an exact index.
-            seconds: that it took to build.
+            seconds: time of its build.
         """
         few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.kth_score[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
         running = CandidateState(index, None, microseconds, [], {0.0: (1.0, microseconds)})
         self.running[EXACT] = running
-        note = "finds everything by construction"
+        note = "exact by construction"
         self.trials.append(IndexTrial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
 
     def add(self, name: str, index: TunableIndex, seconds: float) -> IndexTrial:
@@ -101,8 +101,8 @@ class IndexTuner:
 
         Args:
             name: of the candidate.
-            index: that was built for it.
-            seconds: that it took to build.
+            index: its index.
+            seconds: time of the build.
         """
         running = CandidateState(index, index, 0.0, [], {})
         self.running[name] = running
@@ -115,11 +115,11 @@ class IndexTuner:
             self.drop(name)
         slow = _GIVE_UP * self.running[self.fastest].microseconds
         for key in [key for key, one in self.running.items() if key != EXACT and one.microseconds > slow]:
-            self.drop(key)  # a million items take a hundred megabytes in each
+            self.drop(key)  # an index of a million items takes a hundred megabytes
         return trial
 
     def drop(self, name: str) -> None:
-        """Give a candidate up."""
+        """Give a candidate up, and discard its index."""
         self.running.pop(name).index.discard()
 
     def set_effort(self, name: str, slack: Sequence[float], limit: float = np.inf) -> str:
@@ -127,15 +127,15 @@ class IndexTuner:
 
         Args:
             name: of the candidate.
-            slack: how far beyond the target its bound is to be, for each length of lists.
-            limit: microseconds above which it is given up.
+            slack: margin above the target that its expected bound must have, for each length of lists.
+            limit: microseconds above which the candidate is given up.
 
         Returns:
-            Why there is none; empty if it was set.
+            Empty if an effort was set; else why not, in a sentence.
         """
         running = self.running[name]
         tunable = running.tunable
-        assert tunable is not None  # the exact index is never asked for more
+        assert tunable is not None  # only exact search has no effort, and reaches every target
         found: dict[float, Float64] = {}
         note = f"no effort reaches {self.config.target:g}"
 
@@ -147,7 +147,7 @@ class IndexTuner:
             found[effort] = shares
             running.curve[effort] = (float(shares.mean()), microseconds)
             if microseconds > limit:
-                note = "given up: slower than others by far"
+                note = "given up: much slower than the fastest"
                 return None
             if self.suffices(shares, slack[0]):
                 return True
@@ -171,31 +171,32 @@ class IndexTuner:
         return ""
 
     def suffices(self, shares: Float64, slack: float) -> bool:
-        """Return whether fresh users are likely to show the target.
+        """Return whether a verification is likely to certify the target.
 
         Args:
-            shares: float64 [t], of other users.
-            slack: how far beyond the target the bound is to be.
+            shares: float64 [t], recall of the users that the candidate is tuned with.
+            slack: margin above the target that the expected bound must have.
         """
         target = self.config.target
         return bool(shares.mean() >= target and self.expected_bound(shares) >= target + slack)
 
     def has_plateaued(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
-        """Return whether four times the effort cost more and found nothing more.
+        """Return whether four times the effort took longer and did not find more.
 
         Args:
-            curve: recall and microseconds by effort.
-            effort: the last one tried; recall must be near the target there.
+            curve: mean recall and microseconds by effort.
+            effort: the last effort that was tried.
         """
-        before = max((one for one in curve if one <= effort / 4), default=None)
-        if before is None:
+        quarter = max((one for one in curve if one <= effort / 4), default=None)
+        if quarter is None:
             return False
-        (was, cost), (recall, costs) = curve[before], curve[effort]
+        (recall_before, time_before), (recall, time) = curve[quarter], curve[effort]
         target = self.config.target
-        return _PLATEAU_FROM * target < recall < target and recall < was + _PLATEAU_GAIN and costs > _PLATEAU_COST * cost
+        near = _PLATEAU_FROM * target < recall < target
+        return near and recall < recall_before + _PLATEAU_GAIN and time > _PLATEAU_COST * time_before
 
     def compare(self) -> None:
-        """Time the fastest candidates again, in turns, and keep each one's least time."""
+        """Time the fastest candidates again, in turns, and keep the least time of each."""
         close = _RETIMED * self.running[self.fastest].microseconds
         some = GroundTruth(self.truth.queries[:_TIMED], self.truth.n, self.truth.kth_score[:_TIMED])
         times: dict[str, list[float]] = {name: [] for name, one in self.running.items() if one.microseconds <= close}
@@ -219,32 +220,38 @@ class IndexTuner:
     def _set_short(
         self, index: TunableIndex, effort: float, short: GroundTruth, slack: float
     ) -> tuple[TunableIndex, Float64] | None:
-        """Find the least effort for shorter lists, or None; no less than for long ones."""
-        found: dict[float, Float64] = {}
+        """Find the least effort for short lists, at least that for long ones.
+
+        Returns:
+            The index with this effort, and the recall of each user, float64 [t]; None if no effort reaches the target.
+        """
+        found: dict[float, tuple[TunableIndex, Float64]] = {}
 
         def enough(value: float) -> bool:
-            found[value] = short.recalls(index if value == effort else index.with_short_param(value, short.n))
-            return self.suffices(found[value], slack)
+            tuned = index if value == effort else index.with_short_param(value, short.n)
+            found[value] = tuned, short.recalls(tuned)
+            return self.suffices(found[value][1], slack)
 
         grid = index.param_grid
         value = bisect(grid, enough, next(at for at, one in enumerate(grid) if one >= effort))
-        if value is None:
-            return None
-        return index if value == effort else index.with_short_param(value, short.n), found[value]
+        return None if value is None else found[value]
 
     def expected_bound(self, shares: Float64) -> float:
-        """Return the bound that fresh users are likely to show.
+        """Return the bound that a verification with other users is likely to give.
 
-        It is the bound of users like these, less one standard deviation of the difference.
+        It is the bound of as many users with these recalls, less one standard deviation of the difference of the means.
+
+        Args:
+            shares: float64 [t], recall of the users that the candidate is tuned with.
         """
-        alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
-        chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
+        resampled = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
+        deviation = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
         confidence = alpha_spending(self.config.confidence, 1, 1 + len(self.shorter))
-        return float(lower_bound(alike, confidence, shares) - chance)
+        return float(lower_bound(resampled, confidence, shares) - deviation)
 
 
 def _bytes(index: ItemIndex) -> int:
-    """Return the size of the index's file; 0 if it has none."""
+    """Return the size of the index's file; 0 without a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         return path.stat().st_size if index.write(path) else 0

@@ -1,6 +1,6 @@
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recall.config import IndexConfig
+from recall.errors import IndexDownError
 from recall.index.base import Hits, TunableIndex
 from recall.index.cells.index import CellCodes, CellIndex
 from recall.index.coarse import cells_for
@@ -131,6 +132,32 @@ class FakeCandidate:
         return Fake(CellIndex.build(vectors, queries, seed, threads), self.lost, self.pause, head=self.head)  # type: ignore[return-value]
 
 
+@dataclass
+class FakeCollection(Fake):
+    """An index on a server; the server stops answering, or the user interrupts, when `error` is raised."""
+
+    error: BaseException | None = None
+    discarded: list[object] = field(default_factory=list)
+
+    def search(self, queries: np.ndarray, n: int) -> Hits:
+        if self.error is not None:
+            raise self.error
+        return super().search(queries, n)
+
+    def discard(self) -> None:
+        self.discarded.append(self.error)
+
+
+@dataclass
+class FakeCollectionCandidate(FakeCandidate):
+    error: BaseException | None = None
+    discarded: list[object] = field(default_factory=list)
+
+    def build(self, vectors: np.ndarray, queries: np.ndarray, seed: int, threads: int) -> TunableIndex:
+        inner = CellIndex.build(vectors, queries, seed, threads)
+        return FakeCollection(inner, self.lost, error=self.error, discarded=self.discarded)  # type: ignore[return-value]
+
+
 @cache
 def small_catalogue() -> np.ndarray:
     return vectors_like_a_model(800, 9, 0)
@@ -191,8 +218,19 @@ def test_a_plateau_of_recall_is_detected() -> None:
 def test_too_few_users_for_verification_are_reported() -> None:
     tuning = tune(small_catalogue(), QuerySplit.make(people()[:100], 0), IndexConfig(n=N), 0, 1, FEW)
     assert tuning.name == EXACT
-    assert "38 users can show a recall of 0.8" in tuning.why
+    assert "38 users can certify a recall of at most 0.8" in tuning.why
     assert tuning.trials == ()
+
+
+@pytest.mark.parametrize("error", [IndexDownError("the server of the index does not answer"), KeyboardInterrupt()])
+def test_a_tuning_that_fails_leaves_no_index_on_a_server(error: BaseException) -> None:
+    discarded: list[object] = []
+    with pytest.raises(type(error)):
+        tuned_with(
+            FakeCollectionCandidate("first", lambda effort, user: 0, discarded=discarded),
+            FakeCollectionCandidate("second", lambda effort, user: 0, error=error, discarded=discarded),
+        )
+    assert discarded == [None, error]
 
 
 def test_a_target_of_1_gives_exact_search() -> None:
@@ -228,7 +266,7 @@ def test_a_candidate_that_fails_verification_is_raised_and_retested() -> None:
 def test_a_candidate_that_never_passes_is_not_chosen() -> None:
     tuning = tuned_with(FakeCandidate("liar", lambda effort, user: 0 if user.tobytes() in tuning_users() else 3))
     assert tuning.name == EXACT
-    assert "their bound was 0.79" in tuning.why
+    assert "the largest bound was 0.79" in tuning.why
 
 
 def test_short_lists_are_tuned_for_and_verified_as_well(tuning: Tuning) -> None:
@@ -247,7 +285,7 @@ def test_an_index_that_loses_the_head_of_its_lists_is_not_chosen() -> None:
     headless = FakeCandidate("headless", lambda effort, user: 0, head=lambda user: 0 if user.tobytes() in tuning_users() else 2)
     tuning = tuned_with(headless)
     assert tuning.name == EXACT
-    assert "their bound was 0.79" in tuning.why
+    assert "the largest bound was 0.79" in tuning.why
 
 
 def test_candidates_suit_the_number_of_items() -> None:
