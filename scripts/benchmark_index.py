@@ -233,7 +233,7 @@ def _exact(report: Report, world: worlds.World) -> None:
     """Time exact search over the largest catalogue, one query and a batch of 64."""
     fitting, choosing, measuring = _users(world)
     index = CellIndex.build(world.items, fitting, 0, 2)
-    looked = np.mean([index.looked_at(user, N)[1] for user in measuring[:20]])
+    looked = np.mean([index.scanned(user, N)[1] for user in measuring[:20]])
     size = index.codes.codes[0].nbytes / 16 + 4  # the codes of an item and its scale
     stream = Stream(int(looked * size))
     flat = faiss.IndexFlatIP(world.items.shape[1])

@@ -1,7 +1,7 @@
-"""The interface of indexes and engines, and the checks that all of them share.
+"""Interfaces of indexes, of candidates of the tuner, and of index engines.
 
-An index is built once over item vectors and never changes. A row is a position among those vectors. The same query gives
-the same answer to the last bit whether it comes alone or in a batch; equal scores are ordered by row.
+An index is built once over item vectors and never changes. A row is the position of an item among these vectors. A query gets
+the same answer, bit for bit, alone or in a batch; equal scores are ordered by row.
 """
 
 from abc import ABC, abstractmethod
@@ -17,10 +17,10 @@ from recall._arrays import Float32, Int64
 from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.index.bitmap import Mask, RowBitmap
-from recall.index.query import CodedColumn, Predicate, SearchQuery, check_asked, rising_rows
+from recall.index.query import CodedColumn, Predicate, SearchQuery, check_queries, sorted_distinct
 
 Params = Mapping[str, int | float | str]
-"""Parameters to open an index besides its file: numbers, or the address of a remote engine."""
+"""Parameters needed to open an index besides its file, such as the name of a collection on a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class Ranked(NamedTuple):
 
 
 def gather(ranked: list[Ranked], n: int) -> Hits:
-    """Pad ranked lists to one rectangle.
+    """Pad ranked lists to arrays of one width.
 
     Args:
         ranked: one list for each query.
-        n: width of the rectangle.
+        n: width of the arrays, at least the length of each list.
     """
     if len(ranked) == 1 and len(ranked[0].rows) == n:
         one = ranked[0]
@@ -77,7 +77,7 @@ class ItemIndex(ABC):
         kind: name of the kind, as the manifest records it.
         size: number of items.
         dim: length of a vector.
-        remote: whether a search waits for another machine and must stay off an event loop.
+        remote: whether a search waits for a server, so that it must not run on an event loop.
     """
 
     kind: str
@@ -87,24 +87,24 @@ class ItemIndex(ABC):
 
     @property
     def error(self) -> str:
-        """Return why a local copy answers in place of the engine; empty if all is well."""
+        """Return why this process answers instead of a server; empty if it does not."""
         return ""
 
     @property
     @abstractmethod
     def exact(self) -> bool:
-        """Whether the best rows are always found, or only most of them."""
+        """Whether each search finds the best rows; an approximate index may miss some."""
 
     @property
     @abstractmethod
     def params(self) -> Params:
-        """Parameters to open the index, besides its file if it has one."""
+        """Parameters needed to open the index, besides its file."""
 
     @abstractmethod
     def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
         """Answer checked queries.
 
-        Engines score what they return with `recall.index.topk.rank`, so that a query has one answer to the last bit.
+        An engine scores its results with `recall.index.topk.rank`, so that all engines return bit-identical scores.
 
         Args:
             queries: at least one.
@@ -150,25 +150,26 @@ class ItemIndex(ABC):
         *,
         exact: bool = False,
     ) -> list[Ranked]:
-        """Return the list of each query: the rows with the largest inner product.
+        """Return the rows with the largest inner product for each query, as lists.
 
         Args:
             queries: float32 [q, dim], finite.
             n: rows wanted, at least 1; it may exceed `size`.
-            exclude: rows that must not be returned, one array for each query, repeats allowed; None excludes nothing.
-                Meant for the hundreds of items that one user has seen; what holds for many requests is a mask.
+            exclude: int64 [m] for each query, rows that must not be returned, repeats allowed; None excludes nothing. Meant
+                for the hundreds of items that one user has seen; use `within` for larger sets, and for sets of many requests.
             within: the rows that may be returned, one bitmap or None (all rows) for each query.
-            predicates: the filter behind each bitmap, or None; an engine may use it, and may not rely on it.
+            predicates: for each query, the filter that the bitmap was made from, or None. An engine may evaluate it to read
+                fewer rows, but the bitmap decides.
             exact: search exhaustively, regardless of the kind of index.
 
         Returns:
             Exactly min(n, eligible rows) distinct rows for each query.
 
         Raises:
-            RequestError: n is below 1, a query is of another length or not finite, or a bitmap is of other rows.
+            RequestError: n is below 1, a query has the wrong length or is not finite, or a bitmap has the wrong size.
         """
-        asked = check_asked(queries, n, (self.size, self.dim), exclude, within, predicates)
-        return self.find(asked, n, exact=exact) if asked else []
+        checked = check_queries(queries, n, (self.size, self.dim), exclude, within, predicates)
+        return self.find(checked, n, exact=exact) if checked else []
 
     def search_one(
         self,
@@ -180,38 +181,38 @@ class ItemIndex(ABC):
         *,
         exact: bool = False,
     ) -> Ranked:
-        """Return the list of one query, as `search_each` does, without arrays for many.
+        """Return the list of one query: `search_each` without the overhead of a batch.
 
         Args:
             query: float32 [dim], finite.
             n: rows wanted, at least 1.
             excluded: int64 [m], rows that must not be returned, repeats allowed.
             within: the rows that may be returned; None for all.
-            predicate: the filter behind the bitmap, if there is one.
+            predicate: the filter that the bitmap was made from; None without a filter.
             exact: search exhaustively, regardless of the kind of index.
 
         Raises:
             RequestError: As for `search_each`.
         """
-        sound = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
-        if not sound or (within is not None and within.size != self.size):
-            check_asked(query[None], n, (self.size, self.dim), [excluded], [within])  # raises, unless the square overflows
-        asked = SearchQuery(
+        valid = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
+        if not valid or (within is not None and within.size != self.size):
+            check_queries(query[None], n, (self.size, self.dim), [excluded], [within])  # raises, unless only the dot overflowed
+        checked = SearchQuery(
             np.ascontiguousarray(query, dtype=np.float32),
-            excluded if (excluded[1:] > excluded[:-1]).all() else rising_rows(excluded),  # sorted already, as nearly always
+            excluded if (excluded[1:] > excluded[:-1]).all() else sorted_distinct(excluded),  # nearly always sorted already
             within,
             predicate,
         )
-        return self.find([asked], n, exact=exact)[0]
+        return self.find([checked], n, exact=exact)[0]
 
     def write(self, path: Path) -> bool:  # noqa: ARG002
-        """Write the index to one file, if its engine keeps one on this machine.
+        """Write the index to a file, if its engine uses local files.
 
         Args:
             path: a file that does not exist.
 
         Returns:
-            Whether there is a file; without one, the engine opens the index by its parameters alone.
+            Whether a file was written; if not, the engine opens the index from its parameters alone.
 
         Raises:
             IndexFileError: The file cannot be written.
@@ -219,40 +220,43 @@ class ItemIndex(ABC):
         return False
 
     def close(self) -> None:  # noqa: B027
-        """Release connections and the like; the index can be opened again."""
+        """Release connections and files; the index can be opened again."""
 
     def discard(self) -> None:
-        """Close an index that is not to be used, and remove what its engine keeps.
+        """Close an index that was not chosen, and delete what it has on a server.
 
-        A local index has nothing to remove.
+        A local index has nothing to delete.
         """
         self.close()
 
 
 class TunableIndex(ItemIndex):
-    """An index that looks as hard as it is set to, at no cost after it was built."""
+    """An index with a search parameter, its effort, that can be set after the build.
+
+    More effort finds more of the exact list, and takes longer.
+    """
 
     @property
     @abstractmethod
     def param_grid(self) -> Sequence[float]:
-        """Search parameters, rising; recall does not fall along them, but for rounding."""
+        """Values of the search parameter, ascending; recall does not fall along them."""
 
     @abstractmethod
     def with_search_param(self, value: float, n: int) -> "TunableIndex":
-        """Return the same index with another setting.
+        """Return the same index with a value of the search parameter.
 
         Args:
             value: one of `param_grid`.
-            n: length of the lists that it is set for.
+            n: length of the lists that the value was tuned for.
         """
 
     def with_short_param(self, value: float, short: int) -> "TunableIndex":  # noqa: ARG002
-        """Return the same index with another setting for short lists.
+        """Return the same index with a value of the search parameter for short lists.
 
         Args:
-            value: one of `param_grid`, for lists of this length; an engine that stops by what it has found needs more for
-                the head of a list than for all of it, and any other may ignore the length, or the call.
-            short: their length, less than that of the lists that it is set for.
+            value: one of `param_grid`. An engine that stops early by the results found so far needs a larger value for the
+                head of a list than for the whole list; other engines may ignore it.
+            short: length of the short lists, less than that of the lists that the index is tuned for.
         """
         return self
 
@@ -263,11 +267,11 @@ class TunableIndex(ItemIndex):
         n: int,  # noqa: ARG002
         target: float,  # noqa: ARG002
     ) -> "TunableIndex":
-        """Return the index set up for lists longer than those it was tuned for.
+        """Return the index with its search parameter extended to longer lists.
 
         Args:
             vectors: float32 [size, dim].
-            queries: float32 [q, dim], those that it was tuned with.
+            queries: float32 [q, dim], the queries that it was tuned with.
             n: length of the lists that it was tuned for.
             target: mean share of the exact list to find.
         """
@@ -275,30 +279,32 @@ class TunableIndex(ItemIndex):
 
 
 class Candidate(Protocol):
-    """An index of a certain shape that the tuner may build."""
+    """A kind and size of index that the tuner may build and measure."""
 
     @property
     def name(self) -> str:
         """Kind and size."""
 
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> TunableIndex:
-        """Build it.
+        """Build the index.
 
         Args:
             vectors: float32 [size, dim], finite.
-            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
-            seed: of whatever is drawn.
+            queries: float32 [q, dim], vectors of real users, at least one; the index is fitted to their distribution.
+            seed: of all random draws.
             threads: to build with; a search uses one.
         """
 
 
 class Engine(Protocol):
-    """Builds, opens and proposes indexes; `recall.index.registry` lists it.
+    """Builds and opens indexes of some kinds, and proposes candidates to the tuner.
+
+    `recall.index.registry` lists all engines.
 
     Attributes:
         name: as the manifest records it.
-        kinds: of index that it opens.
-        file: name of its file within a bundle; None if it does not keep one there.
+        kinds: kinds of index that it opens.
+        file: name of its file within a bundle; None if its indexes have no local file.
     """
 
     name: str
@@ -306,18 +312,18 @@ class Engine(Protocol):
     file: str | None
 
     def with_columns(self, columns: Sequence[CodedColumn]) -> "Engine":  # noqa: ARG002
-        """Return the engine with columns that it stores beside vectors, for filters."""
+        """Return the engine with columns that it stores beside the vectors, for filters."""
         return self
 
     def drop(self, kind: str, params: Params) -> None:  # noqa: ARG002
-        """Remove what is kept of an index outside of its bundle, if it is still there.
+        """Delete what an index has outside of its bundle, if it still exists.
 
         Args:
             kind: one of `kinds`.
-            params: as the index gave them.
+            params: the index's `params`.
 
         Raises:
-            IndexFileError: it could not be removed.
+            IndexFileError: It cannot be deleted.
         """
         return
 
@@ -327,38 +333,38 @@ class Engine(Protocol):
         Args:
             kind: one of `kinds`.
             vectors: float32 [size, dim].
-            queries: float32 [q, dim], vectors of real users, at least one: an approximate index is fitted to them.
-            config: target and length of lists.
+            queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
+            config: target recall and length of lists.
             seed: the same arguments give the same index.
             threads: to build with.
 
         Raises:
-            ExportError: the vectors are not finite.
+            ExportError: The vectors are not finite.
         """
 
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> ItemIndex:
         """Open an index that was built before.
 
         Args:
-            path: its file, if it has one: an engine with a `file` is never passed None.
+            path: its file; None only for an engine without a `file`.
             kind: one of `kinds`.
-            params: as the index gave them.
-            vectors: float32 [size, dim], that it was built over.
+            params: the index's `params`.
+            vectors: float32 [size, dim], the vectors that it was built over.
             threads: that one search may use.
 
         Raises:
-            IndexFileError: it cannot be opened, or is over other vectors.
+            IndexFileError: It cannot be opened, or was built over other vectors.
         """
 
     def candidates(self, size: int) -> Sequence[Candidate]:
-        """Return what the tuner tries for `size` items, the most promising first."""
+        """Return the candidates for `size` items, the most promising first."""
 
     def like(self, kind: str, params: Params) -> Sequence[Candidate]:
-        """Return what builds a similar index over other vectors; nothing if it is exact.
+        """Return candidates that resemble an existing index; none for an exact one.
 
         Args:
             kind: one of `kinds`.
-            params: as the index gave them.
+            params: the index's `params`.
         """
 
 
@@ -366,13 +372,12 @@ def check_vectors(vectors: Float32) -> None:
     """Check that vectors are finite float32 [size, dim] with at least one row.
 
     Raises:
-        ExportError: They are not; up to five rows are named.
+        ExportError: They are not; the message names up to five rows.
     """
     if vectors.ndim != 2 or vectors.dtype != np.float32 or 0 in vectors.shape:
         raise ExportError(
-            f"item vectors of shape {vectors.shape} and type {vectors.dtype} cannot be indexed",
+            f"item vectors must be float32 [items, dim] with at least one item, got {vectors.dtype} {vectors.shape}",
             where="item vectors",
-            hint="Give float32 [items, dim] with at least one item",
         )
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
@@ -380,5 +385,5 @@ def check_vectors(vectors: Float32) -> None:
         raise ExportError(
             f"{len(wrong)} of {len(vectors)} item vectors hold NaN or an infinity, first in rows {shown}",
             where="item vectors",
-            hint="Look at the training metrics: a model that diverged cannot be searched",
+            hint="Look at the training metrics: the model may have diverged",
         )

@@ -1,4 +1,4 @@
-"""Sets of rows as bits: what a filter leaves, what a tombstone hides."""
+"""Bitmaps: sets of rows, such as those that match a filter or have a tombstone."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ from recall._arrays import Bool, Int64, UInt8
 
 Mask = Bool
 
-_SPARSE = 1_000  # rows of the catalogue for each that is set, from which on setting single bits is faster than a mask
+_SPARSE = 1_000  # rows of the catalogue for each row of the set, from which setting single bits is faster than packing a mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class RowBitmap:
     Attributes:
         bits: uint8 [ceil(size / 8)]; bit r % 8 (the lowest first) of byte r // 8 is row r. Bits from `size` on are 0.
         size: rows of the catalogue.
-        count: rows that are in.
+        count: rows in the set.
     """
 
     bits: UInt8
@@ -28,23 +28,23 @@ class RowBitmap:
 
     @classmethod
     def of_mask(cls, mask: Mask) -> "RowBitmap":
-        """Return the rows where a bool [size] is true."""
+        """Return the set of rows where a bool [size] is true."""
         return cls(np.packbits(mask, bitorder="little"), len(mask), int(np.count_nonzero(mask)))
 
     @classmethod
     def of_rows(cls, rows: Int64, size: int) -> "RowBitmap":
-        """Return a set of certain rows.
+        """Return the set of the given rows.
 
         Args:
             rows: int64 [m], each in [0, size), in any order, repeats allowed.
             size: rows of the catalogue.
         """
-        if len(rows) * _SPARSE <= size:  # bit by bit, without looking at all rows
+        if len(rows) * _SPARSE <= size:  # without a pass over all rows
             different = np.unique(rows).astype(np.int64, copy=False)
             bits = np.zeros(-(-size // 8), dtype=np.uint8)
             np.bitwise_or.at(bits, different >> 3, np.left_shift(1, different & 7).astype(np.uint8))
             found = cls(bits, size, len(different))
-            vars(found)["rows"] = different  # they are known already
+            vars(found)["rows"] = different  # the cached property
             return found
         mask = np.zeros(size, dtype=bool)
         mask[rows] = True
@@ -52,25 +52,25 @@ class RowBitmap:
 
     @classmethod
     def everything(cls, size: int) -> "RowBitmap":
-        """All rows."""
+        """Return the set of all rows."""
         return cls.of_mask(np.ones(size, dtype=bool))
 
     @property
     def mask(self) -> Mask:
-        """A new bool [size]."""
+        """The set as a new bool [size]."""
         return np.unpackbits(self.bits, count=self.size, bitorder="little").view(bool)
 
     @cached_property
     def rows(self) -> Int64:
-        """The rows that are in, rising: int64 [count]; made once, at the first call."""
+        """The rows of the set, ascending: int64 [count]; computed at the first access."""
         return np.flatnonzero(self.mask)
 
     def holds(self, rows: Int64) -> Mask:
-        """Whether each row, in [0, size), is in: bool of the same shape."""
+        """Return whether the set has each row, in [0, size): bool of the same shape."""
         return np.asarray(self.bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1, dtype=bool)
 
     def with_rows(self, rows: Int64) -> "RowBitmap":
-        """Return a bitmap with more rows, the same object if it has all of them.
+        """Return the set with further rows; the same object if it has all of them.
 
         Args:
             rows: int64 [m], distinct, each in [0, size).
@@ -98,11 +98,11 @@ class RowBitmap:
         return RowBitmap(bits, self.size, self.size - self.count)
 
     def _of_bits(self, bits: UInt8) -> "RowBitmap":
-        whole = len(bits) // 8 * 8  # counted eight bytes at a time
+        whole = len(bits) // 8 * 8  # bytes that are counted eight at a time
         count = np.bitwise_count(bits[:whole].view(np.uint64)).sum(dtype=np.int64) + np.bitwise_count(bits[whole:]).sum()
         return RowBitmap(bits, self.size, int(count))
 
     def _fitting(self, other: "RowBitmap") -> "RowBitmap":
         if other.size != self.size:
-            raise ValueError(f"a selection among {other.size} rows does not go with one among {self.size}")
+            raise ValueError(f"bitmaps of {self.size} and {other.size} rows cannot be combined")
         return other

@@ -1,10 +1,10 @@
-"""Coarse quantizer: cut item vectors into cells by k-means in the users' metric.
+"""Coarse quantizer: cells of item vectors by k-means in the users' metric.
 
-A query q judges a cell by its centroid c, and is wrong about a member v by q.(v - c). Over all users that error has the
-mean square (v - c)' S (v - c) with S = E[q q'], so cells are those of k-means in the metric S: directions in which users
-differ count for much, those in which they agree or say nothing for little. Spherical k-means, the usual choice for inner
-products, knows neither users nor lengths; on factorization machines it made queries look at two to twenty times as many
-items for the same recall. (Guo et al. 2020, Accelerating Large-Scale Inference with Anisotropic Vector Quantization,
+A query q ranks a cell by its centroid c. For a member v of the cell, the score is then wrong by q.(v - c). Over all users the
+mean square of this error is (v - c)' S (v - c) with S = E[q q'], so cells are computed by k-means in the metric S: directions
+with a large second moment of the users have a large weight. Spherical k-means, the usual choice for inner products, uses
+neither the users nor the lengths of vectors; on factorization machines its cells made queries scan two to twenty times as
+many items for the same recall. (Guo et al. 2020, Accelerating Large-Scale Inference with Anisotropic Vector Quantization,
 weigh errors by direction for the same reason.)
 """
 
@@ -16,17 +16,18 @@ import numpy as np
 from recall._arrays import Float32, Float64, Int64
 from recall.index.flat import faiss_threads
 
-_POINTS = 40  # vectors that k-means samples for each cell, and
-_ITERATIONS = 4  # its rounds: more of either changes the cost of a search by less than the draw of the sample does
-_FLOOR = 1e-4  # of the mean eigenvalue of S: few users leave some directions unseen, and the metric must stay invertible
+# more points or iterations change the cost of a search by less than another sample does
+_POINTS = 40  # vectors that k-means samples for each cell
+_ITERATIONS = 4  # of k-means
+_FLOOR = 1e-4  # least eigenvalue of S, as a share of the mean: with few users some are 0, and the metric must be invertible
 _CHUNK = 1 << 15  # vectors assigned at once
 
 
 def cells_for(size: int) -> int:
     """Return the number of cells for `size` vectors.
 
-    It is the power of two next to 1.5 sqrt(size), with at least 64 vectors for each cell.
-    Fewer cells make a search look at more items, more cells cost a cache miss each.
+    It is the power of two nearest to 1.5 sqrt(size), limited to one cell for 64 vectors. With fewer cells a search scans more
+    items; each further cell costs a cache miss.
     """
     return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
 
@@ -34,9 +35,8 @@ def cells_for(size: int) -> int:
 def lists_for(size: int) -> int:
     """Return the number of cells of an inverted file for `size` vectors.
 
-    It is the power of two next to sqrt(size), with at least 8 vectors for each cell.
-    Finding the cells of all vectors is most of the work of building, and grows with their number; twice as many would
-    make a search over a million items no faster than its fixed costs allow.
+    It is the power of two nearest to sqrt(size), limited to one cell for 8 vectors. The assignment of vectors to cells is most
+    of the build, and grows with the number of cells; twice as many would hardly speed up a search over a million items.
     """
     return int(max(1, min(2 ** round(np.log2(max(size, 1)) / 2), size // 8)))
 
@@ -44,10 +44,10 @@ def lists_for(size: int) -> int:
 def cut_into_cells(
     vectors: Float32, scale: float, queries: Float32, count: int, seed: int, threads: int
 ) -> tuple[Float32, Int64]:
-    """Cut scaled vectors into cells by k-means of a sample.
+    """Partition scaled vectors into cells by k-means of a sample.
 
-    Chunks are assigned in parallel, each by one thread: OpenMP's own threads spin while they wait for each other, which
-    on a busy machine doubles the work.
+    Chunks are assigned in parallel, each by one thread: OpenMP's threads spin while they wait for each other, which doubles
+    the processor time on a busy machine.
 
     Args:
         vectors: float32 [size, dim], finite; may be mapped from a file.
@@ -55,7 +55,7 @@ def cut_into_cells(
         queries: float32 [q, dim], vectors of real users, at least one.
         count: number of cells, at most `size`.
         seed: seed of the sample and of k-means.
-        threads: number of chunks that are assigned at once.
+        threads: number of chunks that are assigned in parallel.
 
     Returns:
         Centroids of the cells, float32 [count, dim], and the cell of each vector, int64 [size].
@@ -84,17 +84,17 @@ def cut_into_cells(
 def moment_roots(queries: Float32, floor: float) -> tuple[Float64, Float64]:
     """Return a root L of the users' second moments, and its inverse transposed.
 
-    Up to a factor, L L' = E[q q'], both float64 [dim, dim].
+    L L' = E[q q'] up to a factor; both are float64 [dim, dim].
 
     Args:
         queries: float32 [q, dim], at least one.
-        floor: least eigenvalue, as a share of the mean one: bounds what a direction that few users have is stretched by.
+        floor: least eigenvalue, as a share of the mean; bounds the factor by which the inverse stretches a direction.
     """
     dim = queries.shape[1]
     scaled = queries.astype(np.float64)
     scaled /= np.maximum(np.abs(scaled).max(), 1e-300)
     moments = scaled.T @ scaled
-    trace = float(np.trace(moments))  # 0 for users of zeros, who prefer no direction
+    trace = float(np.trace(moments))  # 0 if all queries are zero: then all directions have the same weight
     values, directions = np.linalg.eigh(moments / trace * dim) if trace > 0 else (np.ones(dim), np.eye(dim))
     roots = np.sqrt(np.maximum(values, floor))
     return directions * roots, directions / roots

@@ -1,8 +1,8 @@
-"""Faiss as an engine: exact search for few items, an inverted file (IVF) for many.
+"""Faiss engine: exact search for few items, an inverted file (IVF) for many.
 
-Vectors are cut into `nlist` cells; a query looks into the lists of the `nprobe` cells whose centroids it likes best. Codes
-are rounded, so more candidates than were asked for are scored once more from the float32 vectors. Inverted files with 8-bit
-codes (`ivf_int8`) and with product codes (`pq`) of older bundles are read and searched in the same way.
+Vectors are partitioned into `nlist` cells, each with a list of codes; a query scans the lists of the `nprobe` cells with the
+best centroids. Codes are rounded, so more candidates than results are scored again with the float32 vectors. Inverted files
+with 8-bit codes (`ivf_int8`) and with product codes (`pq`) of older bundles are read and searched in the same way.
 """
 
 import math
@@ -20,30 +20,29 @@ from recall.config import IndexConfig
 from recall.errors import IndexFileError
 from recall.index.base import Candidate, Engine, ItemIndex, Params, Ranked, TunableIndex, check_vectors
 from recall.index.coarse import cut_into_cells, lists_for
-from recall.index.flat import ExactIndex, faiss_threads, read_faiss, selector, write_faiss
+from recall.index.flat import SCAN_SHARE, ExactIndex, faiss_threads, read_faiss, selector, write_faiss
 from recall.index.query import SearchQuery
-from recall.index.topk import pad, rank
+from recall.index.topk import LANES, pad, rank
 from recall.index.tuning.recall import GroundTruth, least_param, spread
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
-"""Kinds that are read, and how many times the results asked for are scored again where their parameters do not say. Only
-`ivf` is built: measured on 1,000 to 1,000,000 items, the two others were never the fastest at any recall."""
+"""Kinds of inverted files, and the candidates that are scored again for each result, unless their parameters say otherwise.
+Only `ivf` is built: measured on 1,000 to 1,000,000 items, the two others were never the fastest at any recall."""
 
-_FOR_LONGER = 64  # queries that show how effort grows with the length of a list: no bound rests on them
-_SPARE = 16  # scored again at least beyond those asked for, for codes may swap neighbours
+_LONGER_QUERIES = 64  # that show how effort grows with the length of a list; no bound depends on them
+_SPARE = 16  # candidates beyond the results, at least: rounded codes may swap neighbours
 _CHUNK = 1 << 16  # vectors added at once
-_LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes
-_FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone is cheaper, and exact
+_LARGEST = 2.0**12  # components are scaled to below this, well within float16's 65504, before they are encoded
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Lists that a query looks into: more for longer results.
+    """Number of lists that a query scans, which grows with the number of results.
 
     Attributes:
         nprobe: lists for up to `n` results.
-        growth: lists grow as this power of the number of results beyond `n`.
-        n: number of results that `nprobe` was set for.
+        growth: beyond `n` results, the lists grow as this power of the number of results.
+        n: number of results that `nprobe` was tuned for.
     """
 
     nprobe: int
@@ -51,12 +50,12 @@ class Effort:
     n: int
 
     def at(self, results: int) -> int:
-        """Return the lists for this many results, excluded ones included."""
+        """Return the number of lists for a number of results, excluded ones included."""
         return math.ceil(self.nprobe * math.pow(max(1.0, results / self.n), self.growth))
 
 
 class IvfIndex(TunableIndex):
-    """Inverted file; lists cut short by exclusions are filled by looking wider."""
+    """Inverted file; a search widens until exclusions leave enough results."""
 
     exact = False
 
@@ -69,8 +68,8 @@ class IvfIndex(TunableIndex):
             kind: of the codes, a key of `REFINE`.
             lists: faiss index over the vectors, padded or behind a linear map, in the same order.
             vectors: float32 [size, dim], not copied: a memory-mapped array stays on disk.
-            effort: how many lists a query looks into.
-            refine: how many times the results asked for are scored again; as `REFINE` says when left out.
+            effort: number of lists that a query scans.
+            refine: candidates that are scored again for each result; default: `REFINE`.
             threads: threads that faiss may use for one call of `search`.
         """
         self.kind = kind
@@ -78,17 +77,17 @@ class IvfIndex(TunableIndex):
         self.effort = effort
         self.refine = REFINE[kind] if refine is None else refine
         self._lists = lists
-        self._inverted, self._turn = _unwrapped(lists)
+        self._inverted, self._transform = _unwrapped(lists)
         self._vectors = vectors
         self._threads = threads
 
     @classmethod
     def build(cls, vectors: Float32, queries: Float32, count: int, seed: int, threads: int = 1) -> "IvfIndex":
-        """Build an inverted file with half-precision codes; a query looks into all lists.
+        """Build an inverted file with half-precision codes; a query scans all lists.
 
         Args:
             vectors: float32 [size, dim].
-            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
+            queries: float32 [q, dim], vectors of real users, at least one; the cells are fitted to them.
             count: number of lists, at most `size`.
             seed: seed of k-means.
             threads: threads that assign vectors to lists.
@@ -104,32 +103,30 @@ class IvfIndex(TunableIndex):
 
     @override
     def with_search_param(self, value: float, n: int) -> "IvfIndex":
-        return self.with_effort(Effort(int(value), 0.0, n))  # as many lists for longer results
+        return self.with_effort(Effort(int(value), 0.0, n))  # the same for longer lists, until `for_longer_lists`
 
     @override
     def with_short_param(self, value: float, short: int) -> "IvfIndex":
-        return self.with_effort(Effort(int(value), self.effort.growth, self.effort.n))  # whatever the length
+        return self.with_effort(Effort(int(value), self.effort.growth, self.effort.n))  # for all lengths up to n
 
     @override
     def for_longer_lists(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
         nprobe, longer = self.effort.nprobe, min(10 * n, len(vectors))
         if longer < 2 * n:
             return self.with_effort(Effort(nprobe, 1.0, n))
-        more = GroundTruth.of(vectors, spread(queries, _FOR_LONGER), longer)
-        # what these few queries take for short lists, so that like is compared with like
+        more = GroundTruth.of(vectors, spread(queries, _LONGER_QUERIES), longer)
+        # the recall of the same few queries with lists of n
         goal = min(float(GroundTruth.of(vectors, more.queries, n).recalls(self).mean()), target)
         most = least_param(self, more, goal, nprobe - 1)
         return self.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / n), n))
 
     def calibrated(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
-        """Return the index with the least effort that reaches a target.
-
-        If none does, it looks into all lists.
+        """Return the index with the least effort that reaches a target, or with all lists.
 
         Args:
-            vectors: float32 [size, dim], that it was built over.
-            queries: float32 [q, dim], at least one, to reach it over.
-            n: length of the lists; cut to the number of items.
+            vectors: float32 [size, dim], the vectors that it was built over.
+            queries: float32 [q, dim], at least one, to measure with.
+            n: length of the result lists; cut to the number of items.
             target: mean share of the exact list to find.
         """
         truth = GroundTruth.of(vectors, queries, n)
@@ -154,7 +151,7 @@ class IvfIndex(TunableIndex):
 
     @override
     def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
-        # one by one: a batch gains nothing in lists that differ, and could choose other lists by another rounding
+        # one by one: queries scan different lists, so a batch is not faster, and its rounding could choose other lists
         with faiss_threads(self._threads):
             return [self._search_one(one, n, exact) for one in queries]
 
@@ -163,32 +160,32 @@ class IvfIndex(TunableIndex):
         write_faiss(self._lists, path)
         return True
 
-    def _search_one(self, asked: SearchQuery, n: int, exact: bool) -> Ranked:
-        within, excluded = asked.within, asked.excluded
+    def _search_one(self, query: SearchQuery, n: int, exact: bool) -> Ranked:
+        within, excluded = query.within, query.excluded
         eligible = self.size if within is None else within.count
-        if exact or eligible <= _FEW * self.size:
-            return self._scan(asked, n)
+        if exact or eligible <= SCAN_SHARE * self.size:
+            return self._scan(query, n)
         wanted = n + len(excluded)
         width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))
-        # so many lists hold as many eligible rows as `nprobe` lists hold rows, wherever the eligible ones are
+        # this many lists have on average as many eligible rows as `effort` lists have rows
         nprobe = min(math.ceil(self.effort.at(wanted) * self.size / eligible), self.nlist)
-        chosen = selector(within)
-        given = pad(asked.vector[None]) if self._turn is None else (self._turn @ asked.vector)[None]
+        selected = selector(within)
+        vector = pad(query.vector[None]) if self._transform is None else (self._transform @ query.vector)[None]
         while True:
-            lists = faiss.SearchParametersIVF()
-            lists.nprobe = nprobe
-            lists.sel = chosen
-            _, rows = self._inverted.search(given, width, params=lists)
-            found = rank(self._vectors, asked.vector, rows[0], excluded, n)
+            params = faiss.SearchParametersIVF()
+            params.nprobe = nprobe
+            params.sel = selected
+            _, rows = self._inverted.search(vector, width, params=params)
+            found = rank(self._vectors, query.vector, rows[0], excluded, n)
             if len(found.rows) == n:
                 return found
-            if nprobe >= self.nlist:  # all lists together hold every row, but fast scan may drop those it scores lowest
-                return found if (rows >= 0).all() else self._scan(asked, n)
+            if nprobe >= self.nlist:  # all lists together have every row, but faiss's fast scan may drop the lowest scores
+                return found if (rows >= 0).all() else self._scan(query, n)
             nprobe = min(4 * nprobe, self.nlist)
 
-    def _scan(self, asked: SearchQuery, n: int) -> Ranked:
-        rows = np.arange(self.size) if asked.within is None else asked.within.rows
-        return rank(self._vectors, asked.vector, rows, asked.excluded, n, exact=True)
+    def _scan(self, query: SearchQuery, n: int) -> Ranked:
+        rows = np.arange(self.size) if query.within is None else query.within.rows
+        return rank(self._vectors, query.vector, rows, query.excluded, n, exact=True)
 
 
 def half_precision_lists(vectors: Float32, queries: Float32, count: int, seed: int, threads: int) -> faiss.IndexIVF:
@@ -207,7 +204,7 @@ def half_precision_lists(vectors: Float32, queries: Float32, count: int, seed: i
         ExportError: The vectors are not finite.
     """
     check_vectors(vectors)
-    # inner products with scaled vectors rank the same, and neither overflow nor lose small numbers in 16 bits
+    # scaling does not change the ranking; in 16 bits, scaled numbers neither overflow nor vanish
     scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
     centroids, cells = cut_into_cells(vectors, float(scale), queries, count, seed, threads)
     padded = pad(centroids)
@@ -224,25 +221,27 @@ def half_precision_lists(vectors: Float32, queries: Float32, count: int, seed: i
 
 
 def _unwrapped(lists: Any) -> tuple[Any, Float32 | None]:
-    """Return the inverted file, and the matrix [d, dim] applied to a query before it."""
+    """Return the inverted file, and the matrix [d, dim] that transforms a query."""
     if not isinstance(lists, faiss.IndexPreTransform):
         return lists, None
-    chain: Any = lists.chain  # a vector of C++, which faiss's stubs call a list
+    chain: Any = lists.chain  # a C++ vector, which faiss's stubs type as a list
     first: Any = faiss.downcast_VectorTransform(chain.at(0))
     return faiss.downcast_index(lists.index), faiss.vector_to_array(first.A).reshape(first.d_out, first.d_in)
 
 
-# The engine.
-
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
 
-_CALIBRATING = 256  # user vectors for which the exact answer is found by brute force
+_CALIBRATION_QUERIES = 256  # that the effort of a prescribed kind is set with
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
 @dataclass(frozen=True, slots=True)
 class InvertedFile(Candidate):
-    """This many lists, with half-precision codes."""
+    """Candidate: an inverted file with half-precision codes.
+
+    Attributes:
+        count: number of lists.
+    """
 
     count: int
 
@@ -257,7 +256,7 @@ class InvertedFile(Candidate):
 
 
 class FaissEngine(Engine):
-    """Indexes of Faiss, in its own files."""
+    """Indexes of Faiss, stored in Faiss's files."""
 
     name = "faiss"
     kinds = ("exact", *REFINE)
@@ -268,11 +267,11 @@ class FaissEngine(Engine):
         if kind == "exact":
             return ExactIndex.build(vectors)
         index = InvertedFile(lists_for(len(vectors))).build(vectors, queries, seed, threads)
-        return index.calibrated(vectors, spread(queries, _CALIBRATING), config.n, config.target)
+        return index.calibrated(vectors, spread(queries, _CALIBRATION_QUERIES), config.n, config.target)
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> ItemIndex:
-        assert path is not None  # the registry has refused it
+        assert path is not None  # checked by the registry
         if kind == "exact":
             flat = _read(path, faiss.IndexFlatIP, vectors)
             index = ExactIndex(flat, vectors.shape[1], float(params["longest"]), threads)
@@ -287,8 +286,8 @@ class FaissEngine(Engine):
     @override
     def candidates(self, size: int) -> Sequence[Candidate]:
         lists = lists_for(size)
-        few = max(size // 8, 1)  # fewer vectors than that in a list make no list
-        return list(dict.fromkeys(InvertedFile(min(count, few)) for count in (2 * lists, lists, 4 * lists)))
+        most = max(size // 8, 1)  # lists of fewer than 8 vectors on average are not worth their overhead
+        return list(dict.fromkeys(InvertedFile(min(count, most)) for count in (2 * lists, lists, 4 * lists)))
 
     @override
     def like(self, kind: str, params: Params) -> Sequence[Candidate]:
@@ -296,15 +295,15 @@ class FaissEngine(Engine):
 
 
 def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
-    """Read an index of one class over certain vectors. Raises IndexFileError."""
+    """Read an index of a class over float32 [size, dim]. Raises IndexFileError."""
     index = read_faiss(path)
     if not isinstance(index, kind):
-        raise IndexFileError(f"the file holds a faiss {type(index).__name__}, not a {kind.__name__}", where=str(path))
-    within = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
-    dim = vectors.shape[1] + -vectors.shape[1] % 8
-    if (index.ntotal, within.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise IndexFileError(f"the file must hold a faiss {kind.__name__}, got {type(index).__name__}", where=str(path))
+    inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+    dim = vectors.shape[1] + -vectors.shape[1] % LANES
+    if (index.ntotal, inner.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise IndexFileError(
-            f"the index holds {index.ntotal} vectors of {within.d} numbers, the bundle {len(vectors)} of {dim} after padding",
+            f"the index holds {index.ntotal} vectors of {inner.d} numbers, the bundle {len(vectors)} of {dim} after padding",
             where=str(path),
             hint=_OTHER_EXPORT,
         )

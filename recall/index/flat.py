@@ -1,4 +1,4 @@
-"""Faiss: its files and settings, and exact search, in which it scans every item."""
+"""Faiss: its files and settings, and exact search by a scan of all items."""
 
 import os
 from collections import defaultdict
@@ -19,23 +19,25 @@ from recall.index.bitmap import RowBitmap
 from recall.index.query import SearchQuery
 from recall.index.topk import longest_of, pad, rank, rounding, scan
 
-_BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its own 128000 makes batches 6 to 8 times slower
+SCAN_SHARE = 0.05
+"""Share of all rows up to which scoring the eligible rows alone is faster than a search that skips the others, and exact."""
+
+_BLAS_FROM = 800  # queries x dim from which faiss multiplies matrices; its default, 128000, makes batches 6 to 8 times slower
 _READING = Lock()  # the limit set in read_faiss belongs to the whole process
-_SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list
-_BATCH = 512  # queries given to faiss at once
-_FEW = 0.05  # up to this share of all rows, scoring the eligible ones alone beats a scan that skips the others
+_SPARE = 16  # candidates beyond those needed, for ties at the end of the list
+_BATCH = 512  # queries passed to faiss at once
 
 
 def prepare_faiss() -> None:
-    """Set what faiss keeps for the whole process, always to the same value."""
+    """Set the settings of faiss that belong to the whole process."""
     faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM
 
 
 @contextmanager
 def faiss_threads(count: int) -> Iterator[None]:
-    """Let faiss use `count` threads for what this thread asks of it.
+    """Let faiss use `count` threads for calls from this thread.
 
-    OpenMP keeps the number for each calling thread, and torch may read the same one: so it is put back afterwards.
+    OpenMP keeps the number for each calling thread and may share it with torch, so it is restored afterwards.
     """
     usual = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
@@ -63,7 +65,7 @@ def brute_force(vectors: Float32, queries: Float32, n: int) -> tuple[Float32, In
 def selector(within: RowBitmap | None) -> Any:
     """Return a bitmap as `sel` of faiss's search parameters.
 
-    Those hold no reference to the bits: keep the bitmap alive.
+    Faiss does not hold a reference to the bits: keep the bitmap alive during the search.
     """
     if within is None:
         return None
@@ -91,7 +93,7 @@ def write_flat(path: Path, parts: Iterable[Float32], dim: int) -> None:
 
     Args:
         path: the file.
-        parts: of the vectors, float32 [m, dim] each.
+        parts: the vectors in order, in parts of float32 [m, dim].
         dim: length of a vector.
     """
     flat = faiss.IndexFlatIP(dim)
@@ -109,7 +111,7 @@ def read_faiss(path: Path) -> faiss.Index:
     with _READING:
         usual = faiss.get_deserialization_vector_byte_limit()
         try:
-            # no array inside a file is longer than the file: a header that says so is refused before memory is claimed
+            # an array cannot be longer than its file: faiss refuses a header that says so before it allocates memory
             faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, 1))
             return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
         except (RuntimeError, OSError) as error:
@@ -124,13 +126,13 @@ def read_faiss(path: Path) -> faiss.Index:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error of faiss without the C++ file and line."""
+    """Return the message of an error of faiss, without the C++ file and line."""
     text = str(error).strip()
     return text.rpartition("Error: ")[2] or text
 
 
 class ExactIndex(ItemIndex):
-    """Flat faiss index; a query whose ties may go on beyond faiss's answer is scanned."""
+    """Exact index: a flat faiss index; its results are scored again."""
 
     kind = "exact"
     exact = True
@@ -141,7 +143,7 @@ class ExactIndex(ItemIndex):
         Args:
             flat: index over float32 [size, dim padded to a multiple of 8].
             dim: length of a vector before padding.
-            longest: the largest Euclidean length of a vector.
+            longest: largest Euclidean length of a vector.
             threads: threads that faiss may use for one call of `search`.
         """
         self.size = int(flat.ntotal)
@@ -169,9 +171,9 @@ class ExactIndex(ItemIndex):
         return cls(flat, vectors.shape[1], longest_of(vectors), threads)
 
     def holds(self, vectors: Float32) -> bool:
-        """Return whether the first, middle and last of some vectors are those indexed.
+        """Return whether the first, middle and last of float32 [size, dim] are indexed.
 
-        This distinguishes two exports of one size.
+        This distinguishes two exports of the same size.
         """
         rows = [0, self.size // 2, self.size - 1]
         return np.array_equal(self._vectors[rows, : self.dim], vectors[rows])
@@ -179,7 +181,7 @@ class ExactIndex(ItemIndex):
     @property
     @override
     def params(self) -> Params:
-        return {"longest": self._longest}  # which bounds how far rounding can move a score
+        return {"longest": self._longest}  # bounds the rounding of scores
 
     @override
     def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
@@ -188,7 +190,7 @@ class ExactIndex(ItemIndex):
         for position, query in enumerate(queries):
             width = n + len(query.excluded) + _SPARE
             eligible = self.size if query.within is None else query.within.count
-            if width >= eligible or eligible <= _FEW * self.size:
+            if width >= eligible or eligible <= SCAN_SHARE * self.size:
                 ranked[position] = self._scan(query, n)
             else:
                 batches[width, id(query.within)].append(position)
@@ -205,9 +207,9 @@ class ExactIndex(ItemIndex):
         return True
 
     def _find_together(self, queries: Sequence[SearchQuery], n: int, width: int) -> list[Ranked]:
-        """Answer queries with one filter from the `width` best rows of faiss.
+        """Answer queries that share a filter from the `width` best rows that faiss finds.
 
-        A query whose ties may extend beyond these rows is scanned.
+        If rows beyond these may tie with a result, the query is answered by a scan.
         """
         padded = pad(np.stack([query.vector for query in queries]))
         within = queries[0].within
@@ -219,7 +221,7 @@ class ExactIndex(ItemIndex):
         found = []
         for query, candidates, lowest, slack in zip(queries, rows, scores[:, -1], rounding(padded, self._longest), strict=True):
             ranked = rank(self._vectors, query.vector, candidates, query.excluded, n, exact=True)
-            whole = len(ranked.rows) == n and ranked.scores[-1] > lowest + slack  # numbers beyond float32 make faiss lose rows
+            whole = len(ranked.rows) == n and ranked.scores[-1] > lowest + slack  # faiss loses rows if scores overflow
             found.append(ranked if whole else self._scan(query, n))
         return found
 

@@ -3,8 +3,8 @@
     fm_recall_<random>     row, the primary key; v, the vector; c0, c1, ... the codes of columns: integers, and arrays of them
                            for columns with several values an item
 
-RECALL_MILVUS_URL has the address, `http://USER:PASSWORD@HOST:19530`. A manifest has the name of the collection alone. Since a
-collection never changes, searches need no guarantee of freshness (consistency `Eventually`).
+RECALL_MILVUS_URL is the address, `http://USER:PASSWORD@HOST:19530`. A manifest records only the name of the collection. Since
+a collection never changes, searches need no guarantee of freshness (consistency `Eventually`).
 """
 
 import logging
@@ -25,26 +25,26 @@ from recall.index.servers import Server, client_package
 
 VARIABLE = "RECALL_MILVUS_URL"
 MOST = 16_384
-"""Results of one search, at most, by Milvus' own limit."""
+"""Maximum number of results of one search in Milvus."""
 
-_BUILDING = 600.0  # seconds that one call may take while an index is built
+_BUILDING = 600.0  # time limit in seconds of one call while an index is built
 _ROWS = 5_000  # rows sent at once: a message may have 64 MB
-_MOST_BAG = 4_096  # values of an array, at most, by Milvus' own limit
-_MOST_COLUMNS = 62  # beside row and vector; the others are filtered by in this process
+_MAX_BAG = 4_096  # maximum number of values of an array in Milvus
+_MAX_COLUMNS = 62  # besides row and vector; filters on further columns are evaluated in this process
 _EVENTUALLY = "Eventually"
-_CONNECT_FAILED = 2  # code of pymilvus
+_CONNECT_FAILED = 2  # error code of pymilvus
 
 
 def _client() -> Any:
     pymilvus = client_package("pymilvus", "Milvus", "milvus")
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs the trace of each failed call; errors here say why
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs a traceback of each failed call, which is raised anyway
     return pymilvus
 
 
 def _host(url: str) -> str:
     found = urlsplit(url)
     if not found.hostname or found.port == 0 or "@" in f"{found.path}{found.query}{found.fragment}":
-        raise ValueError  # a part of the password was taken for another
+        raise ValueError  # a part of the password was parsed as another part of the address
     return found.hostname
 
 
@@ -53,14 +53,14 @@ def _connect(server: Server, seconds: float) -> Any:
 
 
 class MilvusIndex(RemoteIndex):
-    """A collection with vectors: all are compared, or those that a graph leads to."""
+    """Index in Milvus: a flat index, or an HNSW graph."""
 
-    engine, kinds, holder = "milvus", ("milvus_flat", "milvus_hnsw"), "Milvus collection"
-    most = MOST
-    efforts = (32, 64, 128, 256, 512, 1024, 2048, 4096, 2 * MOST)  # Milvus' most
+    engine, kinds, label = "milvus", ("milvus_flat", "milvus_hnsw"), "Milvus collection"
+    max_rows = MOST
+    efforts = (32, 64, 128, 256, 512, 1024, 2048, 4096, 2 * MOST)  # up to Milvus' limit
 
     def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
-        """Make no connection yet; arguments are those of `RemoteIndex`."""
+        """Describe the index; the arguments are those of `RemoteIndex`."""
         super().__init__(server, kind, params, vectors)
         self._lock, self._connected = Lock(), None
 
@@ -73,14 +73,14 @@ class MilvusIndex(RemoteIndex):
     @override
     def failures() -> tuple[type[Exception], ...]:
         pymilvus = _client()
-        from grpc import RpcError  # which some calls let through
+        from grpc import RpcError  # some calls raise it
 
         return (pymilvus.MilvusException, RpcError, OSError, ValueError)
 
     @staticmethod
     @override
     def lost(error: BaseException, *, late: bool = True) -> bool:
-        """Return whether an error is of the connection or, if `late`, of waiting."""
+        """Return whether the connection failed or, if `late`, the call timed out."""
         from grpc import StatusCode
 
         code = getattr(error, "code", None)
@@ -95,12 +95,12 @@ class MilvusIndex(RemoteIndex):
     @override
     def remove(server: Server, collection: str) -> None:
         with closing(_connect(server, server.seconds)) as connection:
-            connection.drop_collection(collection, timeout=_BUILDING)  # nothing if there is none
+            connection.drop_collection(collection, timeout=_BUILDING)  # without an effect if it does not exist
 
     @staticmethod
     @override
     def storable(columns: Sequence[CodedColumn]) -> Sequence[CodedColumn]:
-        return [one for one in columns if one.rows is None or _longest(one.rows) <= _MOST_BAG][:_MOST_COLUMNS]
+        return [one for one in columns if one.rows is None or _longest(one.rows) <= _MAX_BAG][:_MAX_COLUMNS]
 
     @override
     def ask(self, vector: Float32, where: str | None, count: int) -> tuple[Int64, float]:
@@ -139,7 +139,7 @@ class MilvusIndex(RemoteIndex):
         self._close(self._connected)
 
     def _close(self, client: Any) -> None:
-        """Close a client, unless another has taken its place."""
+        """Close a client, unless it was replaced."""
         with self._lock:
             if self._connected is not client:
                 return
@@ -157,7 +157,7 @@ class MilvusIndex(RemoteIndex):
         kinds, collection, links = _client().DataType, self.collection, int(self.settings["links"])
         schema = connection.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("row", kinds.INT64, is_primary=True)
-        schema.add_field("v", kinds.FLOAT_VECTOR, dim=self.stored(vectors[:1]).shape[1])
+        schema.add_field("v", kinds.FLOAT_VECTOR, dim=self.to_stored(vectors[:1]).shape[1])
         values: list[Sequence[Any]] = []
         for place, one in enumerate(columns):
             if one.rows is None:
@@ -169,7 +169,7 @@ class MilvusIndex(RemoteIndex):
                 values.append(_lists(one.codes, one.rows, len(vectors)))
         connection.create_collection(collection, schema=schema, consistency_level=_EVENTUALLY)
         for first in range(0, len(vectors), _ROWS):
-            part = self.stored(vectors[first : first + _ROWS]).tolist()
+            part = self.to_stored(vectors[first : first + _ROWS]).tolist()
             rows = [
                 {"row": row, "v": vector, **{f"c{place}": value[row] for place, value in enumerate(values)}}
                 for row, vector in enumerate(part, first)
@@ -185,7 +185,7 @@ class MilvusIndex(RemoteIndex):
     def _call(self, what: str, seconds: float | None = None, **arguments: Any) -> Any:
         client, budget = self._connected, self._server.seconds
         if client is None:
-            made = _connect(self._server, budget)  # threads wait for it side by side, each within its budget
+            made = _connect(self._server, budget)  # without the lock: each thread waits at most for its own time limit
             with self._lock:
                 client = self._connected = self._connected or made
             if client is not made:
@@ -194,12 +194,13 @@ class MilvusIndex(RemoteIndex):
             return getattr(client, what)(self.collection, timeout=seconds or budget, consistency_level=_EVENTUALLY, **arguments)
         except Exception as error:
             if self.lost(error, late=False):
-                self._close(client)  # a channel to a server that was started again would be tried ever more rarely
+                self._close(client)  # gRPC would try a channel to a restarted server more and more rarely
             raise
 
 
 def _longest(rows: Int32) -> int:
-    return int(np.bincount(rows).max(initial=0)) if len(rows) else 0
+    """Return the largest number of entries of one row."""
+    return int(np.bincount(rows).max(initial=0))
 
 
 def _lists(codes: Int32, rows: Int32, size: int) -> list[list[int]]:

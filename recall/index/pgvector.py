@@ -3,7 +3,7 @@
     fm_recall_<random>         row integer, v vector, and c0, c1, ... the codes of columns with one value an item
     fm_recall_<random>_bags    place of a column, code, row: the entries of columns with several values an item
 
-RECALL_PGVECTOR_URL has the address. A manifest has the name of the table alone.
+RECALL_PGVECTOR_URL is the address. A manifest records only the name of the table.
 """
 
 import re
@@ -24,7 +24,7 @@ from recall.index.servers import Server, client_package
 
 VARIABLE = "RECALL_PGVECTOR_URL"
 
-_BUILDING = 3600.0  # seconds that one statement may take while an index is built
+_BUILDING = 3600.0  # time limit in seconds of one statement while an index is built
 _ROWS = 10_000  # rows converted to text at once
 
 
@@ -39,21 +39,27 @@ def _host(url: str) -> str:
         raise ValueError from None
     host = str(found.get("host", "localhost"))
     if "@" in f"{host}{found.get('dbname', '')}" or not re.fullmatch(r"[\d,]*", str(found.get("port", ""))):
-        raise ValueError  # a part of the password was taken for another
+        raise ValueError  # a part of the password was parsed as another part of the address
     return host
 
 
 def _connect(url: str, seconds: float, **options: str) -> Any:
-    """Connect; a statement that is not answered within so many seconds fails."""
+    """Connect to Postgres.
+
+    Args:
+        url: address of the server.
+        seconds: time limit of each statement.
+        options: settings of the session, by name.
+    """
     base: Any = _client().Connection
 
     class Bounded(base):  # type: ignore[misc]
-        effort = 0  # that is set
+        effort = 0  # value of hnsw.ef_search that was set
 
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
             return super().wait(gen, interval, timeout=seconds)
 
-    # a server that is alive gives up first, so the time of waiting ends only for one that is not
+    # the time limit in the server is shorter, so that the client's is reached only if the server does not answer
     settings = " ".join(
         f"-c {name}={value}" for name, value in {"statement_timeout": f"{seconds * 900:.0f}", **options}.items()
     )
@@ -61,13 +67,13 @@ def _connect(url: str, seconds: float, **options: str) -> Any:
 
 
 class PgvectorIndex(RemoteIndex):
-    """A table with vectors: all are compared, or those that a graph leads to."""
+    """Index in Postgres: a sequential scan, or an HNSW graph."""
 
-    engine, kinds, holder = "pgvector", ("pgvector_exact", "pgvector_hnsw"), "Postgres table"
-    efforts = (20, 40, 80, 160, 320, 640, 1000)  # pgvector's most; longer lists come from its iterative scan
+    engine, kinds, label = "pgvector", ("pgvector_exact", "pgvector_hnsw"), "Postgres table"
+    efforts = (20, 40, 80, 160, 320, 640, 1000)  # up to pgvector's limit; its iterative scan returns longer lists
 
     def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
-        """Make no connection yet; arguments are those of `RemoteIndex`."""
+        """Describe the index; the arguments are those of `RemoteIndex`."""
         super().__init__(server, kind, params, vectors)
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
@@ -84,7 +90,7 @@ class PgvectorIndex(RemoteIndex):
     @staticmethod
     @override
     def lost(error: BaseException) -> bool:
-        state = getattr(error, "sqlstate", None)  # errors of the connection have none
+        state = getattr(error, "sqlstate", None)  # None for errors of the connection
         return isinstance(error, PgvectorIndex.failures()) and (state is None or state[:2] == "08" or state[:3] == "57P")
 
     @staticmethod
@@ -145,12 +151,12 @@ class PgvectorIndex(RemoteIndex):
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """Yield a connection for this thread alone; if it fails, all are closed."""
+        """Yield a connection for this thread; if a call fails, close the idle ones, too."""
         try:
             connection = self._idle.get_nowait()
         except Empty:
             connection = None
-        if connection is not None and not _alive(connection):  # the server was started again
+        if connection is not None and not _alive(connection):  # the server was restarted
             connection.close()
             self.close()
             connection = None
@@ -173,7 +179,7 @@ class PgvectorIndex(RemoteIndex):
     def _fill(self, connection: Any, vectors: Float32, columns: Sequence[CodedColumn], threads: int) -> None:
         """Create the tables in the transaction of a connection."""
         execute, table, links = connection.execute, self.collection, int(self.settings["links"])
-        dim = self.stored(vectors[:1]).shape[1]
+        dim = self.to_stored(vectors[:1]).shape[1]
         single = [(place, one) for place, one in enumerate(columns) if one.rows is None]
         bags = [(place, one.codes, one.rows) for place, one in enumerate(columns) if one.rows is not None]
         execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -182,7 +188,7 @@ class PgvectorIndex(RemoteIndex):
         execute(f"CREATE TABLE {table}_bags (place integer, code integer, row integer, PRIMARY KEY (place, code, row))")
         with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
             for first in range(0, len(vectors), _ROWS):
-                stored = self.stored(vectors[first : first + _ROWS])
+                stored = self.to_stored(vectors[first : first + _ROWS])
                 part = (one.codes[first : first + _ROWS].tolist() for _, one in single)
                 for row in zip(range(first, first + len(stored)), map(str, stored.tolist()), *part, strict=True):
                     copy.write_row(row)
@@ -198,7 +204,7 @@ class PgvectorIndex(RemoteIndex):
 
 
 def _alive(connection: Any) -> bool:
-    """Return whether the server has not closed a connection, without asking it."""
-    waiting = select.poll()  # select.select refuses descriptors from 1024 on
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)  # between two statements a server is silent
+    """Return whether the server has not closed a connection, without a call."""
+    poll = select.poll()  # select.select refuses descriptors from 1024 on
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)  # between two statements, a server sends only the end of the connection

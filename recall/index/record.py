@@ -11,19 +11,19 @@ _RECORDED = ConfigDict(extra="forbid", allow_inf_nan=False, revalidate_instances
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A lower confidence bound on mean recall, from held-out users.
+    """Lower confidence bound on mean recall, measured with held-out users.
 
-    They were used neither to build nor to tune the index.
+    These users were used neither to build nor to tune the index.
 
     Attributes:
-        target: share of the exact list that was asked for.
-        n: length of the lists. Lists of 10 are verified with them, where n is larger; of the two, the figures are those of
-            which less was found.
-        queries: users on whom the bound was found, one vector each; 0 of an index that is exact by construction.
-        recall: their mean share of the exact list that was found.
-        lower: the mean over all such users is at least this, with probability `confidence`.
-        confidence: for all looks together.
-        looks: settings that were verified until one reached the target, each on users of its own.
+        target: mean share of the exact list that the index must find.
+        n: length of the lists. If n is above 10, lists of 10 are verified as well, and the figures are those of the length with
+            the lower bound.
+        queries: users that the bound was measured with, one vector each; 0 for an index that is exact by construction.
+        recall: mean share of the exact list that was found for these users.
+        lower: with probability `confidence`, the mean over all users is at least this.
+        confidence: of all bounds of the tuning together.
+        looks: number of settings that were verified until one reached the target, each with other users.
         met: whether `lower` is at least `target`.
     """
 
@@ -41,12 +41,12 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One setting of a candidate, on the users that it was tuned with.
+    """One effort of a candidate, measured with the users that it was tuned with.
 
     Attributes:
-        effort: as the candidate counts it: lists that a query looks into, of an inverted file.
+        effort: value of the search parameter, such as the number of lists that a query scans in an inverted file.
         recall: mean share of the exact list that was found.
-        microseconds: time of one query alone, by the wall clock; processor time in bundles of before.
+        microseconds: wall-clock time of one query; processor time in bundles of earlier versions.
     """
 
     effort: float
@@ -58,15 +58,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class IndexTrial:
-    """An index that was built and tried.
+    """A candidate that was built and measured, or left out.
 
     Attributes:
         name: of the candidate.
-        kind: of its index.
-        bytes: of its file.
-        seconds: taken to build it.
-        curve: by rising effort.
-        tuned: the effort at which it was to be verified; None where no effort reached the target.
+        kind: of its index; empty if it was left out.
+        bytes: size of its file; 0 without a file.
+        seconds: time of the build.
+        curve: measurements by ascending effort.
+        tuned: the effort to verify; None if no effort reached the target.
         note: why it was left out or given up, in a sentence.
     """
 
@@ -82,31 +82,31 @@ class IndexTrial:
 
     @property
     def microseconds(self) -> float | None:
-        """Of the point that it was tuned to."""
+        """Time of one query at the tuned effort; None without a measurement."""
         return next((point.microseconds for point in self.curve if point.effort == self.tuned), None)
 
 
 class ProvenanceRecord(Record):
-    """Source of the users' vectors, so that the same ones can be drawn again."""
+    """Source of the users' vectors, so that the same vectors can be drawn again."""
 
     source: str
-    """Their kind, in a few words."""
+    """Description of the vectors, in a few words."""
     fitting: int
-    """Vectors that candidates were built with,"""
+    """Number of vectors that candidates were built with."""
     tuning: int
-    """efforts were set and timed with,"""
+    """Number of vectors that efforts were tuned and timed with."""
     verification: int
-    """and that were left to verify with; no user is in two of these."""
+    """Number of vectors left for verification. No user is in two of the three sets."""
     seed: int
 
 
 class ChecksRecord(Record):
-    """Queries that the index must answer at every load; their answers are in a file."""
+    """Queries repeated at every load of the index; the expected rows are in a file."""
 
     queries: int = Field(ge=1)
     n: int = Field(ge=1)
     found: float
-    """Share of the rows expected that it found when it was published."""
+    """Share of the expected rows that the index found when it was published."""
 
 
 class IndexRecord(Record):
@@ -124,11 +124,11 @@ class IndexRecord(Record):
     recall: float
     lowest: float
     certificate: Certificate | None = None
-    """None in formats 1 and 2, and where the kind was prescribed."""
+    """None in formats 1 and 2, and if the configuration prescribes the kind."""
     candidates: tuple[IndexTrial, ...] = ()
-    """All that were tried, the chosen one among them; none where nothing was tuned."""
+    """All candidates, including the chosen one; empty without tuning."""
     provenance: ProvenanceRecord | None = None
     why: str = ""
-    """Reason for the kind, in a sentence; empty where the kind was prescribed."""
+    """Reason for the choice of the kind, in a sentence; empty if the configuration prescribes the kind."""
     checks: ChecksRecord | None = None
-    """None in formats 1 and 2 alone."""
+    """None only in formats 1 and 2."""

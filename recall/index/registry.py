@@ -1,7 +1,7 @@
 """Registry of engines: build, open and check indexes.
 
-To add an engine, write a module with a class that implements `recall.index.base.Engine` and list it in `ENGINES`; a program
-of its own may call `register` instead. docs/development/add-an-index-engine.md describes what it has to do.
+To add an engine, write a module with a class that implements `recall.index.base.Engine` and list it in `ENGINES`; another
+program may call `register` instead. docs/development/add-an-index-engine.md describes the requirements.
 """
 
 import os
@@ -29,13 +29,20 @@ from recall.index.remote import RemoteIndex
 from recall.index.servers import StoredColumns, collection_of
 from recall.index.tuning.recall import GroundTruth, least_param
 
-_LINKS = 16  # of a vector in the graph, the default of pgvector
-_CALIBRATING = 256  # queries that the effort of a prescribed kind is set with
+_LINKS = 16  # links of a vector in a graph (HNSW's M): the default of pgvector
+_CALIBRATION_QUERIES = 256  # that the effort of a prescribed kind is set with
+_REPLACE_HINT = "Copy the bundle again, or make another index for it: recall tune-index BUNDLE"
 
 
 @dataclass(frozen=True, slots=True)
 class Collection(Candidate):
-    """The candidate: a collection, with a graph unless `links` is 0."""
+    """Candidate on a server: a collection, with an HNSW graph unless `links` is 0.
+
+    Attributes:
+        index: class of the index.
+        links: links of a vector in the graph.
+        columns: to store beside the vectors, for filters.
+    """
 
     index: type[RemoteIndex]
     links: int
@@ -54,7 +61,7 @@ class Collection(Candidate):
     @override
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> RemoteIndex:
         check_vectors(vectors)
-        server = replace(self.index.read_server(), local=False)  # what answers in its place would be measured
+        server = replace(self.index.read_server(), local=False)  # the local fallback must not be measured in its place
         columns = self.index.storable(self.columns)
         name = f"fm_recall_{secrets.token_hex(8)}"
         params = {"collection": name, "links": self.links, "effort": 0, **StoredColumns.of(columns).params}
@@ -62,34 +69,34 @@ class Collection(Candidate):
         try:
             index.fill(vectors, columns, threads)
             index.check()
-            index.prove(columns)
+            index.check_columns(columns)
         except BaseException as error:
             with suppress(IndexDownError):
                 index.discard()
             if isinstance(error, index.failures()):
                 why = server.reason(error, lost=index.lost(error))
-                raise IndexDownError("the index could not be built", where=index.place, why=why) from None
+                raise IndexDownError("the index could not be built", where=index.location, why=why) from None
             raise
         return index
 
 
 class RemoteEngine(Engine):
-    """Indexes on a server; the type of its indexes knows which."""
+    """Indexes on a server, of one class of `RemoteIndex`."""
 
     file = None
 
     def __init__(self, index: type[RemoteIndex], columns: Sequence[CodedColumn] = ()) -> None:
-        """Make no connection yet.
+        """Describe the engine; no connection is made.
 
         Args:
-            index: type of the indexes.
-            columns: stored beside the vectors.
+            index: class of the indexes.
+            columns: to store beside the vectors, for filters.
         """
         self.name, self.kinds = index.engine, index.kinds
         self._index, self._columns = index, tuple(columns)
 
     def require(self) -> None:
-        """Raise ConfigError where the address or the client package is missing."""
+        """Raise ConfigError if the address of the server or the client package is missing."""
         self._index.read_server()
         self._index.failures()
 
@@ -109,7 +116,7 @@ class RemoteEngine(Engine):
         built = Collection(self._index, links, self._columns).build(vectors, queries, seed, threads)
         if built.exact:
             return built
-        truth = GroundTruth.of(vectors, queries[:_CALIBRATING], config.n)
+        truth = GroundTruth.of(vectors, queries[:_CALIBRATION_QUERIES], config.n)
         return built.with_search_param(least_param(built, truth, config.target), truth.n)
 
     @override
@@ -126,22 +133,23 @@ class RemoteEngine(Engine):
 
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), FaissEngine())}
-"""By name; those whose candidates are the most promising come first."""
+"""Engines in this process, by name, in the order in which the tuner tries their candidates."""
 SERVERS: dict[str, RemoteEngine] = {index.engine: RemoteEngine(index) for index in (MilvusIndex, PgvectorIndex)}
-"""Engines on servers, by name: used only by a configuration that names one. The first kind of each is exact."""
+"""Engines on servers, by name; used only if the configuration names one. The first kind of each is exact."""
 
 
 def register(engine: Engine) -> None:
     """Add an engine for this process.
 
-    Kind 'auto' then tries its candidates too. A configuration may name one of its kinds, or the engine for the fastest of them.
+    Kind 'auto' then tries its candidates, too. A configuration may name one of its kinds; or the engine, to use the fastest of
+    its candidates.
     """
     ENGINES[engine.name] = engine
     INDEX_KINDS.update({engine.name: True} | dict.fromkeys(engine.kinds, False))
 
 
 def require_server(kind: str) -> None:
-    """Raise ConfigError where a kind of index needs a server that is not configured.
+    """Raise ConfigError if a kind of index needs a server that is not configured.
 
     Args:
         kind: name of a kind or an engine.
@@ -152,7 +160,7 @@ def require_server(kind: str) -> None:
 
 
 def engine_of(kind: str) -> Engine:
-    """Return the engine of a kind of index. Raises KeyError if there is none."""
+    """Return the engine of a kind of index. Raises KeyError for an unknown kind."""
     for engine in _all():
         if kind in engine.kinds:
             return engine
@@ -168,15 +176,15 @@ def _named(name: str) -> Engine | None:
 
 
 def drop(engine: str, kind: str, params: Params) -> None:
-    """Remove what an engine keeps of an index outside of its bundle.
+    """Delete what an index has outside of its bundle.
 
     Args:
-        engine: name of the engine; nothing is kept by one that is not known.
+        engine: name of its engine; nothing happens if the engine is unknown.
         kind: the index's `kind`.
         params: the index's `params`.
 
     Raises:
-        IndexFileError: it could not be removed.
+        IndexFileError: It cannot be deleted.
     """
     found = _named(engine)
     if found is not None:
@@ -191,18 +199,19 @@ def build_index(
     threads: int | None = None,
     columns: Sequence[CodedColumn] = (),
 ) -> ItemIndex:
-    """Build the index that a configuration asks for, without comparing it with others.
+    """Build the index of a configuration, without comparing candidates.
 
     Args:
         vectors: float32 [items, dim].
         queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
-        config: kind, threshold and target; one that chooses is exact up to the threshold and an inverted file above.
+        config: kind, threshold and target; a kind to be chosen ('auto', 'faiss') means exact search up to the threshold of
+            items, and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
         threads: threads to build with; all cores if None. A search uses one.
-        columns: for an engine that filters by columns of its own.
+        columns: for an engine that evaluates filters itself.
 
     Raises:
-        ExportError: the vectors are not finite.
+        ExportError: The vectors are not finite.
     """
     prepare_faiss()
     kind = config.kind
@@ -218,7 +227,7 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
     """Open an index, its file memory-mapped.
 
     Args:
-        path: the file that `ItemIndex.write` wrote; None if the engine does not keep one.
+        path: the file that `ItemIndex.write` wrote; None if the engine has no local file.
         engine: name of the engine.
         kind: the index's `kind`.
         params: the index's `params`.
@@ -226,41 +235,42 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
         threads: threads that one call of `search` may use.
 
     Raises:
-        IndexFileError: the engine is unknown or lacks its file, or the file is unreadable, of another kind, or over other
+        IndexFileError: The engine is unknown or lacks its file, or the file is unreadable, of another kind, or of other
             vectors.
     """
     prepare_faiss()
     found = _named(engine)
     if found is None:
         raise IndexFileError(
-            f"no index engine {engine!r} is known",
+            f"the index engine {engine!r} is not known",
             where=str(path) if path is not None else "manifest, index.engine",
             why=f"this version opens {', '.join(one.name for one in _all())}",
             hint="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
         )
     if path is None and found.file is not None:
         raise IndexFileError(
-            f"the manifest names no index file, and engine {engine!r} needs one",
+            f"the manifest must name an index file for engine {engine!r}, got null",
             where="manifest, index.file",
-            hint="Copy the bundle again, or make another index for it: recall tune-index BUNDLE",
+            hint=_REPLACE_HINT,
         )
     if kind not in found.kinds:
         hint = did_you_mean(kind, found.kinds)
-        raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), hint=hint)
+        raise IndexFileError(f"engine {engine!r} does not open indexes of kind {kind!r}", where=str(path), hint=hint)
     return found.open(path, kind, params, vectors, threads)
 
 
 def index_beside(index: ItemIndex, vectors: Float32) -> ItemIndex:
     """Build an exact index over further vectors, in a fraction of a second.
 
-    All codes are in one cell: a scan of them takes a quarter of the time of a scan of the vectors, whose length it may need.
+    All codes are in one cell. A scan of the codes takes a quarter of the time of a scan of the vectors.
 
     Args:
-        index: that answers the same queries.
+        index: of the bundle; if it has cells, the codes are fitted to the same users.
         vectors: float32 [m, dim], finite.
     """
-    moments = index.moments() if isinstance(index, CellIndex) else np.eye(index.dim, dtype=np.float32)
-    return CellIndex.build(vectors, moments, seed=0, cells=1)
+    # the codes depend on the second moments of the users alone: rows with the same moments replace the users
+    queries = index.moment_root() if isinstance(index, CellIndex) else np.eye(index.dim, dtype=np.float32)
+    return CellIndex.build(vectors, queries, seed=0, cells=1)
 
 
 def candidates(size: int, kind: str = "auto", columns: Sequence[CodedColumn] = ()) -> list[Candidate]:
@@ -268,34 +278,34 @@ def candidates(size: int, kind: str = "auto", columns: Sequence[CodedColumn] = (
 
     Args:
         size: number of items.
-        kind: 'auto', or the name of the one engine that is tried.
-        columns: for engines that filter by columns of their own.
+        kind: 'auto', or the name of an engine: then only its candidates.
+        columns: for engines that evaluate filters themselves.
     """
     tried = ENGINES.values() if kind == "auto" else [one for one in _all() if one.name == kind]
     return list(dict.fromkeys(chain.from_iterable(one.with_columns(columns).candidates(size) for one in tried)))
 
 
 def like(kind: str, params: Params, columns: Sequence[CodedColumn] = ()) -> Sequence[Candidate]:
-    """Return what builds a similar index over other vectors; nothing if it is exact.
+    """Return candidates that resemble an existing index; none for an exact one.
 
     Args:
-        kind: of the index; nothing is like one that no engine knows.
+        kind: of the index; an unknown kind has no candidates.
         params: of the index.
-        columns: for an engine that filters by columns of its own.
+        columns: for an engine that evaluates filters itself.
     """
     return next((one.with_columns(columns).like(kind, params) for one in _all() if kind in one.kinds), [])
 
 
-# A few queries are repeated whenever an index is opened: one that was damaged or swapped answers them differently.
+# A few queries are repeated whenever an index is opened: a damaged or exchanged index answers them differently.
 
 CHECKS = 8
-"""Questions: some milliseconds of searching, and enough rows to tell a worse index from rounding."""
-_SLACK = 0.02  # of all rows: processors add up in other orders, which moves a few rows at the end of a list
+"""Number of queries: some milliseconds of searching, and enough rows to tell a worse index from rounding."""
+_SLACK = 0.02  # share of all rows: other processors sum in another order, which moves a few rows at the end of a list
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checks:
-    """User vectors and the best rows of each.
+    """Queries and their exact answers, repeated when an index is opened.
 
     Attributes:
         queries: float32 [c, dim].
@@ -320,7 +330,7 @@ class Checks:
     def found(self, index: ItemIndex) -> float:
         """Return the share of the expected rows that an index finds.
 
-        An exact index repeats a single query, because it reads all vectors.
+        Only one query is repeated with an exact index, which reads all vectors for each.
         """
         count = 1 if index.exact else len(self.queries)
         rows = self.rows[:count]
@@ -330,29 +340,25 @@ class Checks:
 
 
 def recheck(index: ItemIndex, checks: Checks, before: float, path: Path) -> None:
-    """Refuse an index that answers worse than it did.
+    """Check that an opened index answers as well as when it was published.
 
     Args:
-        index: as it was opened.
-        checks: what to ask.
-        before: the share that it found when it was published.
+        index: the opened index.
+        checks: the stored queries and answers.
+        before: share of the expected rows that it found when it was published.
         path: its file, for the message.
 
     Raises:
-        IndexFileError: it finds less, or the rows expected are none of its.
+        IndexFileError: It finds less, or does not have the expected rows.
     """
     if checks.rows.size and not (checks.rows.min() >= 0 and checks.rows.max() < index.size):
-        raise IndexFileError(
-            f"the stored checks expect rows outside of the {index.size} of the index", where=str(path), hint=_MEND
-        )
+        what = f"the stored checks expect rows outside of the {index.size} of the index"
+        raise IndexFileError(what, where=str(path), hint=_REPLACE_HINT)
     found = checks.found(index)
     if found < before - _SLACK:
         raise IndexFileError(
             f"the index finds {found:.1%} of what its stored checks expect, and found {before:.1%} when it was published",
             where=str(path),
             why="the file or its settings are not those that were published",
-            hint=_MEND,
+            hint=_REPLACE_HINT,
         )
-
-
-_MEND = "Copy the bundle again, or make another index for it: recall tune-index BUNDLE"

@@ -1,8 +1,8 @@
-"""An index on a server: questions, checks of answers, a local scan in its place.
+"""Index on a server: searches, checks of results, and a local scan as a fallback.
 
-The server is asked for more rows than are wanted, until the list is complete and no tie extends beyond it. It is not trusted:
-rows are scored here, rows outside of the bitmap are dropped, and an answer with fewer rows than there must be is an error.
-Small sets of rows, and lists as long as a large part of the catalogue, are scored here alone.
+A search asks the server for more rows than are wanted, and for more again, until the list is complete and no further row may
+tie with its last. Results are checked: rows are scored again in this process, rows outside of the bitmap are dropped, and too
+few rows are an error. Small sets of eligible rows, and lists of a large part of the catalogue, are scored in this process.
 """
 
 import math
@@ -20,56 +20,56 @@ from recall._arrays import Float32, Int64
 from recall._breaker import Breaker
 from recall.errors import ExportError, IndexDownError, IndexFileError, RequestError
 from recall.index.base import Params, Ranked, TunableIndex
-from recall.index.bitmap import RowBitmap
 from recall.index.query import CodedColumn, CodeRanges, SearchQuery, expression
 from recall.index.servers import Server, StoredColumns, collection_of
 from recall.index.topk import longest_of, rank, rounding, scan
 
-_FEW = 256  # rows of a filter that are all scored here, in less time than a question to a server takes
-_SPARE = 16  # rows beyond those needed: room for a tie or two at the end of the list
-_WIDER = 4  # times as many rows, where the first answer was not enough. Chosen, not tuned.
+_FEW = 256  # eligible rows up to which all are scored in this process, which is faster than a call of the server
+_SPARE = 16  # rows beyond those needed, for ties at the end of the list
+_WIDER = 4  # factor by which a search widens if its rows do not suffice. Chosen, not tuned.
 
 Answer = TypeVar("Answer")
 
 
 class RemoteIndex(TunableIndex):
-    """Searches an immutable collection of a server. Thread-safe.
+    """Index in an immutable collection on a server. Thread-safe.
 
     Attributes:
         engine: name of the engine.
-        kinds: of index: one compares all vectors, the other those that a graph leads to.
-        holder: what holds a collection, for messages.
-        place: engine and collection, for messages.
-        collection: its name.
-        settings: what is recorded: the collection, its columns, links and effort of a graph, of which 0 means there is none.
-        most: rows that one search may return; None for any number.
-        efforts: of a graph, rising.
+        kinds: kinds of index: the first compares all vectors, the second searches an HNSW graph.
+        label: term for a collection in messages, such as "Postgres table".
+        location: label and name of the collection, for messages.
+        collection: name of the collection.
+        settings: parameters as recorded: the collection, its columns, and links and effort of the graph, both 0 without one.
+        max_rows: maximum number of rows that one search may return; None without a limit.
+        efforts: efforts of a graph, ascending.
     """
 
     engine: str
     kinds: tuple[str, str]
-    holder: str
+    label: str
     remote = True
-    most: int | None = None
+    max_rows: int | None = None
     efforts: Sequence[float]
 
     def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
-        """Make no connection yet.
+        """Describe the index; no connection is made.
 
         Args:
-            server: its settings.
+            server: settings of the server.
             kind: one of `kinds`.
-            params: as recorded.
+            params: the index's `params`.
             vectors: float32 [size, dim], the vectors of the collection.
         """
         self.kind, self.settings, self.collection = kind, params, collection_of(params)
         self.size, self.dim = vectors.shape
-        self.place = f"{self.holder} {self.collection}"
+        self.location = f"{self.label} {self.collection}"
         self._failures = self.failures()
         self._server, self._vectors, self._columns = server, vectors, StoredColumns.read(params)
         self._breaker = Breaker()
         self._checked = False
-        self._error, self._own = "", local()
+        self._error = ""  # of the last call of any thread; that of the last call of this thread is in:
+        self._of_thread = local()
 
     @property
     @override
@@ -100,20 +100,20 @@ class RemoteIndex(TunableIndex):
     @staticmethod
     @abstractmethod
     def failures() -> tuple[type[Exception], ...]:
-        """Return the errors of the client's library. Raises ConfigError if it is missing."""
+        """Return the exceptions of the client library. Raises ConfigError without it."""
 
     @staticmethod
     @abstractmethod
     def lost(error: BaseException) -> bool:
-        """Return whether an error means that there is no connection, or no answer in time."""
+        """Return whether an error means that the connection failed, or timed out."""
 
     @staticmethod
     @abstractmethod
     def remove(server: Server, collection: str) -> None:
-        """Remove a collection, for `drop`.
+        """Delete a collection, if it exists; raises one of `failures`.
 
         Args:
-            server: that has it.
+            server: settings of the server.
             collection: its name.
         """
 
@@ -124,16 +124,16 @@ class RemoteIndex(TunableIndex):
 
     @abstractmethod
     def fill(self, vectors: Float32, columns: Sequence[CodedColumn], threads: int) -> None:
-        """Make the collection.
+        """Create the collection.
 
         Args:
             vectors: float32 [size, dim].
-            columns: of `storable`.
+            columns: from `storable`.
             threads: to build a graph with.
         """
 
     def effort(self, count: int) -> int:
-        """Return how far a graph is searched for so many rows."""
+        """Return the effort of a search of the graph for a number of rows."""
         return min(max(int(self.settings["effort"]), 2 * count), int(self.efforts[-1]))
 
     @abstractmethod
@@ -141,21 +141,21 @@ class RemoteIndex(TunableIndex):
         """Search the collection.
 
         Args:
-            vector: from `asked`.
-            where: from `express`; None for all rows.
+            vector: from `to_stored_query`.
+            where: a filter, of conditions from `express`; None for all rows.
             count: rows wanted.
 
         Returns:
-            Rows int64 [m], and the smallest of their scores as the server has it.
+            Rows int64 [m], and the smallest of their scores according to the server.
         """
 
     @abstractmethod
     def sample(self, rows: list[int]) -> Float32:
-        """Return some vectors as stored: float32 [found, ...]."""
+        """Return the stored vectors of rows, without missing ones: float32 [found, ...]."""
 
     @abstractmethod
     def express(self, condition: CodeRanges) -> str | None:
-        """Write a condition in the language of the server; None if it has not that column."""
+        """Write a condition in the server's language; None if the column is not stored."""
 
     @override
     def discard(self) -> None:
@@ -164,25 +164,25 @@ class RemoteIndex(TunableIndex):
 
     @classmethod
     def drop(cls, server: Server, collection: str) -> None:
-        """Remove a collection, if it is still there.
+        """Delete a collection, if it exists.
 
         Args:
-            server: that has it.
+            server: settings of the server.
             collection: its name.
 
         Raises:
-            IndexDownError: It could not be removed.
+            IndexDownError: It cannot be deleted.
         """
         try:
             cls.remove(server, collection)
         except cls.failures() as error:
             why = server.reason(error, lost=cls.lost(error))
-            raise IndexDownError("a collection could not be removed", where=f"{cls.holder} {collection}", why=why) from None
+            raise IndexDownError("a collection could not be deleted", where=f"{cls.label} {collection}", why=why) from None
 
     @property
     @override
     def error(self) -> str:
-        return getattr(self._own, "error", "") or self._error
+        return getattr(self._of_thread, "error", "") or self._error
 
     @cached_property
     def _longest(self) -> float:
@@ -190,20 +190,20 @@ class RemoteIndex(TunableIndex):
 
     @override
     def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
-        self._own.error = ""
+        self._of_thread.error = ""
         return [self._answer(one, n, exact=exact) for one in queries]
 
-    def stored(self, vectors: Float32) -> Float32:
-        """Return vectors as the collection has them.
+    def to_stored(self, vectors: Float32) -> Float32:
+        """Convert vectors to those that the collection stores.
 
-        A graph over inner products leads to long vectors alone. With one more number all vectors are of length 1, and those
-        with the largest inner product are the nearest ones (Bachrach et al. 2014), so the graph finds them.
+        A graph of inner products leads mostly to long vectors. A further component makes the length of all vectors 1; then the
+        vectors with the largest inner products are the nearest neighbours (Bachrach et al. 2014), which a graph finds.
 
         Args:
             vectors: float32 [m, dim].
 
         Returns:
-            The same of an exact index; else float32 [m, dim + 1].
+            The same vectors for an exact index; else float32 [m, dim + 1].
         """
         if self.exact:
             return vectors
@@ -211,20 +211,20 @@ class RemoteIndex(TunableIndex):
         rest = np.sqrt(np.maximum(1 - np.einsum("ij,ij->i", scaled, scaled), 0))
         return np.column_stack([scaled, rest]).astype(np.float32)
 
-    def asked(self, query: Float32) -> Float32:
-        """Return a query, float32 [dim], as the collection is asked for it."""
+    def to_stored_query(self, query: Float32) -> Float32:
+        """Convert a query, float32 [dim], to one for the stored vectors."""
         if self.exact:
             return query
         length = float(np.linalg.norm(query.astype(np.float64)))
         return np.append(query / np.float64(length or 1.0), 0).astype(np.float32)
 
     def opened(self) -> Self:
-        """Return the index after a check.
+        """Return the index itself after `check`.
 
-        A server that is down is checked later, if this process answers in its place.
+        If the server does not answer and the local fallback is on, the check is postponed.
 
         Raises:
-            IndexFileError: The collection is a different one or incomplete, or the server does not answer.
+            IndexFileError: The collection has other vectors or is incomplete, or the server does not answer.
         """
         try:
             self.check()
@@ -239,29 +239,26 @@ class RemoteIndex(TunableIndex):
         return self
 
     def check(self) -> None:
-        """Compare the collection with the vectors: the number of rows, and three of them.
+        """Compare the number of rows, and three vectors, with those of the bundle.
 
         Raises:
             IndexDownError: The server does not answer.
-            IndexFileError: The collection is a different one, or incomplete.
+            IndexFileError: The collection has other vectors, or is incomplete.
         """
         self.guarded(lambda: self._compare(counted=True))
 
     @abstractmethod
     def count(self, where: str | None) -> int:
-        """Count the rows, or those for which a filter holds.
+        """Count rows, or those of a filter, with the time limit of a build."""
 
-        It has the time that building has.
-        """
-
-    def prove(self, columns: Sequence[CodedColumn]) -> None:
-        """Compare the columns of the collection with what was sent, by counting rows.
+    def check_columns(self, columns: Sequence[CodedColumn]) -> None:
+        """Check stored columns by the counts of rows with some codes.
 
         Args:
-            columns: as they were sent.
+            columns: that `fill` was called with.
 
         Raises:
-            ExportError: A filter would find other rows on the server than here.
+            ExportError: The server counts other rows than this process.
         """
         for column in columns:
             top = int(column.codes.max(initial=0))
@@ -272,22 +269,22 @@ class RemoteIndex(TunableIndex):
                 if low < high and where is not None and (found := self.count(where)) != expected:
                     raise ExportError(
                         f"column {column.name!r} has {found} rows on the server where it must have {expected}",
-                        where=self.place,
+                        where=self.location,
                         hint="Nothing was published. Try again; if it repeats, report it with the version of the server",
                     )
 
     def guarded(self, call: Callable[[], Answer]) -> Answer:
-        """Call the server, unless it did not answer lately.
+        """Call the server through the circuit breaker.
 
         Args:
-            call: sends a question, and raises one of `failures`.
+            call: sends a request; raises one of `failures`.
 
         Raises:
-            IndexDownError: It does not answer, or did not lately.
-            IndexFileError: The collection is not what it was.
+            IndexDownError: The server does not answer, or the circuit breaker is open.
+            IndexFileError: The collection was changed.
         """
         if not self._breaker.admits():
-            refused = IndexDownError(_DOWN, where=self.place, why="it did not answer lately, and is left alone for a moment")
+            refused = IndexDownError(_DOWN, where=self.location, why="it did not answer lately; the next call is in a moment")
             refused.repeated = True
             raise refused
         try:
@@ -297,7 +294,7 @@ class RemoteIndex(TunableIndex):
             (self._breaker.failed if lost else self._breaker.succeeded)()
             if isinstance(error, self._failures):
                 why = self._server.reason(error, lost=lost)
-                raise IndexDownError(_DOWN, where=self.place, why=why, hint="Look at the server") from None
+                raise IndexDownError(_DOWN, where=self.location, why=why, hint="Look at the server") from None
             raise
         self._breaker.succeeded()
         self._checked = True
@@ -306,21 +303,22 @@ class RemoteIndex(TunableIndex):
 
     def _compare(self, *, counted: bool = False) -> None:
         rows = sorted({0, self.size // 2, self.size - 1})
-        vectors = self.sample(rows)  # before a count, which waits long for a server that does not answer
+        vectors = self.sample(rows)  # before the count, which waits long for a server that does not answer
         if counted and (count := self.count(None)) != self.size:
-            raise IndexFileError(f"the index holds {count} vectors, the bundle {self.size}", where=self.place, hint=_AGAIN)
+            what = f"the index holds {count} vectors, the bundle {self.size}"
+            raise IndexFileError(what, where=self.location, hint=_RESTORE)
         if len(vectors) != len(rows):
             what = f"the index holds {len(vectors)} of {len(rows)} rows that were looked up"
-            raise IndexFileError(what, where=self.place, hint=_AGAIN)
-        expected = self.stored(self._vectors[rows])
+            raise IndexFileError(what, where=self.location, hint=_RESTORE)
+        expected = self.to_stored(self._vectors[rows])
         if vectors.shape != expected.shape or not np.allclose(vectors, expected, rtol=1e-5, atol=1e-6 if not self.exact else 0):
-            raise IndexFileError("the index holds other vectors than the bundle", where=self.place, hint=_AGAIN)
+            raise IndexFileError("the index holds other vectors than the bundle", where=self.location, hint=_RESTORE)
 
     def _answer(self, query: SearchQuery, n: int, *, exact: bool) -> Ranked:
         eligible = self.size if query.within is None else query.within.count
-        if self.most is not None and min(n, eligible) > self.most:
-            limit = f"{self.place.partition(' ')[0]} returns at most {self.most}"
-            raise RequestError(f"{n} results were asked for, and {limit}", where="/n", hint=f"Ask for at most {self.most}")
+        if self.max_rows is not None and min(n, eligible) > self.max_rows:
+            engine = self.label.partition(" ")[0]
+            raise RequestError(f"n must be at most {self.max_rows} with an index in {engine}, got {n}", where="/n")
         if (query.within is not None and eligible <= _FEW) or (exact and not self.exact):
             return self._scan(query, n)
         try:
@@ -328,48 +326,47 @@ class RemoteIndex(TunableIndex):
         except IndexFileError as error:
             if not self._server.local:
                 raise
-            self._own.error = self._error = _INSTEAD.format(error.what)
+            self._of_thread.error = self._error = _INSTEAD.format(error.what)
             return self._scan(query, n)
 
     def _search(self, query: SearchQuery, n: int, eligible: int) -> Ranked:
+        """Ask the server for rows, more and more of them, until the list is complete."""
         where = None if query.predicate is None else expression(query.predicate.plan, self.express)
-        # a row that the server returns is eligible with this probability, as far as is known
+        # without a filter on the server, the share of its rows that are expected to be eligible
         share = eligible / self.size if where is None else 1.0
-        least = eligible if where is not None else self.size
+        least = eligible if where is not None else self.size  # rows that the server can return, at least
         width = math.ceil((n + _SPARE) / share) + len(query.excluded)
         slack = float(rounding(query.vector, self._longest))
-        while width < least // 2 and (self.most is None or width <= self.most):
-            rows, worst = self._asked(query.vector, where, width, least)
-            found = rank(self._vectors, query.vector, _within(rows, query.within), query.excluded, n, exact=self.exact)
-            if len(found.rows) == n and (not self.exact or found.scores[-1] > worst + slack):  # else a tie may go on
+        while width < least // 2 and (self.max_rows is None or width <= self.max_rows):
+            rows, worst = self._rows_of_server(query.vector, where, width, least)
+            if query.within is not None:
+                rows = rows[query.within.holds(rows)]
+            found = rank(self._vectors, query.vector, rows, query.excluded, n, exact=self.exact)
+            if len(found.rows) == n and (not self.exact or found.scores[-1] > worst + slack):  # no further row may tie
                 return found
             width *= _WIDER
         return self._scan(query, n)
 
-    def _asked(self, vector: Float32, where: str | None, width: int, least: int) -> tuple[Int64, float]:
-        """Return the answer of the server; raise IndexDownError if rows are missing."""
+    def _rows_of_server(self, vector: Float32, where: str | None, width: int, least: int) -> tuple[Int64, float]:
+        """Return the result of `ask`; raise IndexDownError if rows are missing."""
 
         def call() -> tuple[Int64, float]:
             if not self._checked:
                 self._compare()
-            return self.ask(self.asked(vector), where, width)
+            return self.ask(self.to_stored_query(vector), where, width)
 
         rows, worst = self.guarded(call)
-        whole = len(rows) >= (min(width, least) if self.exact else 1)
-        if not whole or not 0 <= rows.min() <= rows.max() < self.size:
-            self._checked = False  # and so the next call says what is missing
-            why = f"it returned {len(rows)} rows, and there are {least}"
-            raise IndexDownError("the index lacks items", where=self.place, why=why, hint=_AGAIN)
+        complete = len(rows) >= (min(width, least) if self.exact else 1)
+        if not complete or not 0 <= rows.min() <= rows.max() < self.size:
+            self._checked = False  # the next call compares the collection first, and reports the difference
+            why = "it returned rows of another index" if complete else f"it returned {len(rows)} of {min(width, least)} rows"
+            raise IndexDownError("the index lacks items", where=self.location, why=why, hint=_RESTORE)
         return rows, worst
 
     def _scan(self, query: SearchQuery, n: int) -> Ranked:
         return scan(self._vectors, query.vector, n, self._longest, within=query.within, excluded=query.excluded)
 
 
-def _within(rows: Int64, within: RowBitmap | None) -> Int64:
-    return rows if within is None else rows[within.holds(rows)]
-
-
 _INSTEAD = "the index is searched in this process: {}"
 _DOWN = "the server of the index does not answer"
-_AGAIN = "Restore the collection, or make another index for the bundle: recall tune-index BUNDLE"
+_RESTORE = "Restore the collection, or make another index for the bundle: recall tune-index BUNDLE"

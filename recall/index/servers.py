@@ -1,4 +1,4 @@
-"""Settings of servers that hold indexes, and the columns that a collection has."""
+"""Settings of index servers, and descriptions of the columns in a collection."""
 
 import math
 import os
@@ -16,10 +16,10 @@ from recall.index.base import Params
 from recall.index.query import CodedColumn, CodeRanges
 
 CODES = 1
-"""Raise it when a value gets another code than before: an index with other codes is then searched without its columns."""
+"""Version of the codes, to be increased when values get other codes: columns with codes of another version are not used."""
 SECONDS, FALLBACK = "RECALL_INDEX_SECONDS", "RECALL_INDEX_FALLBACK"
-"""Environment variables: the budget of one search on a server, and "local" for answers from this process while it is down."""
-_LEAST = 0.01  # seconds of that budget: servers count in milliseconds, and 0 would be no limit
+"""Environment variables: time limit of one search on a server, and "local" for a scan in this process while it is down."""
+_MIN_SECONDS = 0.01  # servers count in milliseconds, and 0 would mean no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Server:
     """Settings of one server.
 
     Attributes:
-        url: its address, which may hold a password, and so is in no file of a bundle and in no message.
-        host: of the address, for messages.
-        seconds: budget of one search.
-        local: whether this process answers, by an exact scan, while the server does not.
+        url: its address. It may contain a password, so it is never written to a bundle or a message.
+        host: host of the address, for messages.
+        seconds: time limit of one search.
+        local: whether an exact scan in this process answers while the server does not.
     """
 
     url: str
@@ -43,51 +43,49 @@ class Server:
         """Read the settings from the environment.
 
         Args:
-            variable: with the address.
-            engine: for messages.
-            host_of: returns the host of an address, and raises ValueError if it is none.
+            variable: name of the variable with the address.
+            engine: name of the engine, for messages.
+            host_of: returns the host of an address; raises ValueError if the address is malformed.
 
         Raises:
-            ConfigError: the address is missing or wrong, or a setting is none.
+            ConfigError: The address is missing or malformed, or another setting is malformed.
         """
         url, seconds, fallback = os.environ.get(variable, ""), os.environ.get(SECONDS, "1"), os.environ.get(FALLBACK, "")
         if not url:
-            raise ConfigError(
-                f"no address of a server for engine {engine!r}", where=variable, hint="Set it to the server's URL"
-            )
+            raise ConfigError(f"engine {engine!r} needs the address of a server", where=variable, hint="Set it to its URL")
         try:
             host = host_of(url)
-        except ValueError:  # whose text may hold a part of a password
-            raise ConfigError("this is not the address of a server", where=variable, hint=_ADDRESS) from None
+        except ValueError:  # its text may contain a part of a password
+            raise ConfigError("the address of the server is malformed", where=variable, hint=_ADDRESS) from None
         try:
-            budget = float(seconds)
+            limit = float(seconds)
         except ValueError:
-            budget = math.nan
-        if not _LEAST <= budget < math.inf:
-            hint = f"Write seconds such as 1.5, at least {_LEAST}"
-            raise ConfigError(f"{seconds!r} is not a number of seconds for a search", where=SECONDS, hint=hint)
+            limit = math.nan
+        if not _MIN_SECONDS <= limit < math.inf:
+            what = f"the time limit of a search must be at least {_MIN_SECONDS} seconds, got {seconds!r}"
+            raise ConfigError(what, where=SECONDS, hint="Write a number such as 1.5")
         if fallback not in ("", "local"):
-            raise ConfigError(f"{fallback!r} cannot be a fallback", where=FALLBACK, hint="Write local, or leave it out")
-        return Server(url, host, budget, fallback == "local")
+            raise ConfigError(f"the fallback must be 'local' or empty, got {fallback!r}", where=FALLBACK)
+        return Server(url, host, limit, fallback == "local")
 
     def reason(self, error: BaseException, *, lost: bool) -> str:
-        """Say why a call failed.
+        """Return the reason of a failed call, for a message.
 
         Args:
-            error: of the client's library.
-            lost: whether it is of the connection; its text may then hold parts of the address, and is left out.
+            error: of the client library.
+            lost: whether the connection failed: the text of the error may then contain parts of the address, and is left out.
         """
         return f"{type(error).__name__}, host {self.host}" if lost else str(error).strip() or type(error).__name__
 
 
 @cache
 def client_package(package: str, place: str, extra: str) -> Any:
-    """Return the package of a server's client.
+    """Import the client package of a server.
 
     Args:
         package: its name.
-        place: what holds the index, for the error.
-        extra: of this project that installs it.
+        place: name of the server software, for the error.
+        extra: extra of this project that installs the package.
 
     Raises:
         ConfigError: It is not installed.
@@ -100,44 +98,43 @@ def client_package(package: str, place: str, extra: str) -> Any:
 
 
 def collection_of(params: Params) -> str:
-    """Return the name of a collection, as they are drawn.
+    """Return the name of the collection of an index.
 
     Raises:
-        IndexFileError: It is another name, and must not become a part of a statement.
+        IndexFileError: The name is not one of those that are drawn, so that it must not become a part of a statement.
     """
     name = str(params.get("collection"))
     if not re.fullmatch(r"fm_recall_[0-9a-f]{16}", name):
-        raise IndexFileError(
-            f"{name!r} is not the name of a collection of an index", where="index", hint="Restore the manifest"
-        )
+        what = f"the name of the collection must be 'fm_recall_' and 16 hexadecimal digits, got {name!r}"
+        raise IndexFileError(what, where="index", hint="Restore the manifest")
     return name
 
 
 @dataclass(frozen=True, slots=True)
 class StoredColumns:
-    """Columns in a collection, by place, as the parameters of its index record them."""
+    """Description of the columns in a collection, recorded in the index's `params`."""
 
     columns: tuple[tuple[str, str, bool], ...]
-    """Name, kind, and whether a row may have several entries."""
+    """Name, kind, and whether a row may have several entries (a bag), in the order of the collection."""
 
     @staticmethod
     def of(columns: Sequence[CodedColumn]) -> "StoredColumns":
-        """Return a description of columns that are stored."""
+        """Return the description of columns."""
         return StoredColumns(tuple((one.name, one.kind, one.rows is not None) for one in columns))
 
     @staticmethod
     def read(params: Params) -> "StoredColumns":
-        """Return the description in parameters; no columns if they have other codes."""
+        """Read the description; without columns if their codes are of another version."""
         found = orjson.loads(str(params["columns"])) if params["codes"] == CODES else ()
         return StoredColumns(tuple((name, kind, bag) for name, kind, bag in found))
 
     @property
     def params(self) -> dict[str, int | float | str]:
-        """The description, as parameters of an index."""
+        """The description as parameters of an index."""
         return {"codes": CODES, "columns": orjson.dumps(self.columns).decode()}
 
     def find(self, condition: CodeRanges) -> tuple[int, bool] | None:
-        """Return place and bag of the column of a condition; None if it is not stored."""
+        """Return position and bag of a condition's column; None if it is not stored."""
         for place, (name, kind, bag) in enumerate(self.columns):
             if (name, kind) == (condition.column, condition.kind):
                 return place, bag

@@ -1,8 +1,8 @@
-"""Exact top-k: approximate scores, a slack for ties, exact scores of what remains.
+"""Exact top-k: select by approximate scores with a slack, then score exactly.
 
-Engines add up a product in an order that depends on the batch, on threads and on the instruction set, and break ties as
-their heaps fall. Results are scored here instead, each row by itself, and ordered by falling score and then by row, so that
-a query has one answer.
+Engines sum a product in an order that depends on the batch, the threads and the instruction set, and break ties arbitrarily.
+Their results are scored again here, each row by itself, and sorted by descending score and then by row, so that the answer to
+a query is deterministic.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ from recall.index.base import Ranked
 from recall.index.bitmap import Mask, RowBitmap
 
 LANES = 8
-"""faiss's kernels are several times faster when vectors fill whole registers of eight floats."""
+"""Vectors are padded to a multiple of this: faiss's kernels are several times faster on whole registers of eight floats."""
 
-_FEW = 256  # rows that are all scored exactly, which takes less time than finding out which of them need to be
+_FEW = 256  # rows up to which all are scored exactly: an approximate selection would take longer
 _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -34,30 +34,30 @@ def top_k(
     """Return the n best positions and their exact scores.
 
     Args:
-        approximate: float32 [m], scores as they are cheapest to compute; overwritten where a position is not eligible.
+        approximate: float32 [m], approximate scores; overwritten where a position is not eligible.
         n: positions to return, at least 1.
         score: returns the exact scores of positions, int64 [c] -> floats [c]; None if `approximate` is exact already. Then
-            a score of -inf is never returned.
-        slack: two approximate scores that are in the wrong order differ by at most this much, rounding of their own aside.
+            a position with a score of -inf is never returned.
+        slack: largest difference of two approximate scores whose order is wrong, besides the rounding of float32.
         eligible: bool [m], the positions that may be returned; all of them if None.
 
     Returns:
-        Positions int64 [min(n, eligible)] by falling score and then by position, and their scores.
+        Positions int64 [min(n, eligible)] by descending score and then by position, and their scores.
     """
-    width = len(approximate) if eligible is None else int(np.count_nonzero(eligible))
+    width = min(n, len(approximate))
     if eligible is not None:
+        width = min(n, int(np.count_nonzero(eligible)))
         approximate[~eligible] = -np.inf
-    width = min(n, width)
     if not width:
         return _NONE, np.empty(0, dtype=np.float32)
     least = np.partition(approximate, len(approximate) - width)[len(approximate) - width]
     if score is None:
         better = np.flatnonzero(approximate > least)
-        # most positions may score the same: sorting all of those would take a thousand times longer
+        # most positions may tie: sorting all of them would take a thousand times longer
         ties = np.flatnonzero(approximate == least)[: n - len(better)] if least > -np.inf else _NONE
         order = np.concatenate([better[np.lexsort((better, -approximate[better]))], ties])
         return order, approximate[order]
-    with np.errstate(invalid="ignore"):  # the bound of an infinite score is NaN: then all positions are near
+    with np.errstate(invalid="ignore"):  # the bound of an infinite score is NaN: then all positions are scored exactly
         bound = least - slack - 4 * np.finfo(np.float32).eps * abs(least)
     overflow = not np.isfinite(bound) or np.isnan(approximate.max())
     near = np.arange(len(approximate)) if overflow else np.flatnonzero(approximate >= bound)
@@ -84,13 +84,13 @@ def scan(
         vectors: float32 [size, dim].
         query: float32 [dim], finite.
         n: rows to return, at least 1.
-        longest: the largest Euclidean length of a vector, or more.
-        added: float32 [size], an offset of the score of each row; none if None.
+        longest: upper bound of the vectors' Euclidean lengths.
+        added: float32 [size], an offset of the score of each row; None for zeros.
         within: the rows that may be returned; all of them if None.
         excluded: int64 [m], rows that must not be returned, in any order, repeats allowed.
 
     Returns:
-        The rows by falling score and then by row.
+        The rows by descending score and then by row.
     """
     size = len(vectors)
     count = size if within is None else within.count
@@ -124,26 +124,25 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
         vectors: float32 [size, d].
         query: float32 [d].
         candidates: int64 [m], distinct rows; -1 is padding.
-        excluded: int64 [e], rows to leave out, rising.
-        n: rows to return at most.
+        excluded: int64 [e], rows to leave out, sorted.
+        n: maximum number of rows to return.
         exact: whether the result is marked as exact.
 
     Returns:
-        The rows by falling score and then by row.
+        The rows by descending score and then by row.
     """
     rows = candidates[candidates >= 0]
     if len(excluded):
         places = np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)
         rows = rows[excluded[places] != rows]
-    # imported here, for numba takes half a second
-    from recall.index.cells.simd import best_of
+    from recall.index.cells.simd import best_of  # imported here: numba takes half a second
 
     found, scores = best_of(vectors, query, rows, n)
     return Ranked(found, scores, exact)
 
 
 def products(vectors: Float32, query: Float32) -> Float32:
-    """Return inner products, added up as every search does: float32 [m].
+    """Return inner products, bit-identical to those of a search: float32 [m].
 
     Args:
         vectors: float32 [m, d].
@@ -156,11 +155,11 @@ def products(vectors: Float32, query: Float32) -> Float32:
 
 
 def merge(parts: Sequence[Ranked], n: int) -> Ranked:
-    """Merge lists of distinct rows into one, in the order of a search.
+    """Merge lists of distinct rows into one, by descending score and then by row.
 
     Args:
-        parts: at least one; none has more than n rows.
-        n: length of the result at most.
+        parts: at least one, of at most n rows each.
+        n: maximum length of the result.
     """
     if len(parts) == 1:
         return parts[0]
@@ -170,7 +169,7 @@ def merge(parts: Sequence[Ranked], n: int) -> Ranked:
 
 
 def pad(vectors: Float32) -> Float32:
-    """Append zeros up to a multiple of eight components, which changes no product.
+    """Append zeros up to a multiple of `LANES` components, which changes no product.
 
     Returns:
         float32 [size, dim rounded up], contiguous.
@@ -182,13 +181,13 @@ def pad(vectors: Float32) -> Float32:
 
 
 def rounding(queries: Float32, longest: float) -> Float32:
-    """Bound the difference between two ways to add up one inner product.
+    """Bound the difference between two orders of summation of an inner product.
 
-    Each is within d u |q| |v| of the truth, u being half of float32's spacing at 1 (Higham 2002, section 3.1).
+    Each sum is within d u |q| |v| of the exact value, where u is half of float32's spacing at 1 (Higham 2002, section 3.1).
 
     Args:
         queries: float32 [..., d].
-        longest: the largest Euclidean length of a vector.
+        longest: upper bound of the vectors' Euclidean lengths.
 
     Returns:
         A bound for each query: float32 [...].

@@ -95,7 +95,7 @@ def test_an_index_without_a_file_needs_a_known_engine(folder: Path) -> None:
     reseal(folder, index=index)
     bundle = load_bundle(folder)
     assert bundle.index_file is None
-    with pytest.raises(IndexFileError, match="no index engine 'qdrant' is known"):
+    with pytest.raises(IndexFileError, match="the index engine 'qdrant' is not known"):
         Recommender.load(folder)
 
 

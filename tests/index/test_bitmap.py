@@ -42,5 +42,5 @@ def test_sparse_and_dense_bitmaps_are_equal(rows: list[int]) -> None:
 
 
 def test_bitmaps_of_different_sizes_do_not_combine() -> None:
-    with pytest.raises(ValueError, match="among 9 rows does not go with one among 8"):
+    with pytest.raises(ValueError, match="bitmaps of 8 and 9 rows cannot be combined"):
         _ = RowBitmap.everything(8) & RowBitmap.everything(9)

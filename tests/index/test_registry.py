@@ -35,27 +35,27 @@ def test_a_kind_can_be_requested(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match=r"'faiss' has no index of kind 'hnsw'.* Known names: exact, ivf"):
+    with pytest.raises(IndexFileError, match=r"'faiss' does not open indexes of kind 'hnsw'.* Known names: exact, ivf"):
         open_index(tmp_path / "index.faiss", "faiss", "hnsw", {}, model_vectors())
 
 
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match=r"no index engine 'qdrant' is known.*opens cells, faiss, milvus, pgvector"):
+    with pytest.raises(IndexFileError, match=r"the index engine 'qdrant' is not known.*opens cells, faiss, milvus, pgvector"):
         open_index(None, "qdrant", "hnsw", {}, model_vectors())
-    with pytest.raises(IndexFileError, match="'faiss' has no index of kind 'cells'"):
+    with pytest.raises(IndexFileError, match="'faiss' does not open indexes of kind 'cells'"):
         open_index(tmp_path / "index.faiss", "faiss", "cells", {}, model_vectors())
 
 
 @pytest.mark.parametrize(("engine", "kind"), [("faiss", "exact"), ("cells", "cells")])
 def test_an_engine_that_needs_a_file_reports_its_absence(engine: str, kind: str) -> None:
-    with pytest.raises(IndexFileError, match=f"names no index file, and engine '{engine}' needs one"):
+    with pytest.raises(IndexFileError, match=f"must name an index file for engine '{engine}'"):
         open_index(None, engine, kind, {}, model_vectors())
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     index = build_index(model_vectors(), model_queries(), IndexConfig(kind="ivf"), seed=0)
     index.write(tmp_path / "index.faiss")
-    with pytest.raises(IndexFileError, match="not a IndexFlatIP"):
+    with pytest.raises(IndexFileError, match="must hold a faiss IndexFlatIP, got IndexIVF"):
         open_index(tmp_path / "index.faiss", "faiss", "exact", {"longest": 1.0}, model_vectors())
 
 

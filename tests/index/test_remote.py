@@ -185,9 +185,9 @@ def test_a_connection_is_found_closed_whatever_its_descriptor() -> None:
 def test_a_name_that_is_none_of_a_collection_reaches_no_server(engine: Engine, name: str) -> None:
     index = built(engine)
     params = {**index.params, "collection": name}
-    with pytest.raises(IndexFileError, match="is not the name of a collection"):
+    with pytest.raises(IndexFileError, match="the name of the collection must be"):
         open_index(None, engine.name, index.kind, params, VECTORS)
-    with pytest.raises(IndexFileError, match="is not the name of a collection"):
+    with pytest.raises(IndexFileError, match="the name of the collection must be"):
         SERVERS[engine.name].drop(index.kind, params)
 
 
@@ -282,11 +282,11 @@ def test_a_server_that_was_started_again_is_found_without_a_failure(engine: Engi
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        (SECONDS, "soon", "'soon' is not a number of seconds"),
-        (SECONDS, "-1", "'-1' is not a number of seconds"),
-        (SECONDS, "0.0004", "'0.0004' is not a number of seconds"),
-        (FALLBACK, "faiss", "'faiss' cannot be a fallback"),
-        ("url", "", "no address of a server for engine"),
+        (SECONDS, "soon", "must be at least 0.01 seconds, got 'soon'"),
+        (SECONDS, "-1", "must be at least 0.01 seconds, got '-1'"),
+        (SECONDS, "0.0004", "must be at least 0.01 seconds, got '0.0004'"),
+        (FALLBACK, "faiss", "the fallback must be 'local' or empty, got 'faiss'"),
+        ("url", "", "needs the address of a server"),
     ],
 )
 def test_invalid_settings_are_refused(

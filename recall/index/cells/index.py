@@ -1,9 +1,9 @@
-"""Index over eight-bit codes in cells; its recall is a parameter of the search.
+"""Index of eight-bit codes in cells, for approximate and exact search.
 
-A query looks into cells in the order of what their best item is taken to score: the score of the centre plus `effort` times
-the spread of the cell. It stops when no cell left promises more than the n-th best item found so far. So every query looks
-as far as it needs to: further for long lists and where a filter leaves few items, without a number of cells to set. With a
-bound that always holds, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
+A query scans cells in the order of the assumed score of their best item: the score of the centre plus `effort` times the
+spread of the cell. It stops when no other cell is assumed to have an item above the n-th best found so far. So a query scans
+more cells for a long list, or if a filter leaves few items, without a fixed number of cells. With a bound that always holds,
+by Cauchy and Schwarz from the cell's radius, the answer is exact.
 """
 
 import math
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakSet, ref
 
 import numpy as np
 from typing_extensions import override
@@ -30,54 +30,59 @@ from recall.index.coarse import cells_for
 from recall.index.query import SearchQuery
 from recall.index.topk import rank
 
-# Codes of a filter's rows alone, for filters that come again.
-
-_MOST = 4096  # selections
+_MAX_CACHED = 4096  # bitmaps
 
 
 class FilteredCodesCache:
-    """LRU cache of the codes of bitmaps, which are packed at their second use.
+    """LRU cache of the codes of the rows of bitmaps, packed at their second use.
 
-    A bitmap that is used once, such as one user's list, is not worth the pass over all rows that packing takes.
+    Packing takes a pass over all rows, which is not worth it for a bitmap that is used once, such as one user's allow list.
     """
 
     def __init__(self, pack: Callable[[RowBitmap], FilteredCodes], budget: int) -> None:
-        """`pack` does the work; at most about `budget` bytes are kept."""
+        """Create an empty cache.
+
+        Args:
+            pack: packs the codes of a bitmap.
+            budget: maximum bytes of all codes together.
+        """
         self._pack = pack
         self._budget = budget
-        self._met: WeakKeyDictionary[RowBitmap, None] = WeakKeyDictionary()
-        self._kept: Cache[ref[RowBitmap], FilteredCodes] = Cache(_MOST, budget, lambda _, packed: packed.nbytes)
+        self._used_once: WeakSet[RowBitmap] = WeakSet()
+        self._packed: Cache[ref[RowBitmap], FilteredCodes] = Cache(_MAX_CACHED, budget, lambda _, packed: packed.nbytes)
         self._lock = Lock()
 
-    def of(self, selection: RowBitmap) -> FilteredCodes | None:
-        """Return the packed rows, or None at the first use of a bitmap."""
-        key = ref(selection, self._kept.discard)
-        found = self._kept.get(key)
+    def of(self, bitmap: RowBitmap) -> FilteredCodes | None:
+        """Return the packed codes; None at the first use of a bitmap."""
+        key = ref(bitmap, self._packed.discard)
+        found = self._packed.get(key)
         if found is not None:
             return found
         with self._lock:
-            if selection not in self._met:
-                self._met[selection] = None
+            if bitmap not in self._used_once:
+                self._used_once.add(bitmap)
                 return None
-        packed = self._pack(selection)
-        return self._kept.setdefault(key, packed) if packed.nbytes <= self._budget else packed
+        packed = self._pack(bitmap)
+        return self._packed.setdefault(key, packed) if packed.nbytes <= self._budget else packed
 
 
 CERTAIN = 3e38
-"""The effort at which a cell's bound is its radius, and the answer exact."""
+"""The effort of an exact search: the bound of a cell is that of its radius."""
 
 _EFFORTS = tuple(step / 32 for step in range(1, 257))
-_FEW = 512  # eligible rows, and as many for each result, that are scored one by one
-_NARROW = 0.2  # share of the rows up to which a filter that comes again is worth codes of its own,
-_NARROW_ROWS = 1 << 16  # or so many rows: scanning all of them is faster than choosing cells among those without;
-_BUDGET = 64 << 20  # bytes for such codes, of which one filter may take a quarter
-_CHUNK = 256  # blocks that a batch scans before the next query: they stay in the second-level cache
-_EVERYTHING: UInt8 = np.empty(0, dtype=np.uint8)
+_FEW = 512  # eligible rows beyond n, up to which all are scored one by one
+# Codes of a filter are packed if it leaves at most this share of the rows, or this many rows: a scan of the packed codes is
+# then faster than a search of the cells.
+_PACKED_SHARE = 0.2
+_PACKED_ROWS = 1 << 16
+_BUDGET = 64 << 20  # bytes of packed codes, of which one filter may take a quarter
+_CHUNK = 256  # blocks that a batch scans for one query before the next: they stay in the second-level cache
+_ALL_ROWS: UInt8 = np.empty(0, dtype=np.uint8)  # for the kernels
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
 class CellIndex(TunableIndex):
-    """Codes in cells; candidates are scored in float32 at the end."""
+    """Codes in cells; the candidates that they leave are scored in float32."""
 
     kind = "cells"
 
@@ -88,11 +93,11 @@ class CellIndex(TunableIndex):
             codes: of the vectors.
             vectors: float32 [size, dim], not copied: a memory-mapped array stays on disk.
             effort: assumed distance of a cell's best item beyond its centre, in spreads; CERTAIN for exact search.
-            n: length of the lists that the effort is for. Longer ones look further by themselves, because their last item
-                scores less; for shorter ones, which end among the first cells,
-            shorter: is added to the effort for each time that the length is divided by e.
+            n: length of the lists that the effort was tuned for. Longer lists need no more: their last item scores less, so
+                that more cells are scanned.
+            shorter: added to the effort for each factor of e by which a list is shorter than n.
         """
-        from recall.index.cells import kernels  # numba takes half a second to import
+        from recall.index.cells import kernels  # imported here: numba takes half a second
 
         self.size, self.dim = vectors.shape
         self.effort = effort
@@ -102,28 +107,28 @@ class CellIndex(TunableIndex):
         self._vectors = vectors
         self._kernels = kernels
         limits = codes.limits
-        self._usual = [self._limit_of(effort + shorter * math.log(n / length)) for length in range(1, n + 1)]
+        self._scaled_efforts = [self._scaled(effort + shorter * math.log(n / length)) for length in range(1, n + 1)]
         self._limits = tuple(np.float32(one) for one in (limits.rho, limits.reach, limits.rounding))
         cells = (codes.starts, codes.centres, codes.centre_scales, codes.spreads, codes.radii)
         self._all: tuple[Any, ...] = (codes.codes, codes.scales, codes.rows, *cells)
-        # not a method of this object, which would then live until a collector finds the circle, and its files with it
-        of_row = codes.codes[0].nbytes // LANES + 8
-        self._narrow = min(max(_NARROW * self.size, _NARROW_ROWS), _BUDGET // 4 // of_row)
-        self._narrowing = FilteredCodesCache(partial(_narrowed, kernels, codes), _BUDGET)
+        row_bytes = codes.codes[0].nbytes // LANES + 8
+        self._max_packed = min(max(_PACKED_SHARE * self.size, _PACKED_ROWS), _BUDGET // 4 // row_bytes)
+        # not a method of this object: in a reference cycle, the index and its files would stay until a garbage collection
+        self._filtered = FilteredCodesCache(partial(_packed, kernels, codes), _BUDGET)
 
     @classmethod
     def build(cls, vectors: Float32, queries: Float32, seed: int, threads: int = 1, cells: int | None = None) -> "CellIndex":
-        """Cut vectors into cells; the index is exact until `with_effort` says otherwise.
+        """Partition vectors into cells; the index is exact until an effort is set.
 
         Args:
             vectors: float32 [size, dim].
-            queries: float32 [q, dim], vectors of real users, at least one: they say which directions matter.
+            queries: float32 [q, dim], vectors of real users, at least one; the codes are fitted to them.
             seed: of the rotation, the sample and k-means.
-            threads: that work side by side.
-            cells: how many; `cells_for` when left out.
+            threads: to build with.
+            cells: number of cells; default: `cells_for`.
 
         Raises:
-            ExportError: the vectors are not finite.
+            ExportError: The vectors are not finite.
         """
         check_vectors(vectors)
         return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
@@ -133,15 +138,15 @@ class CellIndex(TunableIndex):
 
         Args:
             effort: for lists of n.
-            n: length of the lists that it is for.
-            shorter: added to it for shorter lists, as for the constructor.
+            n: length of the lists that it was tuned for.
+            shorter: as for the constructor.
         """
         return CellIndex(self.codes, self._vectors, effort, n, shorter)
 
     @property
     @override
     def param_grid(self) -> tuple[float, ...]:
-        return _EFFORTS  # from a cell's centre to so far beyond it that almost nothing is missed
+        return _EFFORTS  # up to 8 spreads beyond the centre, where almost nothing is missed
 
     @override
     def with_search_param(self, value: float, n: int) -> "CellIndex":
@@ -179,22 +184,23 @@ class CellIndex(TunableIndex):
             return self._search_together(queries, wanted)
         return [self._search_one(one, wanted, effort) for one in queries]
 
-    def moments(self) -> Float32:
-        """Return float32 [dim, dim] with the fitted queries' moments, but for a factor."""
+    def moment_root(self) -> Float32:
+        """Return a root of the fitted queries' second moments.
+
+        Returns:
+            R, float32 [dim, dim]: R' R are the second moments, up to a factor.
+        """
         back = self.codes.basis[:, : self.dim].astype(np.float64)
         return np.linalg.cholesky(np.linalg.inv(back @ back.T)).T.astype(np.float32)
 
-    def looked_at(self, query: Float32, n: int) -> tuple[int, int]:
-        """Count the work of one search.
+    def scanned(self, query: Float32, n: int) -> tuple[int, int]:
+        """Return the numbers of cells and of items that one search scans.
 
         Args:
             query: float32 [dim].
             n: length of the list.
-
-        Returns:
-            Cells scanned and items scanned.
         """
-        _, _, cells, items = self._search(query, n, self._all, _EVERYTHING, np.empty(0, dtype=np.int64), self.effort)
+        _, _, cells, items = self._search(query, n, self._all, _ALL_ROWS, np.empty(0, dtype=np.int64), self.effort)
         return cells, items
 
     @override
@@ -210,11 +216,11 @@ class CellIndex(TunableIndex):
 
         Args:
             path: the file.
-            params: of the index that wrote it.
-            vectors: float32 [size, dim], that it was built over.
+            params: the index's `params`.
+            vectors: float32 [size, dim], the vectors that it was built over.
 
         Raises:
-            IndexFileError: The file is of another kind, damaged, or over other vectors.
+            IndexFileError: The file is of another kind, damaged, or of other vectors.
         """
         dim = vectors.shape[1]
         cells, blocks, groups = int(params["cells"]), int(params["blocks"]), -(-dim // 4)
@@ -228,52 +234,55 @@ class CellIndex(TunableIndex):
         limits = ErrorBounds(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         codes = Codes(**arrays, limits=limits, magnitude=float(params["magnitude"]))
         effort, n, shorter = float(params["effort"]), int(params.get("n", 1)), float(params.get("shorter", 0.0))
-        index = cls(codes, vectors, effort, n, shorter)  # bundles of before have one effort for all lengths
+        index = cls(codes, vectors, effort, n, shorter)  # bundles of earlier versions have one effort for all lengths
         index._check(path)
         return index
 
-    def _search_one(self, asked: SearchQuery, n: int, effort: float) -> Ranked:
-        within, excluded = asked.within, asked.excluded
+    def _search_one(self, query: SearchQuery, n: int, effort: float) -> Ranked:
+        within = query.within
         if within is None:
-            return self._ranked(asked, n, self._all, _EVERYTHING, effort)
+            return self._ranked(query, n, self._all, _ALL_ROWS, effort)
         if within.count <= _FEW + n:
-            return rank(self._vectors, asked.vector, within.rows, excluded, n, exact=True)
-        if within.count <= self._narrow:
-            narrow = self._narrowing.of(within)
-            if narrow is not None:
-                return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)
-        return self._ranked(asked, n, self._all, within.bits, effort)
+            return rank(self._vectors, query.vector, within.rows, query.excluded, n, exact=True)
+        if within.count <= self._max_packed:
+            filtered = self._filtered.of(within)
+            if filtered is not None:
+                return self._ranked(query, n, _as_one_cell(filtered), _ALL_ROWS, CERTAIN)
+        return self._ranked(query, n, self._all, within.bits, effort)
 
-    def _ranked(self, asked: SearchQuery, n: int, of: tuple[Any, ...], bits: UInt8, effort: float) -> Ranked:
-        rows, scores, _, _ = self._search(asked.vector, n, of, bits, asked.excluded, effort)
+    def _ranked(self, query: SearchQuery, n: int, of: tuple[Any, ...], bits: UInt8, effort: float) -> Ranked:
+        rows, scores, _, _ = self._search(query.vector, n, of, bits, query.excluded, effort)
         return Ranked(rows, scores, effort >= CERTAIN)
 
-    def _search(self, query: Float32, n: int, of: tuple[Any, ...], bits: UInt8, excluded: Int64, effort: float) -> Any:
-        limit = self._usual[min(n, self.n) - 1] if effort == self.effort else self._limit_of(effort)
-        return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
+    def _search(self, vector: Float32, n: int, of: tuple[Any, ...], bits: UInt8, excluded: Int64, effort: float) -> Any:
+        scaled = self._scaled_efforts[min(n, self.n) - 1] if effort == self.effort else self._scaled(effort)
+        return self._kernels.search(vector, n, self.codes.basis, *of, self._vectors, bits, excluded, scaled, self._limits)
 
-    def _limit_of(self, effort: float) -> np.float32:
-        """Scale an effort from a query as long as the users' to one of length 1."""
+    def _scaled(self, effort: float) -> np.float32:
+        """Scale an effort to queries of length 1.
+
+        Transformed users have a mean square length of dim.
+        """
         return np.float32(min(effort / np.sqrt(self.dim), CERTAIN))
 
-    def _search_together(self, asked: Sequence[SearchQuery], n: int) -> list[Ranked]:
-        ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in asked])])
+    def _search_together(self, queries: Sequence[SearchQuery], n: int) -> list[Ranked]:
+        ends = np.concatenate([[0], np.cumsum([len(one.excluded) for one in queries])])
         codes = self.codes
         rows, scores, done = self._kernels.search_together(
-            np.stack([one.vector for one in asked]),
+            np.stack([one.vector for one in queries]),
             n,
             codes.basis,
             codes.codes,
             codes.scales,
             codes.rows,
             self._vectors,
-            np.concatenate([one.excluded for one in asked]),
+            np.concatenate([one.excluded for one in queries]),
             ends,
             self._limits,
             _CHUNK,
         )
         ranked = []
-        for at, one in enumerate(asked):
+        for at, one in enumerate(queries):
             if done[at]:
                 found = rows[at] >= 0
                 ranked.append(Ranked(rows[at][found], scores[at][found], True))
@@ -285,7 +294,7 @@ class CellIndex(TunableIndex):
         """Raise IndexFileError unless the codes of a few items fit their vectors."""
         codes = self.codes
         of_blocks = codes.rows.reshape(-1, LANES)
-        last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # of a cell: the only block that may not be full
+        last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # last block of each cell: only these may not be full
         if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
             raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=_OTHER_EXPORT)
         filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
@@ -293,7 +302,7 @@ class CellIndex(TunableIndex):
             raise IndexFileError(
                 f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), hint=_OTHER_EXPORT
             )
-        blocks = len(of_blocks) - 1  # the one after them is empty, and none of them is
+        blocks = len(of_blocks) - 1  # without the empty block at the end
         for block in (0, blocks // 2, blocks - 1):
             row = int(of_blocks[block, 0])
             if not 0 <= row < self.size:
@@ -311,23 +320,28 @@ _FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")
 _INTS = ("codes", "rows", "starts", "centres")
 
 
-def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes:
-    return FilteredCodes(*kernels.narrowed(codes.codes, codes.scales, codes.rows, selection.bits, selection.count))
+def _packed(kernels: Any, codes: Codes, bitmap: RowBitmap) -> FilteredCodes:
+    return FilteredCodes(*kernels.packed_rows(codes.codes, codes.scales, codes.rows, bitmap.bits, bitmap.count))
 
 
-def _alone(narrow: FilteredCodes) -> tuple[Any, ...]:
-    """Return all blocks as one cell that is always scanned."""
-    groups = narrow.codes.shape[1]
-    starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)
+def _as_one_cell(filtered: FilteredCodes) -> tuple[Any, ...]:
+    """Return arguments of the kernel for all blocks as one cell, always scanned."""
+    groups = filtered.codes.shape[1]
+    starts = np.array([0, len(filtered.codes) - 1], dtype=np.int32)
     spreads, radii = np.zeros(2 * LANES, dtype=np.float32), np.full(2 * LANES, -np.inf, dtype=np.float32)
     spreads[0], radii[0] = 1.0, CERTAIN
     centre = np.zeros((2, groups, LANES), dtype=np.int32)
-    return narrow.codes, narrow.scales, narrow.rows, starts, centre, np.zeros(2 * LANES, dtype=np.float32), spreads, radii
+    centre_scales = np.zeros(2 * LANES, dtype=np.float32)
+    return filtered.codes, filtered.scales, filtered.rows, starts, centre, centre_scales, spreads, radii
 
 
 @dataclass(frozen=True, slots=True)
 class CellCodes(Candidate):
-    """Eight-bit codes in this many cells, with bounds."""
+    """Candidate: eight-bit codes in cells.
+
+    Attributes:
+        count: number of cells.
+    """
 
     count: int
 
@@ -342,7 +356,7 @@ class CellCodes(Candidate):
 
 
 class CellsEngine(Engine):
-    """This project's own index."""
+    """The engine of `CellIndex`."""
 
     name = "cells"
     kinds = ("cells",)
@@ -354,14 +368,14 @@ class CellsEngine(Engine):
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> CellIndex:
-        assert path is not None  # the registry has refused it
+        assert path is not None  # checked by the registry
         return CellIndex.open(path, params, vectors)
 
     @override
     def candidates(self, size: int) -> list[CellCodes]:
         cells = cells_for(size)
-        few = max(size // 8, 1)  # fewer vectors than that in a cell make no cell
-        return [CellCodes(cells), CellCodes(min(2 * cells, few)), CellCodes(max(cells // 2, 1))]
+        most = max(size // 8, 1)  # cells of fewer than 8 vectors on average are not worth their overhead
+        return [CellCodes(cells), CellCodes(min(2 * cells, most)), CellCodes(max(cells // 2, 1))]
 
     @override
     def like(self, kind: str, params: Params) -> list[CellCodes]:

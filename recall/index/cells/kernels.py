@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
-"""The compiled loops of a search over codes.
+"""Compiled loops of a search over codes.
 
-A score by codes is off by at most `slack` times the item's scale, so every item has a lower and an upper bound.
-`least` is the n-th largest lower bound found so far: an item whose upper bound stays below it cannot be among the n best, and
-a cell whose bound stays below it need not be scanned. What is left at the end is scored once more in float32.
+The error of a score from codes is at most `slack` times the item's scale, so that each item has a lower and an upper bound.
+`least` is the n-th largest lower bound so far: an item with an upper bound below it cannot be among the n best, and a cell
+with a bound below it is not scanned. The remaining candidates are scored again in float32 at the end.
 """
 
 import numpy as np
@@ -12,34 +12,34 @@ from numba import float32, int32, int64, types, uint8
 from recall._numba import compiled, read
 from recall.index.cells.simd import LANES, REALS, ROWS, TABLE, best_of, host_tier, keep, lowest_bit, make_pair, prefetch
 
-_ORDERED = 64  # cells scanned best first; by then `least` is close to its final value, and the others follow in storage order
+_ORDERED = 64  # cells scanned best first; then `least` is close to its final value, and the others follow in storage order
 _PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
-_SOON = 8  # blocks ahead, whose rows are asked for where rows decide
-_NEXT = 8  # blocks ahead that are asked for while memory is read from one end to the other
-_AHEAD = 8192  # bytes of the next cell that are asked for
+_SOON = 8  # blocks by which rows are prefetched, if a bitmap or an exclusion needs them
+_NEXT = 8  # blocks by which codes are prefetched in a sequential scan
+_AHEAD = 8192  # bytes of the next cell that are prefetched
 _INTS = read(int32, 1)
 _BLOCKS, _BITS, _LIMITS = read(int32, 3), read(uint8, 1), types.UniTuple(float32, 3)
 
 pair = make_pair(host_tier())
 
-# What Python calls has a signature; numba types everything else at its first call. Arrays, as in `Codes`:
+# Functions that Python calls have a signature; numba types the others at their first call. Arrays, as in `Codes`:
 #   codes int32 [blocks, groups, 16]   scales float32 [16 blocks]   rows int32 [16 blocks], -1 where a block is not full
 # The last block is empty: blocks are scanned in pairs.
-#   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], rising
+#   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], sorted
 
 
 @compiled()
 def encode(query, basis, words):
-    """Rotate a query, scale it to length 1, and cut it into bytes.
+    """Transform a query, normalize it, and quantize it to two bytes a component.
 
     Args:
         query: float32 [dim].
-        basis: float32 [dim, 4 groups], the rotation.
+        basis: float32 [dim, 4 groups], the transformation.
         words: int32 [2 groups], filled with the bytes.
 
     Returns:
-        (shift, factor, error): a dot product with codes is factor * (products - shift); `error` is the length of what the
-        bytes leave out.
+        (shift, factor, error): a dot product with codes is factor * (products - shift); `error` is the length of the
+        quantization error.
     """
     dim, turned = basis.shape
     rotated = np.zeros(turned, dtype=np.float64)
@@ -74,11 +74,12 @@ def encode(query, basis, words):
 def _scan(
     first, last, codes, scales, rows, words, of_query, bits, excluded, n, lower, upper, places, spare, count, least, out, known
 ):
-    """Look at blocks [first, last) until the buffers are full.
+    """Scan blocks [first, last) until the buffers are full.
 
-    Returns (block to continue with, candidates, least).
+    Blocks before `known` are prefetched: they will be scanned for certain.
 
-    Blocks before `known` are prefetched: those that will be scanned and are in memory.
+    Returns:
+        (block to continue with, number of candidates, least).
     """
     shift, factor, slack = of_query
     groups = codes.shape[1]
@@ -87,7 +88,7 @@ def _scan(
     at_words, at_out = words.ctypes.data, out.ctypes.data
     chosen = len(bits) > 0 or len(excluded) > 0
     for number in range(first, last, 2):
-        if number + _NEXT < known:  # the processor's own looking ahead ends with every page
+        if number + _NEXT < known:  # the processor's prefetcher stops at the end of each page
             for line in range(0, 2 * of_block, 64):
                 prefetch(at_codes + (number + _NEXT) * of_block + line)
             prefetch(at_scales + 4 * LANES * (number + _NEXT))
@@ -106,7 +107,7 @@ def _scan(
             place = LANES * number + lane
             if scales[place] == 0.0:  # a block that is not full
                 continue
-            if chosen:  # rows are scattered: read only where they decide
+            if chosen:  # rows are scattered: they are read only if needed
                 row = rows[place]
                 if len(bits) and not bits[row >> 3] >> (row & 7) & 1:
                     continue
@@ -126,7 +127,7 @@ def _scan(
 
 @compiled()
 def _bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
-    """Bound what the best item of each cell scores: float32 [16 blocks of centres]."""
+    """Fill `bounds`, float32 [16 blocks of centres], with upper bounds of each cell."""
     shift, factor, slack = of_query
     groups = codes.shape[1]
     for number in range(0, len(codes), 2):
@@ -148,9 +149,9 @@ def _bounds_of(words, of_query, codes, scales, spreads, radii, effort, bounds):
 
 @compiled()
 def _pop_best(bounds, peaks):
-    """Take the cell with the largest bound out, and return it with its bound.
+    """Remove the cell with the largest bound, and return it with its bound.
 
-    `peaks` are the largest bounds of every sixteen.
+    `peaks` are the largest bounds of each sixteen cells.
     """
     block_ = 0
     for number in range(1, len(peaks)):
@@ -178,7 +179,7 @@ def _grown(values, count, size):
 
 @compiled()
 def _fetch(codes, scales, first, last):
-    """Prefetch the first kilobytes of a cell while a different one is scanned."""
+    """Prefetch the first kilobytes of a cell while another cell is scanned."""
     of_block = 4 * LANES * codes.shape[1]
     start, end = codes.ctypes.data + first * of_block, codes.ctypes.data + last * of_block
     for line in range(start, min(end, start + _AHEAD), 64):
@@ -215,7 +216,7 @@ def search(
     Args:
         query: float32 [dim].
         n: length of a list.
-        basis: float32 [dim, 4 groups], the rotation.
+        basis: float32 [dim, 4 groups], the transformation.
         codes: int32 [blocks, groups, 16].
         scales: float32 [16 blocks].
         rows: int32 [16 blocks], -1 where a block is not full.
@@ -226,7 +227,7 @@ def search(
         radii: float32 [16 blocks of centres].
         vectors: float32 [size, dim].
         bits: uint8 [ceil(size / 8)], the rows that may be returned; [0] for all.
-        excluded: int64 [m], rows that must not be, rising.
+        excluded: int64 [m], rows that must not be returned, sorted.
         effort: assumed distance of a cell's best item beyond its centre, in spreads.
         limits: float32, bounds of the error of a score: rho, reach and rounding.
 
@@ -250,7 +251,7 @@ def search(
         peaks[number] = bounds[LANES * number : LANES * number + LANES].max()
     cells, items, turn, cells_total = 0, 0, 0, len(starts) - 1
     following, promised = _pop_best(bounds, peaks)
-    known = len(codes) if effort > 1e37 else 0  # a search for certain passes few cells by
+    known = len(codes) if effort > 1e37 else 0  # an exact search skips few cells
     while True:
         if turn < _ORDERED:
             cell, bound = following, promised
@@ -297,18 +298,18 @@ def search_together(queries, n, basis, codes, scales, rows, vectors, excluded, e
     Args:
         queries: float32 [q, dim].
         n: length of a list.
-        basis: float32 [dim, 4 groups], the rotation.
+        basis: float32 [dim, 4 groups], the transformation.
         codes: int32 [blocks, groups, 16].
         scales: float32 [16 blocks].
         rows: int32 [16 blocks], -1 where a block is not full.
         vectors: float32 [size, dim].
-        excluded: int64 [ends[-1]], rows that must not be returned, rising for each query.
+        excluded: int64 [ends[-1]], rows that must not be returned, sorted for each query.
         ends: int64 [q + 1]; the rows of query i are in [ends[i], ends[i + 1]).
         limits: float32, bounds of the error of a score: rho, reach and rounding.
         chunk: blocks that one query scans before the next query.
 
     Returns:
-        Rows int64 [q, n], scores float32 [q, n], done bool [q]: a query whose ties fill its buffers is not done.
+        Rows int64 [q, n], scores float32 [q, n], done bool [q]: False if ties filled the buffers of a query.
     """
     rho, reach, rounding = limits
     total, blocks, groups = len(queries), len(codes) - 1, codes.shape[1]
@@ -352,8 +353,8 @@ def search_together(queries, n, basis, codes, scales, rows, vectors, excluded, e
 
 
 @compiled(_BLOCKS, REALS, _INTS, _BITS, int64)
-def narrowed(codes, scales, rows, bits, count):
-    """Pack the codes of the rows of a bitmap: (codes, scales, rows).
+def packed_rows(codes, scales, rows, bits, count):
+    """Pack the codes of the rows of a bitmap.
 
     Args:
         codes: int32 [blocks, groups, 16].
@@ -361,6 +362,9 @@ def narrowed(codes, scales, rows, bits, count):
         rows: int32 [16 blocks].
         bits: uint8 [ceil(size / 8)], the bitmap.
         count: rows in it.
+
+    Returns:
+        (codes, scales, rows) of these rows alone, with an empty block at the end.
     """
     groups = codes.shape[1]
     blocks = (count + LANES - 1) // LANES + 1

@@ -1,11 +1,11 @@
-"""Turning item vectors into cells of eight-bit codes.
+"""Quantize item vectors to eight-bit codes, in cells.
 
-Vectors are turned first, v' = v A and q' = q A^-T, which changes no inner product: by a root of the users' second moments, so
-that directions in which users differ are kept finely and those in which they agree or say nothing coarsely, and then by a
-random rotation, after which no component is much larger than the others. Each vector has a scale of its own, a 127th of its
-largest component; it is the code times the scale but for an error whose length is at most `rho` scales. By Cauchy and
-Schwarz a score is then off by at most |q'| rho scale, and |q'| = 1 once the query is scaled: what exact search rests on.
-(Turning by users' moments: as in coarse.py. Rotating before scalar quantization: Gong et al. 2013, Iterative Quantization.)
+Vectors are transformed first, v' = v A and q' = q A^-T, which changes no inner product: by a root of the users' second
+moments, so that errors are small in the directions with a large second moment, and then by a random rotation, after which no
+component is much larger than the others. Each vector has its own scale, a 127th of its largest component. A vector is its code
+times its scale, up to an error of a length of at most `rho` scales. By Cauchy and Schwarz, the error of a score is at most
+|q'| rho scale, where |q'| = 1 after the query is normalized: exact search relies on this bound.
+(Transformation by users' moments: as in coarse.py. Rotation before quantization: Gong et al. 2013, Iterative Quantization.)
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from recall._arrays import Float32, Float64, Floats, Int32, UInt8
 from recall.index.coarse import cut_into_cells, moment_roots
 
 LANES = 16
-_CHUNK = 1 << 15  # vectors turned at once
-_FLOOR = 1e-3  # of the mean eigenvalue of the users' moments: bounds what a query may be stretched by
+_CHUNK = 1 << 15  # vectors transformed at once
+_FLOOR = 1e-3  # least eigenvalue of the users' moments, as a share of the mean: bounds the stretching of a query
 _SIGNS = 128  # added to a code, so that it is unsigned
 _ROUNDING = 2.0**-23 * 16  # of the scores that bounds are compared with, relative to the lengths of both vectors
 
@@ -28,9 +28,9 @@ class ErrorBounds:
     """Bounds of the error of a score, in item scales, for a query of length 1.
 
     Attributes:
-        rho: the largest length of what a code leaves out.
-        reach: the largest length of a code; times what the query's own bytes leave out.
-        rounding: what float32 may add.
+        rho: largest length of the quantization error of an item.
+        reach: largest length of a code; multiplied by the quantization error of the query.
+        rounding: of float32.
     """
 
     rho: float
@@ -60,20 +60,20 @@ class FilteredCodes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codes:
-    """Item vectors in cells.
+    """Quantized item vectors in cells.
 
     Attributes:
-        basis: float32 [dim, 4 groups], turns a query; columns beyond dim are zero.
+        basis: float32 [dim, 4 groups], transforms a query; columns beyond dim are zero.
         codes: int32 [blocks, groups, 16], four codes in each, unsigned with 128 added; the last block is empty.
         scales: float32 [16 blocks], 0 where a block is not full.
         rows: int32 [16 blocks], -1 where a block is not full.
-        starts: int32 [cells + 1], the first block of each cell, and the empty one.
+        starts: int32 [cells + 1], the first block of each cell, then the empty block.
         centres: int32 [2 ceil(cells / 32), groups, 16], codes of the cells' means.
         centre_scales: float32 [32 ceil(cells / 32)].
-        spreads: float32 [32 ceil(cells / 32)], the root mean square distance of a cell's members from its centre, as turned.
+        spreads: float32 [32 ceil(cells / 32)], root mean square distance of a cell's transformed members from its centre.
         radii: float32 [32 ceil(cells / 32)], the largest such distance; -inf where there is no cell.
-        limits: of the error.
-        magnitude: a power of two that vectors were divided by before all else.
+        limits: bounds of the error of a score.
+        magnitude: a power of two by which vectors are divided before the transformation.
     """
 
     basis: Float32
@@ -95,14 +95,14 @@ class Codes:
 
 
 def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int) -> Codes:
-    """Cut vectors into cells and round them to codes.
+    """Partition vectors into cells and quantize them.
 
     Args:
         vectors: float32 [size, dim], finite; may be mapped from a file.
         queries: float32 [q, dim], vectors of real users, at least one.
-        cells: how many to cut into.
+        cells: number of cells.
         seed: of the rotation and of k-means.
-        threads: that work side by side.
+        threads: for the partition.
     """
     size, dim = vectors.shape
     magnitude = _magnitude(vectors)
@@ -127,7 +127,7 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
     for begin, turned in _turned(vectors, there, magnitude):
         chunk = slice(begin, begin + len(turned))
         if cells == 1:
-            sums += turned.sum(axis=0)  # `add.at` holds the interpreter's lock while requests are answered
+            sums += turned.sum(axis=0)  # `add.at` would hold the interpreter's lock while requests are answered
         else:
             np.add.at(sums, member[chunk], turned)
         rounded, scale, rho, far = _rounded(turned)
@@ -165,7 +165,7 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
 
 
 def _magnitude(vectors: Float32) -> float:
-    """Return a power of two near the largest component.
+    """Return the power of two below the largest component.
 
     Divided by it, neither huge nor tiny vectors leave the range of float32.
     """
@@ -181,7 +181,7 @@ def _turn(queries: Float32, seed: int) -> tuple[Float64, Float64]:
 
 
 def _slack(there: Float64, back: Float32, reach: float) -> float:
-    """Bound what rounding of lengths and float32 sums adds to the error of a score."""
+    """Bound the rounding error of the transformations and of float32 sums."""
     stretch = np.linalg.cond(there)
     mismatch = np.linalg.norm(there @ back.T.astype(np.float64) - np.eye(len(there)), 2)
     return float(reach * (stretch * (mismatch + _ROUNDING) + 1e-6))
@@ -193,9 +193,10 @@ def _turned(vectors: Float32, there: Float64, magnitude: float) -> Iterator[tupl
 
 
 def _rounded(turned: Float64) -> tuple[UInt8, Float32, float, float]:
-    """Round to codes uint8 [m, dim] with scales [m].
+    """Quantize float64 [m, dim].
 
-    Also returns the longest error and the longest code of all rows, both in scales.
+    Returns:
+        Codes uint8 [m, dim], scales float32 [m], and the largest lengths of an error and of a code, both in scales.
     """
     scales = np.maximum(np.abs(turned).max(axis=1) / 127, 1e-30).astype(np.float32)
     exact = turned / scales[:, None].astype(np.float64)
@@ -206,12 +207,13 @@ def _rounded(turned: Float64) -> tuple[UInt8, Float32, float, float]:
 
 
 def _blocks(codes: UInt8) -> Int32:
-    """uint8 [16 blocks, groups, 4] as int32 [blocks, groups, 16]."""
+    """Return uint8 [16 blocks, groups, 4] as int32 [blocks, groups, 16]."""
     words = codes.view(np.int32)[:, :, 0]
     return np.ascontiguousarray(words.reshape(-1, LANES, words.shape[1]).transpose(0, 2, 1))
 
 
 def _filled(values: Floats, size: int, rest: float) -> Float32:
+    """Pad values to float32 [size]."""
     out = np.full(size, rest, dtype=np.float32)
     out[: len(values)] = values
     return out

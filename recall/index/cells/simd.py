@@ -1,14 +1,13 @@
 # mypy: allow-untyped-calls, allow-untyped-defs, no-check-untyped-defs
-"""Inner products by LLVM instructions that numba lacks, and the n best by them.
+"""Inner products with LLVM instructions that numba lacks, and an exact top-k.
 
 Codes are stored in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill
-one AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
-component, 64 high + low, each within [-64, 63]: so 255 * 64 * 2 stays inside the 16 bits that AVX2 adds in. Two blocks are
-gone through side by side: sums of one wait for each other, those of four fill the time.
+one AVX-512 register; then the next four components. Codes and query are multiplied four bytes at a time. A query has two bytes
+a component, 64 high + low, each within [-64, 63], so that 255 * 64 * 2 fits into the 16 bits in which AVX2 adds. Two blocks
+are scanned at once: the additions to one sum wait for each other, those to four sums overlap.
 
-The instructions are chosen when the code is compiled, for the processor that compiles it; numba keeps machine code apart
-by processor. A change of this file must come with a change of kernels.py, whose age decides whether what numba kept is still
-used.
+The instructions are chosen at compile time, for the processor that compiles; numba caches machine code by processor. A change
+of this file must come with a change of kernels.py: numba discards its cache by the modification time of that file.
 """
 
 from collections.abc import Sequence
@@ -40,10 +39,10 @@ def host_tier() -> Tier:
 def make_pair(tier: Tier) -> Any:
     """Make the intrinsic that scores the items of two blocks.
 
-    `pair(codes, words, groups, shift, factor, slack, scales, least, out) -> intp` takes addresses: of uint8 [2, groups, 16, 4]
-    codes, of int8 [groups, 2, 4] high and low bytes of the query, of float32 [32] scales and of float32 [32] where scores go.
-    With d = factor * (64 high + low products - shift), it writes d * scale and gives a mask of the items for which
-    (d + slack) * scale >= least.
+    `pair(codes, words, groups, shift, factor, slack, scales, least, out) -> intp` takes addresses: of codes, uint8
+    [2, groups, 16, 4]; of the high and low bytes of the query, int8 [groups, 2, 4]; of scales, float32 [32]; and of the output,
+    float32 [32]. With d = factor * (64 high + low products - shift), it writes the scores d * scale, and returns a mask of the
+    items with (d + slack) * scale >= least.
     """
 
     @intrinsic
@@ -84,16 +83,16 @@ def lowest_bit(_, mask):
 
 @intrinsic
 def lane_sums(_, one, other, blocks, sums):
-    """Multiply two float32 arrays, and add the products up in sixteen lanes.
+    """Multiply two float32 arrays, and sum the products in sixteen lanes.
 
-    Multiplied and added apart, in order: every machine gets the same bits.
+    Products are rounded before they are added, in order, so that all machines get the same bits.
 
     Args:
         _: of the compiler.
         one: address of float32 [16 * blocks].
         other: address of float32 [16 * blocks].
         blocks: number of blocks.
-        sums: address of float32 [16], where the sums go.
+        sums: address of float32 [16], the output.
     """
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
@@ -111,12 +110,12 @@ def lane_sums(_, one, other, blocks, sums):
 
 @intrinsic
 def prefetch(_, address):
-    """Ask for the cache line at an address, an intp, without waiting for it."""
+    """Prefetch the cache line at an address, an intp."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Sequence[Any]) -> Any:
         pointer, kind = _I8.as_pointer(), [_I8.as_pointer(), _I32, _I32, _I32]
         call = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kind), "llvm.prefetch.p0")
-        # to be read, to be kept, data
+        # for reading, with the highest locality, into the data cache
         builder.call(call, [builder.inttoptr(args[0], pointer), *(ir.Constant(_I32, value) for value in (0, 3, 1))])
         return ir.Constant(_I64, 0)
 
@@ -196,11 +195,11 @@ TABLE, REALS, ROWS = read(float32, 2), read(float32, 1), read(int64, 1)
 
 @compiled()
 def nth_largest(values, count, n):
-    """Return the n-th largest of some values (Hoare 1961, Algorithm 65).
+    """Return the n-th largest of the first `count` values (Hoare 1961, Algorithm 65).
 
     Args:
-        values: one-dimensional; the first `count` are left in another order.
-        count: how many of them there are.
+        values: one-dimensional; the first `count` are reordered.
+        count: number of values.
         n: from 1 to count.
     """
     low, high, wanted = 0, count - 1, n - 1
@@ -227,18 +226,18 @@ def nth_largest(values, count, n):
 
 @compiled()
 def keep(lower, upper, places, count, n, spare):
-    """Drop what cannot be among the n best any more.
+    """Drop candidates that cannot be among the n best.
 
     Args:
         lower: float32 [size], lower bounds of scores.
-        upper: float32 [size], upper bounds.
-        places: int64 [size], what they are bounds of; all three are compacted in place.
-        count: entries that are filled.
+        upper: float32 [size], upper bounds of scores.
+        places: int64 [size], the candidates; all three are compacted in place.
+        count: number of candidates.
         n: length of the list.
         spare: float32 [size], overwritten.
 
     Returns:
-        How many are left, and the n-th largest lower bound.
+        The number of candidates left, and the n-th largest lower bound.
     """
     if count < n:
         return count, np.float32(-np.inf)
@@ -254,7 +253,7 @@ def keep(lower, upper, places, count, n, spare):
 
 @compiled()
 def score(vectors, row, query, sums):
-    """Return an inner product, added up in one fixed order whatever the padding.
+    """Return an inner product, summed in a fixed order regardless of the padding.
 
     Args:
         vectors: float32 [size, dim or more].
@@ -276,20 +275,20 @@ def score(vectors, row, query, sums):
 
 @compiled(TABLE, REALS, ROWS, int64)
 def best_of(vectors, query, candidates, n):
-    """Return the n best candidates by falling score and then by row: (rows, scores).
+    """Return (rows, scores) of the n best candidates, by score and then by row.
 
     Args:
         vectors: float32 [size, dim].
         query: float32 [dim].
         candidates: int64 [m], distinct.
-        n: at most this many are returned.
+        n: maximum number to return.
     """
     keys = np.empty(len(candidates), dtype=np.int64)
     sums = np.empty(LANES, dtype=np.float32)
     one = np.empty(1, dtype=np.float32)
     as_bits = one.view(np.int32)
     width = 4 * vectors.shape[1]
-    for at in range(len(candidates)):  # rows are scattered: they are fetched together, not one after the other
+    for at in range(len(candidates)):  # rows are scattered in memory: prefetch all of them
         start = vectors.ctypes.data + candidates[at] * width
         for line in range(0, width + 60, 64):
             prefetch(start + min(line, width - 4))

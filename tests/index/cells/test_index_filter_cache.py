@@ -59,6 +59,6 @@ def test_a_deleted_bitmap_is_removed() -> None:
     del chosen, one
     packer.packed.clear()
     gc.collect()
-    assert len(narrowing._kept) == 0
+    assert len(narrowing._packed) == 0
     narrowing.of(other)
     assert packer.packed == [other]
