@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recall.cli import output
-from recall.cli.output import UnavailableError
+from recall.cli.output import EXTRAS, UnavailableError
 from recall.cli.tune import described
 
 if TYPE_CHECKING:
@@ -237,8 +237,10 @@ def service_command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]
     Raises:
         UnavailableError: The dependencies of the service are not installed.
     """
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise UnavailableError("serving needs fastapi and uvicorn", hint="Install them with: pip install 'fm-recall[serve]'")
+    missing = [module for module, extra in EXTRAS.items() if extra == "serve" and find_spec(module) is None]
+    if missing:
+        what = "serving needs packages that are not installed: " + ", ".join(missing)
+        raise UnavailableError(what, hint="Install them with: pip install 'fm-recall[serve]'")
     home = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
     # -P: a folder called `service` in the working directory must not be imported.

@@ -77,14 +77,24 @@ CANNOT_WRITE = 73
 
 _STOPPED = (130, TERMINATED)
 
-_EXTRAS = {
+EXTRAS = {
     "matplotlib": "report",
+    "optuna": "train",
+    "tomlkit": "train",
     "torch": "train",
+    "zstandard": "train",
     "fastapi": "serve",
-    "uvicorn": "serve",
-    "httptools": "serve",
     "fastapi_offline": "serve",
+    "httptools": "serve",
+    "itsdangerous": "serve",
+    "limits": "serve",
+    "prometheus_client": "serve",
+    "pydantic_settings": "serve",
+    "threadpoolctl": "serve",
+    "uvicorn": "serve",
+    "uvloop": "serve",
 }
+"""Extra that installs each module, for those that commands import."""
 _REFUSALS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -164,7 +174,7 @@ def _known(error: Exception) -> RecallError:
         return error
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
-        extra = _EXTRAS.get(name, "train,serve")
+        extra = EXTRAS.get(name, "train,serve")
         return UnavailableError(f"{name} is not installed", hint=f"Install it with: pip install 'fm-recall[{extra}]'")
     if isinstance(error, OSError):
         refused = RecallError(error.strerror or str(error), where=str(error.filename or ""))

@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -117,3 +119,13 @@ def test_every_error_has_a_message_and_an_exit_code(
 def test_the_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     output.show_error(ModuleNotFoundError("No module named 'torch'", name="torch"))
     assert "pip install 'fm-recall[train]'" in capsys.readouterr().err
+
+
+def test_the_extra_of_each_package_that_a_command_may_miss_is_known() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    modules = {
+        re.split(r"[^\w-]", requirement)[0].replace("-", "_"): extra
+        for extra in ("train", "serve", "report")
+        for requirement in extras[extra]
+    }
+    assert modules == output.EXTRAS

@@ -11,6 +11,7 @@ import pytest
 from recall.bundle.versions import resolve
 from recall.cli.bundle import service_command
 from recall.cli.demo import post, served
+from recall.cli.output import UnavailableError
 from service.config import Settings
 from tests.cli.conftest import Ended
 
@@ -94,3 +95,10 @@ def test_a_taken_port_ends_the_service_before_anything_is_loaded(tmp_path: Path)
     assert ended.stderr.strip() == (
         f"127.0.0.1:{port}: cannot listen (Address already in use). Choose another port with --port, or 0 for any"
     )
+
+
+def test_packages_of_the_service_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recall.cli.bundle.find_spec", lambda name: None if name in ("limits", "uvicorn") else object())
+    with pytest.raises(UnavailableError, match="not installed: limits, uvicorn") as refused:
+        service_command(["bundles"])
+    assert refused.value.hint == "Install them with: pip install 'fm-recall[serve]'"
