@@ -12,6 +12,7 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 SHOWN = 5  # MB from which a package has a line of its own
 
@@ -41,7 +42,7 @@ def closure(extras: Iterable[str]) -> list[str]:
         more = set(requirements(*rest.pop())) - seen
         seen |= more
         rest += more
-    return sorted({name.lower() for name, _ in seen} - {"fm-recall"})
+    return sorted({canonicalize_name(name) for name, _ in seen} - {"fm-recall"})
 
 
 def size(package: Distribution) -> int:
