@@ -43,6 +43,13 @@ _SMOOTHING = 0.05
 _FEWEST = 4
 """Callers that may always wait, so that searches do not run out of work."""
 
+_SHED = {
+    **dict.fromkeys(("full", "old"), (Kind.BUSY, "Send fewer requests at once, and this one again later.")),
+    "late": (Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or send it again under less load."),
+    "gone": (Kind.GONE, "The client has disconnected."),
+}
+"""Problem of a search that is not started, by reason: "full" or "old" queue, "late" for its deadline, "gone" client."""
+
 Result = TypeVar("Result")
 
 
@@ -126,8 +133,7 @@ class SearchQueue:
         inline: whether most searches are short enough for the event loop.
         threads: long searches that may run at the same time.
         on_wait: called with the seconds that a search has waited, when its turn comes.
-        on_shed: called with the reason why a search is not started: "full" or "old" queue, "late" for its deadline, "gone"
-            client.
+        on_shed: called with the reason why a search is not started.
     """
 
     def __init__(
@@ -224,12 +230,16 @@ class SearchQueue:
         except TimeoutError:
             if running.done():
                 return running.result()
-            raise self._late() from None
+            raise self.shed("late") from None
 
-    def full(self) -> ProblemError:
-        """Count a rejected search, and return its problem."""
-        self.on_shed("full")
-        return _busy()
+    def shed(self, reason: str) -> ProblemError:
+        """Count a search that is not started, and return its problem.
+
+        Args:
+            reason: "full" or "old" queue, "late" for its deadline, "gone" client.
+        """
+        self.on_shed(reason)
+        return ProblemError(*_SHED[reason])
 
     def dismiss(self) -> None:
         """Reject all waiting searches, because the process stops."""
@@ -247,7 +257,7 @@ class SearchQueue:
     async def _turn(self, queue: _Queue, caller: Caller) -> None:
         """Wait in a queue; raise ProblemError if the turn does not come in time."""
         if not queue.admits():
-            raise self.full()
+            raise self.shed("full")
         loop, now = asyncio.get_running_loop(), time.monotonic()
         turn = loop.create_future()
         queue.waiting.append(turn)
@@ -258,8 +268,7 @@ class SearchQueue:
             await turn
             self._check(caller)  # the loop may have been busy beyond the deadline
             if caller.gone is not None and caller.gone():
-                self.on_shed("gone")
-                raise ProblemError(Kind.GONE, "The client has disconnected.")
+                raise self.shed("gone")
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._pass_on(queue)
@@ -271,13 +280,9 @@ class SearchQueue:
         self.on_wait(waited)
 
     def _expire(self, turn: "asyncio.Future[None]", caller: Caller) -> None:
-        if turn.done():
-            return
-        if caller.deadline is not None and time.monotonic() >= caller.deadline:
-            turn.set_exception(self._late())
-        else:
-            self.on_shed("old")
-            turn.set_exception(_busy())
+        if not turn.done():
+            late = caller.deadline is not None and time.monotonic() >= caller.deadline
+            turn.set_exception(self.shed("late" if late else "old"))
 
     def _pass_on(self, queue: _Queue) -> None:
         """Give an unused turn to the next caller."""
@@ -308,12 +313,4 @@ class SearchQueue:
 
     def _check(self, caller: Caller) -> None:
         if caller.deadline is not None and time.monotonic() >= caller.deadline:
-            raise self._late()
-
-    def _late(self) -> ProblemError:
-        self.on_shed("late")
-        return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or send it again under less load.")
-
-
-def _busy() -> ProblemError:
-    return ProblemError(Kind.BUSY, "Send fewer requests at once, and this one again later.")
+            raise self.shed("late")

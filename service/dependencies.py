@@ -127,7 +127,7 @@ class Route(APIRoute):
             cast(Guard, request.app.state.guard).admit(request.scope, request.receive, self.role, searches=self.searches)
             queue = live_of(request).queue
             if self.searches and not queue.has_room(short=False):
-                raise queue.full()
+                raise queue.shed("full")
             names = [name for name, _ in request.query_params.multi_items()]
             if len(names) > len(set(names)):
                 raise ProblemError(Kind.INVALID, "A query parameter is given twice.")

@@ -95,7 +95,7 @@ class Live(BundleSwitch):
         quick = not large and self._quick(snapshot, request)
         if self._follower.behind(snapshot, caller):
             if not self.queue.has_room(short=quick):
-                raise self.queue.full()  # before the changes are read
+                raise self.queue.shed("full")  # before the changes are read
             snapshot = await self._in_step(caller)
         work = partial(_timed, snapshot.recommender, request)
         with snapshot:
@@ -225,7 +225,7 @@ class Live(BundleSwitch):
     async def _change(self, snapshot: Snapshot, act: Callable[[Recommender], Answer]) -> Answer:
         """Run a change on another thread; the number of concurrent changes is bounded."""
         if self._changes.locked():
-            raise self.queue.full()
+            raise self.queue.shed("full")
         async with self._changes:
             with snapshot:
                 return await asyncio.to_thread(act, snapshot.recommender)

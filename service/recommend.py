@@ -63,7 +63,7 @@ class RecommendEndpoint:
                 status, body = 200, await self._answer(scope, receive)
                 headers = [_JSON, (b"content-length", b"%d" % len(body))]
             else:  # under overload there are many rejections for each answer: no admission, no exception
-                status, body = Kind.BUSY.status, orjson.dumps(self._live.queue.full().document(scope["state"]["request_id"]))
+                status, body = Kind.BUSY.status, orjson.dumps(self._live.queue.shed("full").document(scope["state"]["request_id"]))
                 headers = [*_PROBLEM, (b"content-length", b"%d" % len(body))]
         except Exception as error:
             status, headers, body = _problem(error, scope["state"]["request_id"])
