@@ -4,10 +4,8 @@ They are signed and not encrypted: the caller can read what a token says, and ca
 """
 
 import logging
-import os
 import secrets
 from base64 import b64decode, b64encode
-from contextlib import suppress
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
+from recall._file_system import locked_descriptor, replaced_file
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import KEY_FILE
 from service.errors import FaultDocument, Kind, ProblemError, invalid
@@ -116,18 +115,15 @@ def own_key(bundle: Path) -> str:
         bundle: the root, or a single bundle, which no file may be added to.
     """
     path, key = bundle / KEY_FILE, secrets.token_hex(32)
-    made = bundle / f"{KEY_FILE}.{secrets.token_hex(4)}"
     if (bundle / MANIFEST).exists():
         return key
     try:
         if not path.exists():
-            made.touch(0o600)
-            with made.open("w", encoding="ascii") as file:
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())  # or a power failure leaves an empty key
-            with suppress(FileExistsError):  # another process was first
-                os.link(made, path)
+            with locked_descriptor(bundle):  # one process makes it
+                if not path.exists():
+                    with replaced_file(path) as made:
+                        made.touch(0o600)
+                        made.write_text(key, encoding="ascii")
         kept = path.read_text(encoding="ascii")
         if len(kept) < SHORTEST_KEY:  # an empty one can be guessed
             raise ValueError(f"{KEY_FILE} has {len(kept)} characters, and needs {SHORTEST_KEY}; remove it, and another is made")
@@ -137,9 +133,6 @@ def own_key(bundle: Path) -> str:
             "tokens are valid until the service ends, as no key can be kept in %s (%s): set RECALL_TOKEN_KEY", bundle, error
         )
         return key
-    finally:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
 
 
 def stale(where: str, why: str) -> ProblemError:

@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def test_every_process_of_a_root_reads_the_tokens_of_the_others(tmp_path: Path) 
     assert Tokens(copy, None).read(PageToken, one.write(PAGE), "/x") == PAGE
     configured = Tokens(tmp_path / "nowhere", "k" * 32)
     assert Tokens(tmp_path / "elsewhere", "k" * 32).read(PageToken, configured.write(PAGE), "/x") == PAGE
+
+
+def test_of_those_that_make_the_key_at_once_one_does(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(own_key, [tmp_path] * 8))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]
 
 
 def test_changed_and_foreign_tokens_are_refused(tmp_path: Path) -> None:
