@@ -20,6 +20,7 @@ from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
 from recall.store.items.log import VARIABLE as ITEMS
+from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.background import Follower, Shadow, compact
 from service.bundles import BundleSwitch, Snapshot
@@ -116,21 +117,24 @@ class Live(BundleSwitch):
         Raises:
             ProblemError: No bundle is served yet, too many requests wait, or the deadline has passed.
         """
-        return (await self.ask_in_turns([act], caller))[0]
+        return (await self.ask_in_turns([lambda recommender, _: act(recommender)], caller))[0]
 
-    async def ask_in_turns(self, acts: Iterable[Callable[[Recommender], Answer]], caller: Caller = ANYBODY) -> list[Answer]:
-        """Answer a long request in parts from one bundle, with other requests in between.
+    async def ask_in_turns(
+        self, acts: Iterable[Callable[[Recommender, CatalogSnapshot], Answer]], caller: Caller = ANYBODY
+    ) -> list[Answer]:
+        """Answer a long request in parts from one snapshot, with other requests in between.
 
         Args:
-            acts: the parts.
+            acts: the parts; each is given the recommender and the catalogue as it was at the start.
             caller: as for `ask`.
 
         Raises:
             ProblemError: As `ask`.
         """
         snapshot = await self._in_step(caller)
+        catalogue = snapshot.recommender.items.current()
         with snapshot:
-            return [await self.queue.in_thread(partial(act, snapshot.recommender), caller) for act in acts]
+            return [await self.queue.in_thread(partial(act, snapshot.recommender, catalogue), caller) for act in acts]
 
     async def change_items(self, act: Callable[[Catalog], Receipt]) -> Receipt:
         """Change items; on return the change is on disk and in every later answer.

@@ -1,10 +1,11 @@
 """Recommendations for one user or many, or by scenario; scores; query vectors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from typing import Annotated, Any
+from itertools import accumulate, groupby
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Path, Request
@@ -172,9 +173,9 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     """
     charge(request, len(body.requests))
     with timed(request, "recommend"):
-        batch = _Batch(live_of(request), body.requests, request_id_of(request))
-        bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
-    return await run_in_threadpool(batch.response, request, bundle)
+        act = partial(_answer_part, live_of(request), request_id_of(request))
+        parts = await live_of(request).ask_in_turns([partial(act, part) for part in _parts(body.requests)], caller_of(request))
+    return await run_in_threadpool(_batch_response, request, parts)
 
 
 @router.get(
@@ -227,55 +228,56 @@ async def get_user_vector(request: Request, body: UserVectorRequest) -> Response
     return respond(request, found)
 
 
-class _Batch:
-    """Requests answered a few at a time on search threads, from one snapshot."""
+class _Part(NamedTuple):
+    """Requests of a batch that were answered in one turn.
 
-    def __init__(self, live: Live, bodies: Sequence[object], request_id: str) -> None:
-        self._live, self._bodies, self._request_id = live, bodies, request_id
-        self._catalogue: CatalogSnapshot | None = None
-        self._answers: list[Recommendations] = []
-        self._written: list[orjson.Fragment] = []
+    Attributes:
+        catalogue: the snapshot that all parts of the batch are answered from.
+        answers: to the valid requests, without contributions.
+        written: each outcome, answer or problem, as `BatchAnswer`.
+    """
 
-    def parts(self) -> Iterator[Callable[[Recommender], str]]:
-        """Yield the parts to run; each returns the version of the bundle."""
-        part: list[object] = []
-        cost = 0.0
-        for body in self._bodies:
-            part.append(body)
-            cost += _cost(body)
-            if cost >= COST:
-                yield partial(self._answer, part)
-                part, cost = [], 0.0
-        if part:
-            yield partial(self._answer, part)
+    catalogue: CatalogSnapshot
+    answers: list[Recommendations]
+    written: list[orjson.Fragment]
 
-    def response(self, request: Request, bundle: str) -> Response:
-        """Count the answers, and return BatchResponse as JSON, after all parts have run."""
-        for answer in self._answers:
-            self._live.meters.answered(answer)
-        assert self._catalogue is not None  # there is at least one part
-        degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
-        exact = all(answer.exact for answer in self._answers)
-        basis = basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact)
-        return json_response({"answers": self._written, **basis})
 
-    def _answer(self, bodies: Sequence[object], recommender: Recommender) -> str:
-        if self._catalogue is None:
-            self._catalogue = recommender.items.current()
-        found = [_parsed(body) for body in bodies]
-        answers = iter(recommender.recommend_each([one for one in found if isinstance(one, Asked)], self._catalogue))
-        for one in found:
-            outcome = one if isinstance(one, ProblemError) else next(answers)
-            if isinstance(outcome, Recommendations):
-                outcome = self._live.with_degraded(outcome)
-                self._answers.append(replace(outcome, contributions=()))  # the large part is written below
-                answer = {**recommendations_of(outcome), "request_id": self._request_id}
-                written = to_json({"status": 200, "answer": answer})
-            else:
-                problem = as_problem(outcome) if isinstance(outcome, RequestError) else outcome
-                written = to_json({"status": problem.kind.status, "problem": problem.document(self._request_id)})
-            self._written.append(orjson.Fragment(written))
-        return recommender.bundle.manifest.version
+def _parts(bodies: Sequence[object]) -> list[list[object]]:
+    """Divide the requests of a batch into parts of about the same cost."""
+    before = accumulate(map(_cost, bodies), initial=0.0)  # cost of the requests before each one
+    parts = groupby(zip(bodies, before, strict=False), key=lambda one: one[1] // COST)
+    return [[body for body, _ in part] for _, part in parts]
+
+
+def _answer_part(
+    live: Live, request_id: str, bodies: Sequence[object], recommender: Recommender, catalogue: CatalogSnapshot
+) -> _Part:
+    """Answer some requests of a batch, on a search thread."""
+    part = _Part(catalogue, [], [])
+    found = [_parsed(body) for body in bodies]
+    answers = iter(recommender.recommend_each([one for one in found if isinstance(one, Asked)], catalogue))
+    for one in found:
+        outcome = one if isinstance(one, ProblemError) else next(answers)
+        if isinstance(outcome, Recommendations):
+            outcome = live.with_degraded(outcome)
+            part.answers.append(replace(outcome, contributions=()))  # the large part is written here
+            content = {"status": 200, "answer": {**recommendations_of(outcome), "request_id": request_id}}
+        else:
+            problem = as_problem(outcome) if isinstance(outcome, RequestError) else outcome
+            content = {"status": problem.kind.status, "problem": problem.document(request_id)}
+        part.written.append(orjson.Fragment(to_json(content)))
+    return part
+
+
+def _batch_response(request: Request, parts: Sequence[_Part]) -> Response:
+    """Count the answers of a batch, and return `BatchResponse` as JSON."""
+    answers = [answer for part in parts for answer in part.answers]
+    for answer in answers:
+        live_of(request).meters.answered(answer)
+    degraded = list(dict.fromkeys(one for answer in answers for one in answer.degraded))
+    catalogue, exact = parts[0].catalogue, all(answer.exact for answer in answers)
+    basis = basis_of(request, catalogue.bundle.manifest.version, catalogue.sequence, degraded, exact=exact)
+    return json_response({"answers": [one for part in parts for one in part.written], **basis})
 
 
 def _parsed(body: object) -> Asked | ProblemError:
