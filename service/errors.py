@@ -189,8 +189,13 @@ _STORAGE: dict[type[Exception], tuple[Kind, str, str]] = {
 """Problem, its detail, and the subject in the log, of errors of the stores and of an index on a server; the first that fits."""
 
 
-def problem_of(error: Exception) -> ProblemError | None:
-    """Return the problem of a known error, or None; server errors are logged."""
+def problem_of(error: Exception, *, trace: bool = True) -> ProblemError:
+    """Return the problem of any error; server errors are logged.
+
+    Args:
+        error: any.
+        trace: whether to log the traceback of an unexpected error.
+    """
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, RequestError):
@@ -200,7 +205,8 @@ def problem_of(error: Exception) -> ProblemError | None:
             if not getattr(error, "repeated", False):
                 log.error("%s: %s", part, error)
             return ProblemError(kind, detail)
-    return None
+    log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
+    return ProblemError(Kind.INTERNAL, "The log has the cause under this request's id.")
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -217,13 +223,9 @@ def problem_response(error: Exception, request_id: str | None, *, trace: bool = 
     Args:
         error: any.
         request_id: of the request; None where it is not known.
-        trace: whether to log the traceback of an unexpected error.
+        trace: as for `problem_of`.
     """
-    problem = problem_of(error)
-    if problem is None:
-        log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
-        detail = "The log has the cause under this request's id."
-        problem = ProblemError(Kind.INTERNAL, detail)
+    problem = problem_of(error, trace=trace)
     body = orjson.dumps(problem.document(request_id))
     return Response(body, problem.kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
