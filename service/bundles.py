@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Self
 
-from recall import Degraded, JournalError, RecallError, Recommender, Request, StoreError, VersionMovedError
+from recall import BundleError, Degraded, JournalError, RecallError, Recommender, Request, StoreError, VersionMovedError
 from recall.bundle import activation
 from recall.bundle.files import USERS, check_memory
 from recall.bundle.manifest import Manifest
@@ -17,7 +17,7 @@ from recall.bundle.versions import live_name, open_depot, resolve
 from recall.publish import golden
 from recall.store.users.changes import LiveUsers
 from service.config import Settings
-from service.errors import Kind, ProblemError
+from service.errors import FaultDocument, Kind, ProblemError
 from service.logs import without_paths
 from service.metrics import Metrics
 
@@ -219,13 +219,18 @@ class BundleSwitch:
             The name of the version that was live.
 
         Raises:
+            ProblemError: There is no such version, neither in the root nor in the depot.
             VersionMovedError: An unexpected version is live. Nothing has changed.
             RecallError: It cannot be served, or the root cannot be written. Nothing has changed.
         """
         root = self.settings.bundle
         async with self._loading:
-            await asyncio.to_thread(activation.fetch_version, root, name, self._depot)
-            folder = await asyncio.to_thread(activation.find, root, name)
+            try:
+                await asyncio.to_thread(activation.fetch_version, root, name, self._depot)
+                folder = await asyncio.to_thread(activation.find, root, name)
+            except BundleError as error:
+                fault = FaultDocument("", without_paths(str(error), root))
+                raise ProblemError(Kind.NO_VERSION, "GET /v1/models lists the versions.", [fault]) from None
             live = await asyncio.to_thread(live_name, root)
             if expected is not None and live != expected:
                 raise VersionMovedError(f"version {live or 'none'} is live, and not {expected}", where=str(root))

@@ -14,6 +14,7 @@ from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.dependencies import CHANGE, READ, live_of, request_id_of
 from service.errors import NOT_WRITABLE, FaultDocument, Kind, ProblemError, problems
+from service.logs import without_paths
 from service.schemas import Reply
 
 _VERSION_EXAMPLE = "000001-4f2a90c1"
@@ -117,16 +118,12 @@ async def get_model(request: Request, version: Version) -> ModelDetails:
         if one.folder.name == version:
             origin = {} if one.manifest is None else one.manifest.model_dump(mode="json", by_alias=True, include=_ORIGIN)
             return ModelDetails(**_known(one, served), origin=origin)
-    raise _no_version()
+    raise ProblemError(Kind.NO_VERSION, "GET /v1/models lists the versions.")
 
 
 @changes.post("/v1/models/{version}:activate", responses={**MISSING, **MOVED})
-async def activate(request: Request, response: Response, version: Version, root: Root, expected: Expected) -> Activated:
+async def activate(request: Request, response: Response, version: Version, _: Root, expected: Expected) -> Activated:
     """Make a version live, after verifying it and warming it up."""
-    try:
-        await run_in_threadpool(activation.find, root, version)
-    except BundleError:
-        raise _no_version() from None
     return await _activate(request, response, version, expected)
 
 
@@ -142,8 +139,9 @@ async def roll_back(request: Request, response: Response, root: Root, expected: 
 
 
 async def _activate(request: Request, response: Response, name: str, expected: str | None) -> Activated:
+    live = live_of(request)
     try:
-        previous = await live_of(request).activate(name, expected)
+        previous = await live.activate(name, expected)
     except VersionMovedError as error:
         raise ProblemError(Kind.MOVED, f"{error.what[:1].upper()}{error.what[1:]}.") from None
     except PublishBusyError:
@@ -151,10 +149,10 @@ async def _activate(request: Request, response: Response, name: str, expected: s
     except PublishError as error:
         if forbids_writing(error.__context__):
             raise ProblemError(Kind.READ_ONLY, NOT_WRITABLE) from None
-        raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
+        raise ProblemError(Kind.NOT_STORED, f"{without_paths(str(error), live.settings.bundle)}.") from None
     except RecallError as error:
-        reason = str(error).replace(f"{live_of(request).settings.bundle}/", "")
-        raise ProblemError(Kind.UNFIT, "The live version stays live.", [FaultDocument("", reason)]) from None
+        fault = FaultDocument("", without_paths(str(error), live.settings.bundle))
+        raise ProblemError(Kind.UNFIT, "The live version stays live.", [fault]) from None
     response.headers["ETag"] = f'"{name}"'
     return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
 
@@ -194,7 +192,3 @@ def _known(version: activation.Version, served: str | None) -> dict[str, Any]:
             "bytes": version.size,
         }
     return {"version": name, "live": version.live, "served": name == served, **known}
-
-
-def _no_version() -> ProblemError:
-    return ProblemError(Kind.NO_VERSION, "GET /v1/models lists the versions.")

@@ -136,6 +136,7 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
     with s3_bucket() as bucket:
         own_shop.publish(seed=0)  # which may be a copy of what an earlier test has published
         monkeypatch.setenv("RECALL_DEPOT", f"{bucket}/service")
+        older = own_shop.publish(seed=3).name
         own_shop.publish(seed=1)
         (tmp_path / "empty").mkdir()
         environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
@@ -147,10 +148,14 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
             own_shop.publish(seed=2)
             wait_for(lambda: recommend(server).json["bundle"] == live_name(own_shop.root))
             assert not recommend(server).json["degraded"]
-            activated = server.ask("POST", f"/v1/models/{first}:activate", b"{}", **{"content-type": "application/json"})
-            assert activated.status == 200, activated.json
-            assert open_depot().read().live == first
-            assert recommend(server).json["bundle"] == first
+            for version in (first, older):  # the second was never live since this machine follows the depot
+                activated = server.ask("POST", f"/v1/models/{version}:activate")
+                assert activated.status == 200, activated.json
+                assert open_depot().read().live == version
+                assert recommend(server).json["bundle"] == version
+            missing = server.ask("POST", "/v1/models/000099-00000000:activate")
+            assert (missing.status, missing.json["type"]) == (404, "urn:fm-recall:problem:no-such-version")
+            assert "there is no version 000099-00000000" in missing.json["errors"][0]["message"]
 
 
 @pytest.mark.slow
