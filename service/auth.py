@@ -45,10 +45,6 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
 def is_loopback(host: str) -> bool:
     """Return whether all addresses of a name are reachable from this machine only."""
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        pass
-    try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
         return False  # binding reports the error

@@ -264,6 +264,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return await _problem(request, invalid(faults))
 
 
+_TAGGED = (*get_args(AnyRule), *get_args(AnyChannel))
 _LONGEST = 256  # characters of an unknown name that are compared with the known ones
 
 
@@ -307,15 +308,9 @@ def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
             field = model.model_fields.get(step) if isinstance(step, str) else None
             model = model if field is None else next(iter(models_of(field.annotation)), model)
         return list(model.model_fields)
-    kinds = {_kind(one): one for one in (*get_args(AnyRule), *get_args(AnyChannel))}
-    for step in reversed(path[:-1]):
-        if step in kinds:
-            return [field.name for field in fields(kinds[step])]
-    return [field.name for field in fields(Channels)]
-
-
-def _kind(of: Any) -> str:
-    return next(str(field.default) for field in fields(of) if field.name == "kind")
+    kinds = {field.default: one for one in _TAGGED for field in fields(one) if field.name == "kind"}
+    of = next((kinds[step] for step in reversed(path[:-1]) if step in kinds), Channels)
+    return [field.name for field in fields(of)]
 
 
 def parsed(model: type[Body], body: object) -> Body:

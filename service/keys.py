@@ -20,6 +20,7 @@ from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
 
+from recall._file_system import replaced_file
 from recall.errors import ConfigError, did_you_mean
 from recall.serving.request import Degraded
 
@@ -161,10 +162,9 @@ class KeyRing:
         """Keep the text that the keys were read from; the file may have changed since."""
         if self._copy is None:
             return
-        scratch = self._copy.with_suffix(f".{os.getpid()}")
         try:
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(self._copy)
+            with replaced_file(self._copy) as staged:
+                staged.write_text(text, encoding="utf-8")
         except OSError as error:  # the keys are in use all the same
             log.warning("a restarted worker may know older keys, as %s cannot be written: %s", self._copy, error)
 
