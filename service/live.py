@@ -122,7 +122,7 @@ class Live(BundleSwitch):
     async def ask_in_turns(
         self, acts: Iterable[Callable[[Recommender, CatalogSnapshot], Answer]], caller: Caller = ANYBODY
     ) -> list[Answer]:
-        """Answer a long request in parts from one snapshot, with other requests in between.
+        """Answer a long request in parts from one snapshot, with others in between.
 
         Args:
             acts: the parts; each is given the recommender and the catalogue as it was at the start.
