@@ -1,7 +1,7 @@
 """Explain the score of an item, and why an item is not in an answer."""
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -197,7 +197,7 @@ class Explainer:
         now = datetime.datetime.now(datetime.UTC)
         query = self.query_builder.build(request, catalogue)
         scope, excluded = self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
-        case = _Case(self, request, catalogue, item_id, row, query, scope, excluded, now)
+        case = _Case(self, request, catalogue, row, query, scope, excluded, now)
         answer = rerank(request, query.vector, excluded, scope, catalogue, self.columns)
         places = np.flatnonzero(answer.rows == row)
         ranking = Ranking.of(request, query.vector, catalogue, self.columns)
@@ -270,10 +270,10 @@ class _Case:
     """One request, and an item that may be missing in its answer.
 
     Attributes:
-        by: what looks for the item.
+        by: the explainer.
         request: the request.
-        catalogue: as it was at one moment.
-        item_id, row: the item.
+        catalogue: snapshot that it is answered from.
+        row: of the item, in [0, size).
         query: built from the request.
         scope, excluded: rows that may be returned, None for all, and rows that must not.
         now: time of the request.
@@ -282,7 +282,6 @@ class _Case:
     by: Explainer
     request: Request
     catalogue: CatalogSnapshot
-    item_id: str
     row: int
     query: Query
     scope: SegmentMasks | None
@@ -313,25 +312,24 @@ class _Case:
             yield Reason("search", "", "an approximate search has not found it")
 
     def _ineligible(self) -> Iterator[Reason]:
-        request, item_id = self.request, self.item_id
-        for place, one in enumerate(request.exclude):
-            if one == item_id:
-                yield Reason("excluded", f"/exclude/{place}", "the request excludes it")
-        if self._seen():
-            given = list(request.history or ())
-            where = f"/history/{given.index(item_id)}" if item_id in given else "/exclude_seen"
+        request = self.request
+        excluded = self._positions(request.exclude)
+        for position in excluded:
+            yield Reason("excluded", f"/exclude/{position}", "the request excludes it")
+        # the query's rows are excluded or seen, or both: without `exclude`, only the seen ones are left
+        query = self.by.query_builder.build(replace(request, exclude=()), self.catalogue) if excluded else self.query
+        if self.row in query.excluded:
+            in_history = self._positions(request.history or ())
+            where = f"/history/{in_history[0]}" if in_history else "/exclude_seen"
             yield Reason("seen", where, "the user has had it, and the request leaves out what was seen")
-        if request.allow is not None and item_id not in request.allow:
+        if request.allow is not None and not self._positions(request.allow):
             yield Reason("allow", "/allow", "it is not among the items that the request allows")
         for where in self.by.eligibility.failing_keys(request, self.catalogue, self.row, self.now):
             yield Reason("filter", where, "it does not match this part of the filter")
 
-    def _seen(self) -> bool:
-        """Whether it is left out for having been seen, besides being excluded or not."""
-        left_out = self.query.excluded
-        if self.item_id in self.request.exclude:
-            left_out = self.by.query_builder.build(replace(self.request, exclude=()), self.catalogue).excluded
-        return self.row in left_out
+    def _positions(self, ids: Sequence[str]) -> list[int]:
+        """Return the positions of the item in a list of ids, in any form of its id."""
+        return np.flatnonzero(self.catalogue.rows(ids) == self.row).tolist()
 
     def _listed(self, request: Request) -> bool:
         """Whether it would be in the answer to another request, were it eligible."""

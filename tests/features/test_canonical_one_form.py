@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import polars as pl
@@ -19,7 +20,8 @@ from recall.publish.export import export
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.serving.rerank.rules import Quota
+from recall.serving.rerank.channels import Channels, ListChannel
+from recall.serving.rerank.rules import Pin, Quota
 from recall.store.users.profiles import Interaction, User
 from tests.conftest import random_model
 
@@ -343,3 +345,33 @@ def test_a_data_set_can_be_read_with_the_types_of_a_bundle(published: Path) -> N
     assert again.assumptions == ()
     older = load_dataset(config, published.parent, UNTYPED)
     assert older.events["hour"].drop_nulls().unique().sort().to_list() == ["0.0", "1.0", "2.0"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "where"),
+    [
+        ({"rules": [Pin({"11": 1, "12": 2, "11.0": 3})]}, "/rules/0/items"),
+        ({"channels": Channels([ListChannel(["11", "12", "11.0"])])}, "/channels/lists/0/items"),
+    ],
+)
+def test_two_forms_of_one_id_in_a_list_are_refused(served: Recommender, parts: dict[str, Any], where: str) -> None:
+    with pytest.raises(RequestError, match=r"'11' and '11\.0' are the same item") as raised:
+        served.recommend(Request(n=5, **parts))
+    assert raised.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("parts", "reasons"),
+    [
+        ({"exclude": ["12", "11.0"]}, [("excluded", "/exclude/1")]),
+        ({"history": ["12", "11.0"]}, [("seen", "/history/1")]),
+        ({"exclude": ["11.0"], "history": ["11.00"]}, [("excluded", "/exclude/0"), ("seen", "/history/0")]),
+        ({"allow": ["11.0", "12"]}, []),
+        ({"allow": ["12"]}, [("allow", "/allow")]),
+    ],
+)
+def test_any_form_of_an_id_explains_an_absence(
+    served: Recommender, parts: dict[str, Any], reasons: list[tuple[str, str]]
+) -> None:
+    found = served.why_not(Request(n=12, **parts), "11")
+    assert [(one.kind, one.where) for one in found.reasons] == reasons

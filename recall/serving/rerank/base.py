@@ -172,6 +172,25 @@ class Pool(Protocol):
         """
 
 
+def check_distinct(ids: Sequence[str], rows: Int64, where: str) -> None:
+    """Check that ids name different items.
+
+    One item may have several forms of its id, such as "7" and "7.0".
+
+    Args:
+        ids: of items.
+        rows: int64 [m], the row of each id; -1 where the catalogue lacks it.
+        where: JSON pointer of the ids, used in the error.
+
+    Raises:
+        RequestError: Two of them are the same item.
+    """
+    first: dict[int, str] = {}
+    for one, row in zip(ids, rows.tolist(), strict=True):
+        if row >= 0 and first.setdefault(row, one) != one:
+            raise RequestError(f"{first[row]!r} and {one!r} are the same item", where=where, hint="Give each item once")
+
+
 class Step(ABC):
     """A rule over the items of one request."""
 

@@ -9,7 +9,7 @@ from recall._arrays import Float32, Int64
 from recall._ids import id_warnings
 from recall.errors import RequestError
 from recall.serving.request import Request
-from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, apply_rules
+from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, apply_rules, check_distinct
 from recall.serving.rerank.channels import (
     AnyChannel,
     ChannelResult,
@@ -100,8 +100,7 @@ class _Pool:
         self._channels = channels
         self.exact = True
         self.fused: FusedList | None = None
-        others = [one for one in channels.lists if not isinstance(one, ModelChannel)] if channels is not None else []
-        self.warnings = tuple(text for one in others if isinstance(one, ListChannel) for text in self._unknown_id_warnings(one))
+        self.warnings: list[str] = []
         self._lists = (
             {
                 one.name: self._channel_result(one, place, channels.depth)
@@ -167,7 +166,7 @@ class _Pool:
     def _channel_result(self, channel: AnyChannel, place: int, depth: int) -> ChannelResult:
         where = f"/channels/lists/{place}"
         if isinstance(channel, ListChannel):
-            rows, scores = self._of_request(channel)
+            rows, scores = self._of_request(channel, f"{where}/items")
         elif isinstance(channel, PopularChannel):
             rows, scores = self._first(self._columns.popular(self._catalogue, where), depth)
         else:
@@ -182,19 +181,17 @@ class _Pool:
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]
 
-    def _of_request(self, channel: ListChannel) -> tuple[Int64, Scores]:
+    def _of_request(self, channel: ListChannel, where: str) -> tuple[Int64, Scores]:
         rows = self._catalogue.rows(channel.items)
+        check_distinct(channel.items, rows, where)
+        strangers = [one for one, row in zip(channel.items, rows.tolist(), strict=True) if row < 0]
+        self.warnings += id_warnings((strangers, f"ids of channel {channel.name!r} are not in the catalogue"))
         scores = np.linspace(1.0, 0.0, len(rows)) if channel.scores is None else np.array(channel.scores, dtype=np.float64)
         allowed = rows >= 0
         allowed[allowed] = self.eligible(rows[allowed])
         rows, scores = rows[allowed], scores[allowed]
         order = np.argsort(-scores, kind="stable")
         return rows[order], scores[order]
-
-    def _unknown_id_warnings(self, channel: ListChannel) -> tuple[str, ...]:
-        rows = self._catalogue.rows(channel.items).tolist()
-        strangers = [one for one, row in zip(channel.items, rows, strict=True) if row < 0]
-        return id_warnings((strangers, f"ids of channel {channel.name!r} are not in the catalogue"))
 
 
 def check_pins(rules: Sequence[AnyRule], n: int) -> None:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from recall._arrays import Float32, Float64, Int64
 from recall._ids import id_warnings
 from recall.errors import RequestError
-from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Rule, Scores, Step, refused, scaled
+from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Rule, Scores, Step, check_distinct, refused, scaled
 
 _MOST_SPARE = 2_000
 """Candidates that one cap asks for beyond what it is to leave; when they run out, more are fetched. Guesses of several caps
@@ -171,6 +171,7 @@ class Pin(Rule):
             )
         ids = sorted(self.items, key=self.items.__getitem__)
         rows = pool.rows(ids)
+        check_distinct(ids, rows, f"{where}/items")
         allowed = rows >= 0
         allowed[allowed] = pool.eligible(rows[allowed])
         positions = np.array([self.items[one] for one in ids], dtype=np.int64)
