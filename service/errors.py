@@ -7,11 +7,10 @@ from enum import Enum
 from typing import Annotated, Any, TypeVar, get_args
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.routing import Match
 
 from recall.config.run import models_of

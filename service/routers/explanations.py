@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.dependencies import BODY, SEARCH, answered, respond

@@ -8,9 +8,8 @@ from itertools import accumulate, groupby
 from typing import Annotated, Any, NamedTuple
 
 import orjson
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response
 from pydantic import BaseModel, Field, SkipValidation
 
 from recall import Recommendations, Recommender, RequestError
