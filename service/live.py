@@ -301,8 +301,7 @@ class Live(BundleSwitch):
         degraded = any(one.part == "bundle" for one in self.degraded)
         ready = self.snapshot is not None and not self.draining
         meters.set(in_flight=self.in_flight, waiting=self.queue.waiting, ready=ready, bundle_degraded=degraded)
-        if self.snapshot is not None:
-            meters.measure(self.snapshot.recommender.items)
+        meters.measure(None if self.snapshot is None else self.snapshot.recommender.items)
 
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
         """Return whether the event loop may answer a request itself."""

@@ -268,8 +268,17 @@ class Metrics:
         )
         self.begin_sampling()
 
-    def measure(self, items: Catalog) -> None:
-        """Set the gauges of what changes while a bundle is served."""
+    def measure(self, items: Catalog | None) -> None:
+        """Set the gauges of the process, and of what changes while a bundle is served.
+
+        Args:
+            items: of the served bundle; None before the first.
+        """
+        for family in _process() if self._process else ():
+            for sample in family.samples:
+                self._process[sample.name].set(sample.value)
+        if items is None:
+            return
         catalogue = items.current()
         self.set(
             age=max(0.0, time.time() - self._created),
@@ -284,9 +293,6 @@ class Metrics:
             overlay_sequence=catalogue.sequence,
             overlay_refused=len(items.refused),
         )
-        for family in _process() if self._process else ():
-            for sample in family.samples:
-                self._process[sample.name].set(sample.value)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

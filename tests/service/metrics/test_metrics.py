@@ -273,6 +273,18 @@ def test_an_exact_answer_is_not_compared(shop: Shop) -> None:
     asyncio.run(ask())
 
 
+def test_a_worker_reports_its_process_before_the_first_bundle(
+    own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    own_shop.root.mkdir(exist_ok=True)
+    live = Live(Settings(bundle=own_shop.root))
+    live.measure()
+    live.close()
+    assert value(live.meters, "process_open_fds") > 0
+    assert value(live.meters, "recall_ready") == 0
+
+
 def test_two_scrapes_may_remove_the_gauges_of_a_dead_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def remove_twice(pid: int, folder: str) -> None:
         for _ in range(2):
