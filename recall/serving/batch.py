@@ -1,4 +1,4 @@
-"""Lists for many users at once, as frames; and items by their titles and ids."""
+"""Lists for many users, as data frames; and a search of items by title or id."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +25,8 @@ class Answered:
 
     Attributes:
         frame: the user's id or `request` (its position), `rank` from 1, the item's id, `score`, and the title.
-        strangers: requests whose user is not known.
-        warnings: about the requests, and what the answers had to do without; each once.
+        strangers: number of requests of unknown users.
+        warnings: warnings and degradations of the answers, each once.
     """
 
     frame: pl.DataFrame
@@ -35,19 +35,19 @@ class Answered:
 
 
 class Lists:
-    """Answers requests with frames.
+    """Answers requests as data frames.
 
     Attributes:
-        user_type: of user ids in answers about all users.
-        item_type: of item ids.
+        user_type: type of user ids in answers about all users.
+        item_type: type of item ids.
     """
 
     def __init__(self, recommender: Recommender, types: tuple[pl.DataType, pl.DataType] | None = None) -> None:
-        """Prepare to answer from a recommender.
+        """Answer with a recommender.
 
         Args:
             recommender: of the bundle.
-            types: of user and item ids; default: whole numbers where the bundle says that they are, else text.
+            types: types of user and item ids; default: integers if the bundle records them as such, else text.
         """
         self._recommender = recommender
         encoder = recommender.bundle.encoder
@@ -64,11 +64,11 @@ class Lists:
         """Answer a request for each row.
 
         Args:
-            asked: the column of user ids, null for anonymous users; other columns hold context or features.
-            template: all that is not in the frame.
+            asked: a column of user ids, null for anonymous users, and columns of context or features.
+            template: a request with the other parts.
 
         Raises:
-            RequestError: One cannot be answered.
+            RequestError: A request cannot be answered.
         """
         texts = asked.with_columns(canonical_series(asked[self._user]))
         found, rows = [], []
@@ -76,45 +76,45 @@ class Lists:
             found.append(self.answer(requests_of(self._recommender, piece, template)))
             rows.append(found[-1].frame.with_columns(pl.col("request") + USERS_AT_ONCE * at))
         lists = pl.concat(rows) if rows else self.frame((), ())
-        said = chain.from_iterable(one.warnings for one in found)
+        warnings = chain.from_iterable(one.warnings for one in found)
         frame = self.shown(lists, asked[self._user])
-        return Answered(frame, sum(one.strangers for one in found), tuple(dict.fromkeys(said)))
+        return Answered(frame, sum(one.strangers for one in found), tuple(dict.fromkeys(warnings)))
 
     def shown(self, lists: pl.DataFrame, asked: pl.Series) -> pl.DataFrame:
         """Return lists with ids of users instead of positions, and typed item ids.
 
         Args:
-            lists: as of `frame`.
-            asked: [requests], named as its column is to be.
+            lists: from `frame`.
+            asked: [requests], the column of user ids.
         """
         ids = typed(lists[self._key], self.item_type)
         return lists.with_columns(ids).drop("request").insert_column(0, asked.gather(lists["request"]))
 
     def answer(self, requests: Sequence[Request]) -> Answered:
-        """Answer requests, all or none.
+        """Answer requests in one batch.
 
         Args:
-            requests: at most some thousands.
+            requests: at most a few thousand.
 
         Raises:
-            RequestError: One cannot be answered.
+            RequestError: A request cannot be answered.
         """
         answers = self._recommender.recommend_batch(requests)
-        said = chain.from_iterable(
+        warnings = chain.from_iterable(
             (*one.warnings, *(f"degraded, {part.part}: {part.reason}" for part in one.degraded)) for one in answers
         )
         return Answered(
             self.frame([one.ids for one in answers], [one.scores for one in answers]),
             sum(one.user == "unknown" for one in answers),
-            tuple(dict.fromkeys(said)),
+            tuple(dict.fromkeys(warnings)),
         )
 
     def frame(self, ids: Sequence[Sequence[str]], scores: Sequence[Sequence[float]]) -> pl.DataFrame:
-        """Return lists as a frame, as `Answered.frame`.
+        """Return lists as a data frame with the columns of `Answered.frame`.
 
         Args:
-            ids: of the items of each list, best first.
-            scores: of the same items.
+            ids: ids of the items of each list, best first.
+            scores: scores of the same items.
         """
         lengths = pl.Series([len(one) for one in ids], dtype=pl.UInt32)
         frame = pl.DataFrame(
@@ -129,7 +129,7 @@ class Lists:
         return frame if titles is None else frame.join(titles, on=self._key, how="left", maintain_order="left")
 
     def _titles(self) -> pl.DataFrame | None:
-        """Return ids and titles of the catalogue; None without a column of titles."""
+        """Return ids and titles of the catalogue; None if items do not have titles."""
         catalogue = self._recommender.items.current()
         if self._titled is None or self._titled[0] != catalogue.sequence:
             items = catalogue.items()
@@ -143,7 +143,7 @@ def _dtype(type_: str | None) -> pl.DataType:
 
 
 def typed(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Return ids in a type, or as text where one does not fit.
+    """Return ids in a type, or as text if one of them does not fit.
 
     Args:
         ids: String [n].
@@ -154,7 +154,7 @@ def typed(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
 
 
 def title_column(items: pl.DataFrame, key: str) -> str | None:
-    """Return the column of items that holds titles, by its name, if there is one.
+    """Return the column of titles, recognized by its name; None without one.
 
     Args:
         items: the catalogue.
@@ -164,7 +164,7 @@ def title_column(items: pl.DataFrame, key: str) -> str | None:
 
 
 def known_users(recommender: Recommender) -> Iterator[str]:
-    """Yield the ids of all known users, in order of their UTF-8.
+    """Yield the ids of all known users, sorted by their UTF-8 bytes.
 
     Args:
         recommender: of the bundle.
@@ -179,10 +179,10 @@ def requests_of(recommender: Recommender, frame: pl.DataFrame, template: Request
     """Return a request for each row.
 
     Args:
-        recommender: says which columns are context.
-        frame: the column of user ids as text, null for anonymous users; other columns hold context or features, which
-            override those of the template.
-        template: all that is not in the frame.
+        recommender: of the bundle, which distinguishes columns of context from features.
+        frame: a column of user ids as text, null for anonymous users, and columns of context or features, which override
+            those of the template.
+        template: a request with the other parts.
     """
     encoder = recommender.bundle.encoder
     contexts = set(encoder.context_columns)
@@ -197,7 +197,7 @@ def requests_of(recommender: Recommender, frame: pl.DataFrame, template: Request
 
 
 def title_in(recommender: Recommender) -> str | None:
-    """Return the column of a bundle's items that holds titles, if there is one."""
+    """Return the column of titles of a bundle's items; None without one."""
     key = recommender.bundle.encoder.schema.item_id
     return title_of(name for name, type_ in recommender.eligibility.types.items() if type_ == TEXT and name != key)
 
@@ -205,11 +205,12 @@ def title_in(recommender: Recommender) -> str | None:
 def find_items(recommender: Recommender, text: str, count: int = 10) -> Page:
     """Return the items whose id or title contains a text, ignoring case.
 
-    The item of that id comes first, then titles that begin with the text, those with a word that does, and the others.
+    An item with exactly this id comes first, then titles that begin with the text, titles with a word that begins with it, and
+    the others.
 
     Args:
-        recommender: whose catalogue is searched.
-        text: not empty.
+        recommender: recommender with the catalogue.
+        text: text to find, not empty.
         count: items wanted.
 
     Raises:

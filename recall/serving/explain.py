@@ -31,12 +31,12 @@ from recall.serving.rerank.pipeline import rerank
 from recall.serving.scoring import Ranking
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 
-# A number for each pair of fields, which add up to the score of an item.
+# Contributions by pair of fields, which sum to the score of an item.
 
 BOOSTS = "boosts"
-"""Name of the user field where a boost is explained: the request gives the weight, the item the number."""
+"""Name of the user field in contributions of boosts."""
 
-_ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one value has with itself
+_ROUNDING = 1e-12  # contributions up to this part of the largest are rounding errors of float64
 
 
 def contributions(
@@ -46,14 +46,14 @@ def contributions(
     popularity: float = 1.0,
     boosts: Mapping[str, float] | None = None,
 ) -> tuple[Contribution, ...]:
-    """Name the parts of a score by fields, the largest first, without zeros.
+    """Return the contributions to a score by fields, the largest first, without zeros.
 
     Args:
-        parts: of one user and one item.
-        users: the fields of the user side.
-        items: the fields of the item side.
-        popularity: what the item's own part is multiplied by.
-        boosts: what the request's boosts add, by name.
+        parts: parts of the score of one user and one item.
+        users: fields of the user side.
+        items: fields of the item side.
+        popularity: factor of the part that is the same for all users.
+        boosts: part of each boost, by name.
     """
     found = [
         Contribution(user, (item,), value)
@@ -73,11 +73,11 @@ def contributions(
 
 
 def difference(more: tuple[Contribution, ...], less: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """Subtract contributions by pair of fields, the largest first, without zeros.
+    """Subtract contributions by pair of fields; the largest first, without zeros.
 
     Args:
-        more: what is subtracted from.
-        less: what is subtracted.
+        more: the minuend.
+        less: the subtrahend.
     """
     left = {one[:2]: one.value for one in more}
     for user, items, value in less:
@@ -91,15 +91,15 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
     return tuple(sorted((one for one in found if abs(one.value) > least), key=lambda one: -abs(one.value)))
 
 
-# Features in the words of the tables that they were learnt from.
+# Features, described by the values of the tables.
 
 
 def feature_values(encoder: FeatureEncoder, side: Side, row: SparseRows) -> list[FeatureValue]:
-    """Return the meaning of the entries of a row in the feature space of a side.
+    """Describe the entries of a row of features.
 
     Args:
         encoder: of the bundle.
-        side: whose feature space.
+        side: side of the feature space.
         row: one row.
     """
     blocks, fields = encoder.item_blocks, encoder.item_fields
@@ -117,7 +117,7 @@ def feature_values(encoder: FeatureEncoder, side: Side, row: SparseRows) -> list
     return found
 
 
-_FEW = 200  # items that are encoded sooner one by one than as a table
+_FEW = 200  # items up to which encoding one by one is faster than as a table
 MOST_VALUES = 1000
 """Largest number of contributions of values in an explanation."""
 
@@ -126,8 +126,9 @@ class Explainer:
     """Explains scores, and why items are not in answers. Thread-safe.
 
     Attributes:
-        query_builder: of the recommender.
-        columns, eligibility: of its items.
+        query_builder: builds queries.
+        columns: columns of the items.
+        eligibility: resolves filters.
     """
 
     def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns, eligibility: FilterResolver) -> None:
@@ -142,22 +143,22 @@ class Explainer:
 
         Args:
             request: as for `Recommender.explain`.
-            query: that was built from it.
-            catalogue: as it is now.
+            query: the query of the request.
+            catalogue: snapshot of the catalogue.
             row: in [0, size).
             values: include the contributions of single values.
         """
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = self.columns.boost_parts(catalogue, request.boosts, row)
-        told, rest = _by_values(self._bundle, request, query, items) if values else (None, 0.0)
+        boosts = self.columns.boost_parts(catalogue, request.boosts, row)
+        by_values, rest = _by_values(self._bundle, request, query, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
             score=float(Ranking.of(request, query.vector, catalogue, self.columns).scores(rows)[0]),
-            contributions=self._by_fields(request, query, items, gains),
+            contributions=self._by_fields(request, query, items, boosts),
             user_offset=query.offset,
-            values=told,
-            rest=rest if told is None else rest + sum(gains.values()),
+            values=by_values,
+            rest=rest if by_values is None else rest + sum(boosts.values()),
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=query.degraded + catalogue.degraded,
@@ -170,8 +171,8 @@ class Explainer:
 
         Args:
             request: as for `Recommender.recommend`.
-            query: that was built from it.
-            catalogue: as it is now.
+            query: the query of the request.
+            catalogue: snapshot of the catalogue.
             rows: int64 [m], each in [0, size).
         """
         items = self._items(catalogue, rows)
@@ -183,11 +184,11 @@ class Explainer:
         ]
 
     def absence(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
-        """Find the rank of an item, and what keeps it out of the answer.
+        """Return the rank of an item, and the reasons why it is not in the answer.
 
         Args:
             request: as for `Recommender.why_not`.
-            catalogue: as it is now.
+            catalogue: snapshot of the catalogue.
             item_id: the item.
 
         Raises:
@@ -226,14 +227,14 @@ class Explainer:
         )
 
     def _by_fields(
-        self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
+        self, request: Request, query: Query, item: SparseRows, boosts: Mapping[str, float]
     ) -> tuple[Contribution, ...]:
         encoder = self._bundle.encoder
         parts = field_parts(self._bundle.tables, query.encoded.rows, item, encoder.user_fields, encoder.item_fields)
-        return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
+        return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, boosts)
 
     def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:
-        """Items in the item feature space."""
+        """Return rows in the item feature space: [m]."""
         encoder = self._bundle.encoder
         table = catalogue.table(rows).select(encoder.items.columns)
         if not 0 < len(rows) <= _FEW:
@@ -242,39 +243,39 @@ class Explainer:
 
 
 def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows) -> tuple[tuple[ValueContribution, ...], float]:
-    """Return the contributions of values, the largest first, and the sum of the rest."""
-    encoder, dial = bundle.encoder, request.popularity
+    """Return the largest contributions of values, and the sum of the others."""
+    encoder, popularity = bundle.encoder, request.popularity
     parts = entry_parts(bundle.tables, query.encoded.rows, item)
     of_user, of_item = feature_values(encoder, "user", query.encoded.rows), feature_values(encoder, "item", item)
     field_of = encoder.item_fields.of(item.indices).tolist()
     found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
         (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)
     ]
-    found += [(dial * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
+    found += [(popularity * value, None, (of_item[place],)) for place, value in enumerate(parts.first.tolist())]
     for one, other, value in _filled(parts.second):
-        pair = sorted((one, other), key=field_of.__getitem__)  # as fields are named
-        found.append((dial * value, None, tuple(of_item[place] for place in pair)))
+        pair = sorted((one, other), key=field_of.__getitem__)  # in the order of the fields
+        found.append((popularity * value, None, tuple(of_item[place] for place in pair)))
     found.sort(key=lambda one: -abs(one[0]))
     listed = tuple(ValueContribution(user, items, value) for value, user, items in found[:MOST_VALUES] if value)
     return listed, sum(value for value, _, _ in found[MOST_VALUES:])
 
 
 def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
-    """Positions of the numbers of a table that are not zero, and the numbers."""
+    """Yield row, column and value of the nonzero numbers of a table."""
     rows, columns = np.nonzero(values)
     return zip(rows.tolist(), columns.tolist(), values[rows, columns].tolist(), strict=True)
 
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """One request, and an item that may be missing in its answer.
+    """A request, and an item that may not be in its answer.
 
     Attributes:
         by: the explainer.
         request: the request.
-        catalogue: snapshot that it is answered from.
-        row: of the item, in [0, size).
-        query: built from the request.
+        catalogue: snapshot of the answer.
+        row: row of the item, in [0, size).
+        query: the query of the request.
         scope, excluded: rows that may be returned, None for all, and rows that must not.
         now: time of the request.
     """
@@ -289,27 +290,27 @@ class _Case:
     now: datetime.datetime
 
     def reasons(self, rank: int) -> Iterator[Reason]:
-        """Yield what keeps an item of this rank out of the answer."""
+        """Yield the reasons why an item of this rank is not in the answer."""
         yield from self._ineligible()
         request = self.request
         if self._listed(request):
             return
         if rank > request.n:
-            yield Reason("score", "", f"{rank - 1} eligible items score higher, and {request.n} were asked for")
-        shaping = 0
+            yield Reason("score", "", f"{rank - 1} eligible items score higher, and n is {request.n}")
+        sufficient = rank > request.n
         for place in range(len(request.rules)):
             if self._listed(replace(request, rules=[*request.rules[:place], *request.rules[place + 1 :]])):
                 yield Reason("rule", f"/rules/{place}", "without this rule it would be listed")
-                shaping += 1
+                sufficient = True
         if request.channels is not None and self._listed(replace(request, channels=None)):
             yield Reason("channels", "/channels", "without channels it would be listed")
-            shaping += 1
-        if rank > request.n or shaping:
+            sufficient = True
+        if sufficient:
             return
         if request.rules or request.channels is not None:
             yield Reason("rules", "/rules", "the rules and channels together leave it out")
         else:
-            yield Reason("search", "", "an approximate search has not found it")
+            yield Reason("search", "", "an approximate search did not find it")
 
     def _ineligible(self) -> Iterator[Reason]:
         request = self.request
@@ -321,7 +322,7 @@ class _Case:
         if self.row in query.excluded:
             in_history = self._positions(request.history or ())
             where = f"/history/{in_history[0]}" if in_history else "/exclude_seen"
-            yield Reason("seen", where, "the user has had it, and the request leaves out what was seen")
+            yield Reason("seen", where, "the user has seen it, and the request excludes seen items")
         if request.allow is not None and not self._positions(request.allow):
             yield Reason("allow", "/allow", "it is not among the items that the request allows")
         for where in self.by.eligibility.failing_keys(request, self.catalogue, self.row, self.now):
@@ -332,7 +333,7 @@ class _Case:
         return np.flatnonzero(self.catalogue.rows(ids) == self.row).tolist()
 
     def _listed(self, request: Request) -> bool:
-        """Whether it would be in the answer to another request, were it eligible."""
+        """Return whether it would be in the answer to another request if it were eligible."""
         only = np.array([self.row])
         scope = None if self.scope is None else self.scope | self.catalogue.masks(only)
         excluded = self.excluded[self.excluded != self.row]

@@ -21,13 +21,13 @@ MOST = 1000
 """The largest n that a request may ask for."""
 
 MOST_EXPLAINED = 100
-"""The largest n of a request that asks for explanations: each costs more than it does to find an item."""
+"""The largest n of a request with `explain`: to explain an item takes longer than to find it."""
 
 MOST_ROWS = 10
-"""The most further lists of an answer."""
+"""The largest number of further lists of an answer."""
 
 Value = TypeVar("Value")
-Given = TypeVarTuple("Given")
+Arguments = TypeVarTuple("Arguments")
 
 _NO_RECORD = Lookup(None)
 
@@ -37,14 +37,14 @@ class Query(NamedTuple):
 
     Attributes:
         vector: float32 [dim], the query vector.
-        offset: the part of the model's score that is the same for every item.
+        offset: the part of the model's score that is the same for all items.
         encoded: the request in the user feature space.
-        excluded: rows that must not be returned.
-        allowed: the only rows that may be returned; None for all.
+        excluded: int64 [m], rows that must not be returned, sorted and distinct.
+        allowed: int64 [m], the only rows that may be returned; None for all.
         user: whether the named user is stored or not, or the request is anonymous.
-        warnings: parts of the request that have no effect, in sentences.
-        degraded: parts of the service that did not work while it was prepared.
-        history: items that the user took, latest first.
+        warnings: parts of the request without effect, in sentences.
+        degraded: parts of the service that did not work while the query was built.
+        history: ids of the user's previous items, latest first.
     """
 
     vector: Float32
@@ -59,64 +59,60 @@ class Query(NamedTuple):
 
 
 def needs_reranking(request: Request) -> bool:
-    """Return whether a request asks for more than the best items by the model's score."""
+    """Return whether a request has rules, boosts or channels."""
     return bool(request.rules or request.boosts) or request.channels is not None
 
 
 def check_request(request: Request) -> None:
-    """Check all of a request that needs neither a bundle nor its user.
+    """Check all parts of a request that can be checked without a bundle.
 
     Raises:
         RequestError: A part of the request is malformed or out of bounds.
     """
     if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
-        raise RequestError(f"n is {request.n!r}", where="/n", hint=f"Ask for 1 to {MOST} results")
+        raise RequestError(f"n must be an integer from 1 to {MOST}, got {request.n!r}", where="/n")
     if request.explain and request.n > MOST_EXPLAINED:
-        raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
+        raise RequestError(f"with explain, n must be at most {MOST_EXPLAINED}, got {request.n}", where="/n")
     if type(request.because) is not int or not 0 <= request.because <= MOST_ROWS:
-        raise RequestError(f"because is {request.because!r}", where="/because", hint=f"Ask for 0 to {MOST_ROWS} further lists")
-    dial: object = request.popularity
-    if isinstance(dial, bool) or not isinstance(dial, int | float) or not 0 <= dial <= LARGEST_POPULARITY:  # NaN is not
-        raise RequestError(
-            f"popularity is {dial!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
-        )
+        raise RequestError(f"because must be an integer from 0 to {MOST_ROWS}, got {request.because!r}", where="/because")
+    weight: object = request.popularity
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= LARGEST_POPULARITY:  # nor NaN
+        what = f"popularity must be a number from 0 to {LARGEST_POPULARITY:g}, got {weight!r}"
+        raise RequestError(what, where="/popularity", hint="The model's own ranking has 1")
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
-    for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
-        if isinstance(ids, str):
-            raise RequestError(f"{name} is one text", where=f"/{name}", hint="Give a list of ids")
-        if len(ids):
+    for name, ids in (("history", request.history), ("exclude", request.exclude), ("allow", request.allow)):
+        if ids is not None:
             check_ids(ids, f"/{name}")
 
 
 def check_unchanged(request: Request) -> None:
-    """Check that a request asks for the model's own scores and list.
+    """Check that a request does not change the model's scores or ranking.
 
     Raises:
-        RequestError: The request changes scores or lists.
+        RequestError: It has a popularity other than 1, rules, channels or boosts.
     """
-    if request.popularity != 1:
-        raise RequestError("a prediction is the model's own, without a dial", where="/popularity", hint="Leave popularity out")
-    for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
-        if asked:
-            raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
+    popularity = request.popularity != 1
+    changes = {"popularity": popularity, "rules": request.rules, "channels": request.channels, "boosts": request.boosts}
+    for name in (name for name, value in changes.items() if value):
+        raise RequestError(f"predictions are those of the model, without {name}", where=f"/{name}", hint=f"Leave {name} out")
 
 
-def outcome(act: Callable[[*Given], Value], *given: *Given) -> Value | RequestError:
-    """Return what a call returns, or the RequestError that it raises.
+def outcome(function: Callable[[*Arguments], Value], *arguments: *Arguments) -> Value | RequestError:
+    """Return the value of a call, or the RequestError that it raises.
 
     Args:
-        act: is called.
-        given: arguments.
+        function: is called.
+        arguments: of the call.
     """
     try:
-        return act(*given)
+        return function(*arguments)
     except RequestError as error:
         return error
 
 
 def all_of(outcomes: Iterable[Value | RequestError]) -> list[Value]:
-    """Return the values; raise the first error if there is one."""
+    """Return the values; raise the first error among them."""
     values = []
     for one in outcomes:
         if isinstance(one, RequestError):
@@ -141,58 +137,57 @@ class QueryBuilder:
 
         Args:
             request: any request.
-            catalogue: as it is now.
+            catalogue: snapshot that is searched.
 
         Raises:
-            RequestError: n is out of range, a column is not known, or a value is not what its field reads.
+            RequestError: n is out of range, a column is unknown, or a field cannot read a value.
         """
         check_request(request)
         user_id = request.user_id
         if user_id is None:
             return self._build_query(request, catalogue, _NO_RECORD)
         known = self._users.known([user_id])[user_id]
+        if known.record is None or known.error or not _depends_on_user_alone(request):
+            return self._build_query(request, catalogue, known)
         segments, recent = self._recent
-        if segments is not catalogue.segments:  # rows may mean other items, and old segments are not to be kept in memory
+        if segments is not catalogue.segments:  # rows may be of other items, and the cache must not keep old segments in memory
             recent = Cache(RECENT)
             self._recent = catalogue.segments, recent
-        kept = recent.get(user_id)
-        usual = _depends_on_user_alone(request)
-        # a record is the very same only while nothing of its user has changed
-        if usual and kept is not None and kept[0] is known.record and not known.error:
-            return kept[1]
-        prepared = self._build_query(request, catalogue, known)
-        if usual and known.record is not None and not known.error:
-            prepared.vector.flags.writeable = False
-            recent.put(user_id, (known.record, prepared))
-        return prepared
+        cached = recent.get(user_id)
+        if cached is not None and cached[0] is known.record:  # the same object, as long as the user does not change
+            return cached[1]
+        query = self._build_query(request, catalogue, known)
+        query.vector.flags.writeable = False
+        recent.put(user_id, (known.record, query))
+        return query
 
     def build_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:
         """Build the queries of many requests with one read of their users' changes.
 
         Args:
             requests: any number.
-            catalogue: as it is now.
+            catalogue: snapshot that is searched.
 
         Raises:
-            RequestError: A part of a request cannot be answered.
+            RequestError: A request cannot be answered.
         """
         return all_of(self.build_each(requests, catalogue))
 
     def build_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
-        """Build queries; a request that cannot be answered has its error instead.
+        """Build queries; for a request that cannot be answered, return its error instead.
 
         Args:
             requests: any number.
-            catalogue: as it is now.
+            catalogue: snapshot that is searched.
         """
-        faults = [outcome(check_request, request) for request in requests]
-        named = [one.user_id for one, fault in zip(requests, faults, strict=True) if fault is None and one.user_id is not None]
+        errors = [outcome(check_request, request) for request in requests]
+        named = [one.user_id for one, error in zip(requests, errors, strict=True) if error is None and one.user_id is not None]
         known = self._users.known(named) if named else {}
         return [
             outcome(self._build_query, request, catalogue, _NO_RECORD if request.user_id is None else known[request.user_id])
-            if fault is None
-            else fault
-            for request, fault in zip(requests, faults, strict=True)
+            if error is None
+            else error
+            for request, error in zip(requests, errors, strict=True)
         ]
 
     def _build_query(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
@@ -212,13 +207,13 @@ class QueryBuilder:
                 (_unknown_ids(request.exclude, excluded), "excluded ids are not in the catalogue"),
                 (_unknown_ids(request.allow or (), allowed), "allowed ids are not in the catalogue"),
                 (unknown_items, "ids in the history are not known to the model"),
-                (unfit, "stored values of the user are not what the model reads"),
+                (unfit, "stored values of the user cannot be read by the model"),
             )
         return Query(
             vector,
             float(offsets[0]),
             encoded,
-            np.unique(_known_rows(excluded)),  # a kept query is sorted once, and not in each search
+            np.unique(_known_rows(excluded)),  # once for a cached query, not in each search
             None if allowed is None else _known_rows(allowed),
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
             warnings,
@@ -237,7 +232,8 @@ class QueryBuilder:
     def _encode(self, request: Request, record: UserRecord | None, history: Sequence[str]) -> tuple[EncodedUser, list[str]]:
         """Encode a request.
 
-        Also returns the columns with a stored value that the model's field cannot read.
+        Returns:
+            The encoded user, and the columns with a stored value that the model's field cannot read.
         """
         values = {**(record.features if record is not None else {}), **request.features, **request.context}
         if request.user_id is not None and self._user_column in self._columns:
@@ -254,7 +250,7 @@ class QueryBuilder:
                     raise RequestError(error.what, where=pointer("context", wrong), why=error.why, hint=error.hint) from None
                 if wrong is None or wrong in request.features:
                     raise
-                del values[wrong]  # it was stored when another model was served
+                del values[wrong]  # stored while another model was served
                 unfit.append(wrong)
 
 
@@ -274,10 +270,15 @@ def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
 
 
 def _known_rows(rows: Int64) -> Int64:
-    """Drop rows of -1. Usually there are none, which one call of argmin shows."""
+    """Drop rows of -1; one call of argmin shows the usual case, that all are known."""
     return rows if not len(rows) or rows[rows.argmin()] >= 0 else rows[rows >= 0]
 
 
 def _unknown_ids(ids: Sequence[str], rows: Int64 | None) -> list[str]:
-    """Return the ids that the catalogue lacks, by their rows; more rows may follow."""
+    """Return the ids that the catalogue lacks, which have a row of -1.
+
+    Args:
+        ids: any ids.
+        rows: int64 [m], the rows of these ids, and perhaps further rows; None for no ids.
+    """
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]

@@ -1,4 +1,4 @@
-"""Recommender: encode a request, search with its vector, return ids. No torch."""
+"""Recommender: encode requests, search with their vectors, return ids. No torch."""
 
 import datetime
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from recall.serving.filters.columns import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, all_of, check_request, needs_reranking, outcome
 from recall.serving.request import Absence, Explanation, Page, Prediction, Recommendations, Request, Scores, Similar, UserVector
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
+from recall.serving.rerank.pipeline import RankedList, check_reranking, rerank
 from recall.serving.scoring import Scorer, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import open_log
@@ -38,15 +38,15 @@ class Recommender:
     """A bundle with its index, users and live changes. Thread-safe.
 
     Attributes:
-        bundle: what was published; it never changes.
-        index: over the vectors of its items.
-        users: known users, with their changes.
-        items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
-        eligibility: what requests may filter by.
+        bundle: the published bundle; it never changes.
+        index: index of the vectors of its items.
+        users: stored users, with their live changes.
+        items: the catalogue, with its live changes. Each answer comes from one snapshot of it.
+        eligibility: resolves filters.
     """
 
     def __init__(self, bundle: Bundle, index: ItemIndex, users: UserProfiles, items: Catalog | None = None) -> None:
-        """Join the parts of one bundle; `Recommender.load` does so from its folder."""
+        """Combine the parts of one bundle; `Recommender.load` loads them from its folder."""
         self.bundle = bundle
         self.index = index
         self.users = users
@@ -75,17 +75,17 @@ class Recommender:
         """Open a bundle and everything in it.
 
         Args:
-            path: the folder of a bundle, or the root of published versions. Live changes of a root's items are applied: those
+            path: the folder of a bundle, or the root of published versions, whose live changes of items are then applied: those
                 of `items.upsert` and `items.delete`, and those of other processes.
             verify: check every file's SHA-256 and every number; see `load_bundle`.
             threads: threads of one search; 1 suits a server, which answers many requests at once.
             root: root whose live changes are applied, if `path` is the folder of one of its versions.
-            pause: seconds between two polls for changes of other processes; None leaves polling to `items.refresh`.
-            users: changes of users since the bundle: "own" for the file in the root, None for none, or a store, which the
+            pause: seconds between two polls for changes of other processes; None to poll only in `items.refresh`.
+            users: store of changes of users: "own" for the file in the root, None to ignore changes, or a store that the
                 caller closes.
             log: location of the change log of items, as for `open_log`.
-            own_index: open the bundle's index. If False, the index file is not read and searches are exact, as needed to build
-                a new index.
+            own_index: open the bundle's index. If False, the index file is not read and searches are exact, for the build of
+                another index.
 
         Raises:
             BundleError: The bundle is missing, damaged or of a newer format.
@@ -156,14 +156,14 @@ class Recommender:
         """Answer many requests as `recommend` would, with one search for each n.
 
         Raises:
-            RequestError: for the first request that cannot be answered; none is.
+            RequestError: A request cannot be answered; the error is that of the first one.
         """
         return all_of(self.recommend_each(requests))
 
     def recommend_each(
         self, requests: Sequence[Request], catalogue: CatalogSnapshot | None = None
     ) -> list[Recommendations | RequestError]:
-        """Answer many requests; one that cannot be answered has its error instead.
+        """Answer many requests; for one that cannot be answered, return its error instead.
 
         Args:
             requests: any number.
@@ -173,11 +173,11 @@ class Recommender:
         catalogue = catalogue if catalogue is not None else self.items.current()
         answers: dict[int, Recommendations | RequestError] = {}
         by_n: dict[int, list[tuple[int, Query, SegmentMasks | None, Int64]]] = {}
-        checked = [outcome(self._check, request, catalogue, now) for request in requests]
-        fit = [position for position, fault in enumerate(checked) if fault is None]
-        answers |= {position: fault for position, fault in enumerate(checked) if fault is not None}
-        queries = self._query_builder.build_each([requests[position] for position in fit], catalogue)
-        for position, one in zip(fit, queries, strict=True):
+        errors = [outcome(self._check, request, catalogue, now) for request in requests]
+        answers |= {position: error for position, error in enumerate(errors) if error is not None}
+        valid = [position for position, error in enumerate(errors) if error is None]
+        queries = self._query_builder.build_each([requests[position] for position in valid], catalogue)
+        for position, one in zip(valid, queries, strict=True):
             request = requests[position]
             try:
                 if isinstance(one, RequestError):
@@ -194,7 +194,7 @@ class Recommender:
             positions, ready, scopes, exclusions = zip(*members, strict=True)
             try:
                 lists = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
-            except RequestError as error:  # a vector is not finite: whose?
+            except RequestError as error:  # one of the vectors is not finite: search with each
                 for at in positions:
                     answers[at] = error if len(members) == 1 else self.recommend_each([requests[at]], catalogue)[0]
                 continue
@@ -222,7 +222,7 @@ class Recommender:
         return self._explainer.explain(request, query, catalogue, row_of(catalogue, item_id), values=values)
 
     def why_not(self, request: Request, item_id: str) -> Absence:
-        """Find the rank of an item for a request, and what keeps it out of the answer.
+        """Return the rank of an item for a request, and the reasons why it is not listed.
 
         Args:
             request: as for `recommend`.
@@ -255,7 +255,7 @@ class Recommender:
 
         Args:
             request: as for `recommend`.
-            item_ids: the items; the answer names unknown ones.
+            item_ids: the items; the answer lists those that the catalogue lacks.
 
         Raises:
             RequestError: As for `recommend`.
@@ -282,11 +282,11 @@ class Recommender:
         return Page.of(catalogue, [item_id] if catalogue.rows([item_id])[0] >= 0 else [])
 
     def list_items(self, count: int = 100, after: str | None = None) -> Page:
-        """Return the first items of the catalogue in order of their ids.
+        """Return the first items of the catalogue, sorted by id.
 
         Args:
             count: maximum number.
-            after: only ids after this one; None for all.
+            after: exclusive lower bound of the ids; None for none.
 
         Raises:
             BundleError: The items cannot be read.
@@ -296,10 +296,10 @@ class Recommender:
         return Page.of(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
-        """Score pairs of request and item, with probabilities where the model has them.
+        """Score pairs of request and item, with probabilities if the model has them.
 
         Args:
-            pairs: request and item id; a request that occurs in several pairs is encoded once.
+            pairs: request and item id; a request object that is in several pairs is encoded once.
 
         Raises:
             RequestError: An item is unknown, a request cannot be answered, or its `popularity` is not 1.
@@ -327,20 +327,20 @@ class Recommender:
     def _bounds(
         self, request: Request, catalogue: CatalogSnapshot, query: Query, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
-        """Return the masks to search within, None for everything, and the excluded rows."""
+        """Return the masks to search within, None for all rows, and the excluded rows."""
         if request.filter is None and query.allowed is None and len(query.excluded) <= MANY:
             return None, query.excluded
         return self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
-        """Check everything that needs no user, before anything is read."""
+        """Check all parts of a request that can be checked without its user."""
         if request.fields:
             self._columns.check_fields(request.fields)
         if needs_reranking(request) or request.filter is not None:
             check_request(request)
             self.eligibility.check(request, now)
             if needs_reranking(request):
-                check_shaping(request, catalogue, self._columns)
+                check_reranking(request, catalogue, self._columns)
 
     def _answer(
         self,
@@ -350,7 +350,7 @@ class Recommender:
         found: RankedList,
         bounds: tuple[SegmentMasks | None, Int64],
     ) -> Recommendations:
-        told = self._explainer.contributions(request, query, catalogue, found.rows) if request.explain else ()
+        contributions = self._explainer.contributions(request, query, catalogue, found.rows) if request.explain else ()
         return Recommendations(
             ids=tuple(catalogue.ids(found.rows)),
             scores=tuple(found.scores.tolist()),
@@ -363,7 +363,7 @@ class Recommender:
             user_offset=query.offset,
             degraded=query.degraded + catalogue.degraded,
             sources=None if found.sources is None else tuple(found.sources),
-            contributions=tuple(told),
+            contributions=tuple(contributions),
             fields=tuple(self._columns.values(catalogue, found.rows, request.fields)) if request.fields else (),
             rows=because_rows(request, query.history, found.rows, catalogue, bounds, self._scorer, self._columns)
             if request.because

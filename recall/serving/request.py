@@ -11,38 +11,37 @@ from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.items.snapshot import Degraded as Degraded
 
 LARGEST_POPULARITY = 10.0
-"""The largest weight that a request may give to what items score for everyone."""
+"""The largest `popularity` of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Request of one caller.
+    """A request for recommendations.
 
     Attributes:
         user_id: external id; None for an anonymous request.
-        features: values by column of the users table; each replaces what is stored of the user.
+        features: values by column of the users table; they replace the stored values of the user.
         context: values by context column, such as the hour.
-        history: ids of previous items, most recent first; replaces the stored history, None leaves it. Ids that the
-            model has not learnt give a warning.
+        history: ids of previous items, most recent first, in place of the stored history; None for the stored history. Ids
+            that the model has not learnt give a warning.
         n: results wanted, 1 to 1000.
-        exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
-        exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
-        popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
-            which contains its popularity: the first component of the request's vector is multiplied by it. 1 ranks
-            as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
-            not exact was calibrated at 1, and may find less away from it.
-        filter: what the items' columns must say, in the form that `recall.serving.filters.parse` describes; None lets every
-            item in. The answer holds the best of the items that match, as many as there are up to n.
+        exclude_seen: exclude all items that the user has interacted with, including those in `history`.
+        exclude: ids of further items to exclude; ids that the catalogue lacks give a warning.
+        popularity: weight of the part of a score that is the same for all users, which contains the item's popularity: the
+            first component of the query vector is multiplied by it. 1 ranks as the model does, and 0 only by the interaction
+            of user and item; at most 10. An approximate index was tuned with 1, and may find less with other weights.
+        filter: condition on the items' columns, in the language of `recall.serving.filters.parse`; None for all items. The
+            answer has the best of the matching items.
         allow: ids of the only items that may be returned; ids that the catalogue lacks give a warning, and an empty list
             allows nothing. None allows all.
-        rules: quotas, duplicates, diversity and pins, one after another in this order; see `recall.serving.rerank.rules`. The
-            answer holds what the rules leave of the whole ranking, up to n.
-        channels: lists that are merged with the model's, before any rule; None asks the model alone.
-        boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
-            item's score gains the sum of weight times coordinate, and the answer holds the best by that score, found exactly.
-        explain: say of every item in the answer what its score comes from; for an n of at most 100.
-        fields: columns of the items whose values the answer holds, such as titles.
-        because: number of further lists, each of items like one that the user took, the latest first.
+        rules: quotas, deduplication, diversity and pins, applied in this order to the whole ranking; see
+            `recall.serving.rerank.rules`. The answer has the first n items that they leave.
+        channels: lists to merge with the model's, before all rules; None for the model's list.
+        boosts: weights by the names in `index.boosts` of the configuration. The sum of weight times number of the item is
+            added to its score; the search is then exact.
+        explain: explain the score of each item in the answer; n must be at most 100.
+        fields: columns of the items to return, such as titles.
+        because: number of further lists, each of items similar to one item of the user's history, latest first.
     """
 
     user_id: str | None = None
@@ -64,13 +63,14 @@ class Request:
 
 
 class ScoredItem(NamedTuple):
-    """One result: the inner product of the request's vector and the item's.
+    """One result.
 
-    Where the request leaves `popularity` at 1, the model's score is this plus the answer's `user_offset`. Boosts are part of
-    it; and where channels were merged it is their sum, as `recall.serving.rerank.channels.Channels` has it.
+    The score is the inner product of the query vector and the item's, plus boosts; or, if channels were merged, the merged
+    score of `recall.serving.rerank.channels.Channels`. With a `popularity` of 1 and neither, the model's score is this score
+    plus the answer's `user_offset`.
 
     Attributes:
-        sources: the channels that hold the item, with its rank in each; None unless the request named channels.
+        sources: channels with the item, and its rank in each; None unless the request has channels.
     """
 
     item_id: str
@@ -82,9 +82,9 @@ class Prediction(NamedTuple):
     """Score and explanation of one item for one request.
 
     Attributes:
-        score: the model's own, the user's offset included.
-        probability: the logistic function of the score, that the item is taken; None unless the model was trained by log
-            loss. It speaks of data in which as much was not taken as in training.
+        score: the model's score, including the user's offset.
+        probability: predicted probability of an interaction, the logistic function of the score; None unless the model was
+            trained by log loss. It assumes the ratio of positive to negative examples of the training data.
     """
 
     score: float
@@ -92,7 +92,7 @@ class Prediction(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """Contribution of fields to a score: user and item, or one or two of the item."""
+    """Contribution of fields to a score: of user and item, or one or two of the item."""
 
     user_field: str | None
     item_fields: tuple[str, ...]
@@ -103,10 +103,10 @@ class FeatureValue(NamedTuple):
     """One feature of a user or an item.
 
     Attributes:
-        field: its name; a history has a field for each range of lags.
-        value: in writing, such as a word, an item's id or "[10, 20)"; None where `state` says that there is none.
-        weight: how much of it there is, as the model has it.
-        state: whether the model has learnt the value, has not, or there is none.
+        field: name of the field; a history has a field for each range of lags.
+        value: as text, such as a word, an item's id or "[10, 20)"; None unless `state` is "learnt".
+        weight: of the feature in the model.
+        state: whether the model has learnt the value, has not learnt it, or the value is missing.
     """
 
     field: str
@@ -116,7 +116,7 @@ class FeatureValue(NamedTuple):
 
 
 class ValueContribution(NamedTuple):
-    """Contribution of values to a score: user and item, or one or two of the item."""
+    """Contribution of values to a score: of user and item, or one or two of the item."""
 
     user: FeatureValue | None
     items: tuple[FeatureValue, ...]
@@ -124,12 +124,12 @@ class ValueContribution(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A further list of an answer: items like one that the user took.
+    """A further list of an answer: items similar to one of the user's history.
 
     Attributes:
-        because: the item that the user took.
-        title: in words, with the value of the first of the request's fields, or the id.
-        items: most alike first, with cosines as scores; none is in another list of the answer.
+        because: id of the item of the history.
+        title: heading with the item's value of the first of the request's fields, or with its id.
+        items: most similar first, with cosines as scores; none of them is in another list of the answer.
         fields: as in `Recommendations`.
     """
 
@@ -144,22 +144,22 @@ class Recommendations:
     """The answer to one request.
 
     Attributes:
-        ids: of the items, best first; fewer than asked only when fewer are eligible.
-        scores: theirs; see `ScoredItem`.
+        ids: ids of the items, best first; fewer than n only if fewer are eligible.
+        scores: scores of the items; see `ScoredItem`.
         user: whether the named user is stored or not, or the request is anonymous.
-        unknown: columns with a value that the model has not learnt and that fell to its field's unknown row.
-        warnings: what was odd about the request, in sentences.
-        exact: whether these are known to be the best items, or an approximate search found them. Rules and channels are
-            always exact: with them it says whether the model's ranking that they were given is.
+        unknown: columns with a value that the model has not learnt; it used the field's embedding for unknown values.
+        warnings: parts of the request without effect, in sentences.
+        exact: whether these are known to be the best items; an approximate search may have missed some. Re-ranking is always
+            exact: with rules or channels, it refers to the model's ranking that they were applied to.
         bundle: version of the bundle that answered.
-        sequence: the last live change of items that the answer has seen; 0 before the first.
-        user_offset: the part of the model's score that is the same for every item, regardless of the request's `popularity`.
-        degraded: what the answer had to do without; empty when all is well.
-        sources: theirs, where the request named channels.
-        contributions: for each item, what its score comes from, as `Explanation.contributions`; empty unless the request
-            asked for it. Where channels were merged they add up to the model's score, with boosts.
-        fields: for each item, the values of the columns that the request names, without missing ones; empty if it names none.
-        rows: further lists, if the request asked for them.
+        sequence: sequence of the last live change of items that the answer reflects; 0 before the first change.
+        user_offset: the part of the model's score that is the same for all items, regardless of the request's `popularity`.
+        degraded: parts of the service that did not work; empty if all did.
+        sources: for each item, its channels and ranks; None unless the request has channels.
+        contributions: for each item, the contributions to its score, as in `Explanation`; empty unless the request has
+            `explain`. If channels were merged, they sum to the model's score with boosts.
+        fields: for each item, the values of the request's `fields`, without missing values; empty if the request has none.
+        rows: the further lists of the request's `because`.
     """
 
     ids: tuple[str, ...]
@@ -189,8 +189,8 @@ class Basis:
 
     Attributes:
         bundle: version of the bundle that answered.
-        sequence: the last live change of items that the answer has seen; 0 before the first.
-        degraded: what it had to do without; empty when all is well.
+        sequence: sequence of the last live change of items that the answer reflects; 0 before the first change.
+        degraded: parts of the service that did not work; empty if all did.
     """
 
     bundle: str
@@ -203,15 +203,16 @@ class Explanation(Basis):
     """Contributions to the score of one item.
 
     Attributes:
-        item_id: the item.
-        score: what the item would be listed with.
-        contributions: those that are not zero, the largest first, regardless of their sign; they add up to the score. Those
-            without a user field are the item's own part, the same for everyone: one field is its first order, two
-            fields its second, and a field with itself the pairs of its values. A boost of the request is under the user
-            field "boosts", with its name as the item field.
-        user_offset: the part of the model's score that is the same for every item, and no part of `score`.
-        values: the same by values, the largest first; boosts are not among them. None unless they were asked for.
-        rest: what `values` leaves out: boosts, and what is beyond the longest list; `values` and this add up to the score.
+        item_id: id of the item.
+        score: score with which the item would be listed.
+        contributions: contributions other than zero, by descending absolute value; they sum to the score. Contributions
+            without a user field are the same for all users: with one item field it is of first order, with two of second
+            order, and with the same field twice of pairs of its values. A boost is listed under the user field "boosts", with
+            its name as the item field.
+        user_offset: the part of the model's score that is the same for all items; `score` does not include it.
+        values: the same by values, by descending absolute value, without boosts; None unless requested.
+        rest: sum of what `values` leaves out: boosts, and contributions beyond the longest list. `values` and `rest` sum to
+            the score.
     """
 
     item_id: str
@@ -223,14 +224,14 @@ class Explanation(Basis):
 
 
 class Reason(NamedTuple):
-    """Something that keeps an item out of a list.
+    """Reason why an item is not in a list.
 
     Attributes:
-        kind: "excluded", "seen", "allow" and "filter" make the item ineligible. "score": enough others score higher. "rule" and
-            "channels": without this one rule, or without channels, it would be listed; "rules": without all of them
-            together. "search": an approximate search has not found it.
-        where: JSON pointer to the part of the request, empty where there is none.
-        text: in a sentence.
+        kind: "excluded", "seen", "allow" and "filter" make the item ineligible. "score": at least n others score higher. "rule"
+            and "channels": without this rule, or without channels, it would be listed; "rules": without all of them together.
+            "search": an approximate search has not found it.
+        where: JSON pointer to the part of the request; empty if it is not a part of the request.
+        text: explanation in a sentence.
     """
 
     kind: Literal["excluded", "seen", "allow", "filter", "score", "rule", "rules", "channels", "search"]
@@ -240,22 +241,22 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Absence(Basis):
-    """Rank of one item for a request, and what keeps it out of the answer.
+    """Rank of one item for a request, and the reasons why it is not in the answer.
 
-    The ranking meant here is that of all eligible items by the model's score with boosts, which rules and channels are given;
-    the item is counted among them whether it is eligible or not.
+    The ranking is that of all eligible items by the model's score with boosts, before rules and channels. It includes the item
+    even if the item is not eligible.
 
     Attributes:
-        item_id: the item.
-        listed: its place in the answer, from 1; None when it is not there.
-        reasons: all that keep it out; empty when it is listed.
-        score: by which it is ranked.
-        rank: its place in the ranking, from 1.
-        eligible: number of items that are ranked, this one included.
-        last: the other item that it has to overtake to be among the first n; None when there are fewer than n others.
-        missing: the score of `last` less its own: what it lacks, or, below 0, what it is ahead; None without `last`.
-        contributions: what `last` has of each pair of fields more than it; they add up to `missing`.
-        exact: whether the answer, not the ranking, is known to hold the best items.
+        item_id: id of the item.
+        listed: its position in the answer, from 1; None if it is not listed.
+        reasons: all reasons why it is not listed; empty if it is.
+        score: its score in the ranking.
+        rank: its rank, from 1.
+        eligible: number of ranked items, including this one.
+        last: the n-th of the other items, which it has to overtake to be among the first n; None with fewer than n others.
+        missing: score of `last` minus its own; negative if it is ahead, None without `last`.
+        contributions: for each pair of fields, the contribution to `last` minus that to the item; they sum to `missing`.
+        exact: whether the answer (not the ranking) is known to have the best items.
     """
 
     item_id: str
@@ -272,12 +273,12 @@ class Absence(Basis):
 
 @dataclass(frozen=True, slots=True)
 class Similar(Basis):
-    """The items most like one item.
+    """The items most similar to one item.
 
     Attributes:
         item_id: that item; it is not among `items`.
-        items: most alike first, each with the cosine of the two items' vectors, what an item scores for everyone left out.
-        warnings: what was odd about the request, in sentences.
+        items: most similar first, each with the cosine of the two vectors without the component that is the same for all users.
+        warnings: parts of the request without effect, in sentences.
         fields: as in `Recommendations`.
     """
 
@@ -292,7 +293,7 @@ class UserBasis(Basis):
     """Basis of an answer about a user.
 
     Attributes:
-        user_offset: the part of the model's score that is the same for every item.
+        user_offset: the part of the model's score that is the same for all items.
         user, unknown, warnings: as in `Recommendations`.
     """
 
@@ -307,10 +308,10 @@ class Scores(UserBasis):
     """Scores of given items for one request.
 
     Attributes:
-        items: in the order given, those left out that the catalogue lacks; scores are those that `recommend` lists them with.
+        items: items in the given order, without those that the catalogue lacks; scores as `recommend` would list them.
         missing: ids that the catalogue lacks.
-        probabilities: of each item, as `Prediction` has them; None unless the model was trained by log loss and the request
-            turns neither dial nor boosts.
+        probabilities: of each item, as in `Prediction`; None unless the model was trained by log loss and the request has a
+            `popularity` of 1 and no boosts.
         fields: as in `Recommendations`.
     """
 
@@ -336,7 +337,7 @@ class CatalogueItem(NamedTuple):
 
     Attributes:
         item_id: its id.
-        features: by column, as the catalogue holds them; what is missing is left out.
+        features: values by column, without missing values.
     """
 
     item_id: str
@@ -345,11 +346,11 @@ class CatalogueItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page(Basis):
-    """Some items of the catalogue in order of their ids.
+    """Some items of the catalogue, sorted by id.
 
     Attributes:
-        items: at least one, unless there are no more.
-        after: the id that the next page begins after; None when nothing follows.
+        items: empty only after the last item.
+        after: id after which the next page begins; None on the last page.
     """
 
     items: tuple[CatalogueItem, ...]
@@ -360,8 +361,8 @@ class Page(Basis):
         """Return some items of a catalogue.
 
         Args:
-            catalogue: as it is now.
-            ids: of the items, which are in the catalogue.
+            catalogue: snapshot of the catalogue.
+            ids: ids of the items; all must be in the catalogue.
             after: cursor of the next page; None on the last page.
         """
         manifest = catalogue.bundle.manifest

@@ -1,7 +1,4 @@
-"""Score given items, find their ranks or similar ones, and return query vectors.
-
-Further lists of an answer hold items similar to those taken.
-"""
+"""Score given items, rank an item, find similar items, and return query vectors."""
 
 import datetime
 from collections.abc import Sequence
@@ -28,12 +25,12 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The ranking of the items for a request, boosts included.
+    """Ranking of the items for a request, including boosts.
 
     Attributes:
-        catalogue: as it was at one moment.
-        vector: float32 [dim], what the request is searched with.
-        boosts: float32 [size], what its boosts add to each score; None for nothing.
+        catalogue: snapshot that is ranked.
+        vector: float32 [dim], the query vector.
+        boosts: float32 [size], the boost of each score; None without boosts.
     """
 
     catalogue: CatalogSnapshot
@@ -42,13 +39,13 @@ class Ranking:
 
     @classmethod
     def of(cls, request: Request, vector: Float32, catalogue: CatalogSnapshot, columns: ItemColumns) -> "Ranking":
-        """Return the ranking for a request. Raises RequestError if a boost is not known.
+        """Return the ranking for a request. Raises RequestError if a boost is unknown.
 
         Args:
-            request: its boosts are taken.
-            vector: float32 [dim], what it is searched with.
-            catalogue: as it is now.
-            columns: of its bundle.
+            request: its boosts are used.
+            vector: float32 [dim], its query vector.
+            catalogue: snapshot to rank.
+            columns: columns of the items.
         """
         return cls(catalogue, vector, columns.boost_scores(catalogue, request.boosts))
 
@@ -59,7 +56,7 @@ class Ranking:
             n: rows wanted.
             excluded: int64 [m], rows that must not be returned.
             masks: the rows that may be; None for all items.
-            exact: search exhaustively, as boosts always do.
+            exact: search exhaustively; with boosts, a search always is.
         """
         if self.boosts is not None:
             return self.catalogue.top_k(self.vector, n, self.boosts, excluded, masks)
@@ -73,7 +70,7 @@ class Ranking:
         return np.asarray(np.einsum("ij,j->i", vectors, self.vector) + self.boosts[rows])
 
     def place(self, row: int, excluded: Int64, masks: SegmentMasks | None) -> tuple[int, int]:
-        """Find the rank of a row among itself and all that a search may return.
+        """Find the rank of a row among all rows that a search may return, and itself.
 
         Args:
             row: in [0, size).
@@ -92,18 +89,18 @@ class Ranking:
         slack = 2 * float(rounding(self.vector, self.catalogue.longest))
         slack += 4 * float(np.finfo(np.float32).eps) * abs(score)
         ahead = others & (cheap > score + slack)
-        near = np.flatnonzero(others & (np.abs(cheap - score) <= slack))  # these are scored as a search would
+        near = np.flatnonzero(others & (np.abs(cheap - score) <= slack))  # scored exactly, as in a search
         scores = self.scores(near)
         closer = (scores > score) | ((scores == score) & (near < row))
         return 1 + int(np.count_nonzero(ahead)) + int(np.count_nonzero(closer)), 1 + int(np.count_nonzero(others))
 
 
-_SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
-_SMALLEST = 1e-12  # an item whose vector is shorter is like no other
+_NO_TASTE = "all users score this item alike, so no item is similar to it"
+_SHORTEST = 1e-12  # the cosine of an item with a shorter vector is undefined
 
 
 class Scorer:
-    """Scores given items, and finds similar ones, live changes included. Thread-safe."""
+    """Scores given items and finds similar ones, including live changes. Thread-safe."""
 
     def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns, eligibility: FilterResolver) -> None:
         """Use the parts of one recommender."""
@@ -120,20 +117,19 @@ class Scorer:
         Args:
             request: as for `Recommender.score`.
             item_ids: the items.
-            catalogue: as it is now.
+            catalogue: snapshot of the catalogue.
         """
         check_ids(item_ids, "/items")
         query = self._query_builder.build(request, catalogue)
         rows = catalogue.rows(item_ids)
-        there = rows >= 0
-        scores = Ranking.of(request, query.vector, catalogue, self._columns).scores(rows[there]).astype(np.float64)
-        offset = query.offset
-        likely = self._logistic and request.popularity == 1 and not request.boosts
+        found = rows >= 0
+        scores = Ranking.of(request, query.vector, catalogue, self._columns).scores(rows[found]).astype(np.float64)
+        has_probabilities = self._logistic and request.popularity == 1 and not request.boosts
         return Scores(
-            items=tuple(map(ScoredItem, catalogue.ids(rows[there]), scores.tolist())),
-            missing=tuple(dict.fromkeys(item_ids[at] for at in np.flatnonzero(~there).tolist())),
-            probabilities=tuple(logistic(scores + offset).tolist()) if likely else None,
-            user_offset=offset,
+            items=tuple(map(ScoredItem, catalogue.ids(rows[found]), scores.tolist())),
+            missing=tuple(dict.fromkeys(item_ids[at] for at in np.flatnonzero(~found).tolist())),
+            probabilities=tuple(logistic(scores + query.offset).tolist()) if has_probabilities else None,
+            user_offset=query.offset,
             user=query.user,
             unknown=query.encoded.unknown,
             warnings=query.warnings,
@@ -147,7 +143,7 @@ class Scorer:
 
         Args:
             request: as for `Recommender.recommend`.
-            catalogue: as it is now.
+            catalogue: snapshot of the catalogue.
         """
         query = self._query_builder.build(request, catalogue)
         return UserVector(
@@ -166,10 +162,10 @@ class Scorer:
 
         Args:
             pairs: a request and an item id each.
-            catalogue: as it is now.
+            catalogue: snapshot of the catalogue.
 
         Raises:
-            RequestError: An item is not in the catalogue, or a request cannot be answered or changes scores.
+            RequestError: The catalogue lacks an item, or a request cannot be answered or changes scores.
         """
         ids = [item_id for _, item_id in pairs]
         check_ids(ids, "/item_id")
@@ -186,8 +182,8 @@ class Scorer:
             check_unchanged(request)
         if not queries:
             return []
-        place = {key: row for row, key in enumerate(requests)}
-        of = np.array([place[id(request)] for request, _ in pairs])
+        positions = {key: position for position, key in enumerate(requests)}
+        of = np.array([positions[id(request)] for request, _ in pairs])
         rows = SparseRows.vstack([one.encoded.rows for one in queries])
         tables = self._bundle.tables
         products = np.einsum("ij,ij->i", tables.user_vectors(rows)[of], catalogue.vectors(items))
@@ -199,23 +195,23 @@ class Scorer:
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
         """Return the items most similar to one, by cosine. Raises RequestError.
 
-        The part of a score that is the same for every user plays no part: two items are not similar because both are popular.
+        The cosine leaves out the component that is the same for all users: items are not similar because both are popular.
 
         Args:
             request: as for `Recommender.similar`.
-            catalogue: as it is now.
-            row: of the item, in [0, size).
+            catalogue: snapshot of the catalogue.
+            row: row of the item, in [0, size).
         """
         bounds = Request(n=request.n, exclude=request.exclude, filter=request.filter, allow=request.allow)
         query = self._query_builder.build(bounds, catalogue)
         now = datetime.datetime.now(datetime.UTC)
         scope, excluded = self._eligibility.resolve(bounds, catalogue, query.allowed, query.excluded, now)
         rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
-        silent = self._lengths_of(catalogue.vectors(np.array([row])))[0] <= _SMALLEST
+        undefined = self._lengths_of(catalogue.vectors(np.array([row])))[0] <= _SHORTEST
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],
             items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
-            warnings=(*query.warnings, _SILENT) if silent else query.warnings,
+            warnings=(*query.warnings, _NO_TASTE) if undefined else query.warnings,
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,
@@ -224,32 +220,31 @@ class Scorer:
     def nearest(
         self, catalogue: CatalogSnapshot, row: int, n: int, excluded: Int64, scope: SegmentMasks | None
     ) -> tuple[Int64, Float64]:
-        """Return the rows most similar to one row, itself left out.
+        """Return the rows most similar to one row, without this row.
 
         Args:
-            catalogue: of the bundle.
+            catalogue: snapshot of the catalogue.
             row: in [0, catalogue.size).
             n: at least 1.
             excluded: int64 [m], rows that must not be returned.
             scope: the rows that may be; None for all.
 
         Returns:
-            Rows int64 [m] and their cosines float64 [m], m at most n, by falling cosine and then by row. Items whose vectors
-            have no taste components are left out; for such an item itself, the result is empty.
+            Rows int64 [m] and their cosines float64 [m], m at most n, by descending cosine and then by row. Items with an
+            undefined cosine are left out; for such an item, the result is empty.
         """
         query = self._taste_of(catalogue.vectors(np.array([row])))[0]
         length = float(np.linalg.norm(query.astype(np.float64)))
-        if length <= _SMALLEST:
+        if length <= _SHORTEST:
             return np.empty(0, dtype=np.int64), np.empty(0)
         lengths = np.concatenate([one.derived("taste", partial(self._lengths_of, one.vectors)) for one in catalogue.segments])
-        eligible = catalogue.mask(excluded, scope) & (lengths > _SMALLEST)
+        eligible = catalogue.mask(excluded, scope) & (lengths > _SHORTEST)
         eligible[row] = False
-        whole = np.zeros(self._bundle.tables.dim, dtype=np.float32)
-        whole[self._taste] = query
+        padded = np.zeros(self._bundle.tables.dim, dtype=np.float32)
+        padded[self._taste] = query
         cosines = np.full(catalogue.size, -np.inf, dtype=np.float32)
-        np.divide(catalogue.scores(whole), lengths * np.float32(length), out=cosines, where=eligible)
-        # however a product is added up, it is within so much of the truth
-        slack = 4 * len(whole) * float(np.finfo(np.float32).eps)
+        np.divide(catalogue.scores(padded), lengths * np.float32(length), out=cosines, where=eligible)
+        slack = 4 * len(padded) * float(np.finfo(np.float32).eps)  # bounds the rounding of a cosine, in any order of summation
 
         def exactly(near: Int64) -> Float64:
             return _exact(self._taste_of(catalogue.vectors(near)), query, length)
@@ -258,6 +253,7 @@ class Scorer:
         return rows, np.asarray(exact, dtype=np.float64)
 
     def _taste_of(self, vectors: Float32) -> Float32:
+        """Return the components that differ between users: float32 [m, ...]."""
         return vectors[:, self._taste]
 
     def _lengths_of(self, vectors: Float32) -> Float32:
@@ -266,12 +262,12 @@ class Scorer:
 
 
 def logistic(scores: Float64) -> Float64:
-    """1 / (1 + e^-s) of every score, float64 of any shape, without overflow."""
+    """Return 1 / (1 + e^-s) of scores, float64 of any shape, without overflow."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
 
 
 def _exact(taste: Float32, query: Float32, length: float) -> Float64:
-    """Cosines in float64, row by row."""
+    """Return cosines in float64, summed row by row: float64 [m]."""
     exact = taste.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", exact, exact))
     return np.asarray(np.einsum("ij,j->i", exact, query.astype(np.float64)) / (lengths * length), dtype=np.float64)
@@ -281,13 +277,13 @@ Found = TypeVar("Found", Scores, Similar)
 
 
 def with_fields(found: Found, request: Request, catalogue: CatalogSnapshot, columns: ItemColumns) -> Found:
-    """Return an answer with the columns that its request names.
+    """Return an answer with the request's fields of its items.
 
     Args:
         found: the answer.
-        request: its fields are taken.
-        catalogue: that the answer comes from.
-        columns: of the items.
+        request: its `fields` are used.
+        catalogue: snapshot of the answer.
+        columns: columns of the items.
     """
     if not request.fields:
         return found
@@ -306,16 +302,16 @@ def because_rows(
 ) -> tuple[Row, ...]:
     """Return a list of similar items for each of the user's latest items.
 
-    No item is in two of them, or in the answer's own list. Rules and channels do not apply.
+    An item is in at most one of these lists and the main list. Rules and channels do not apply.
 
     Args:
-        request: how many lists, of how many items, with which fields.
-        history: items that the user took, latest first.
-        listed: int64 [m], rows of the answer's own list.
-        catalogue: as it is now.
+        request: its `because`, `n` and `fields` are used.
+        history: ids of the user's previous items, latest first.
+        listed: int64 [m], rows of the main list.
+        catalogue: snapshot of the answer.
         bounds: the rows that may be returned, None for all, and rows that must not.
         scorer: finds similar items.
-        columns: of the items.
+        columns: columns of the items.
     """
     scope, excluded = bounds
     excluded = np.concatenate([excluded, listed])

@@ -1,6 +1,6 @@
 """Write lists for many users to a file, in shards on several processes.
 
-A finished shard is a file of its own beside the output until all are there, so that an interrupted job continues.
+Each finished shard is a file beside the output until all are finished, so that an interrupted job can be continued.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 
 USERS_IN_SHARD = 10_000
-"""Users whose lists one file holds. Chosen, not tuned."""
+"""Number of users in a shard. Chosen, not tuned."""
 
 
 class JobError(RecallError):
-    """Lists cannot be written, or the parts of another job are in the way."""
+    """Lists cannot be written, or the folder has shards of another job."""
 
     exit_code = 73
 
@@ -40,12 +40,12 @@ class JobResult:
     """Result of a job.
 
     Attributes:
-        users: asked for.
-        rows: written.
-        strangers: users that are not known.
-        resumed: users whose lists an interrupted job had written.
-        seconds: spent on the others.
-        warnings: about the requests; each once.
+        users: number of users.
+        rows: rows of the output.
+        strangers: number of unknown users.
+        resumed: number of users whose lists were written by an interrupted job.
+        seconds: time for the other users.
+        warnings: warnings of the answers, each once.
     """
 
     users: int
@@ -57,7 +57,7 @@ class JobResult:
 
     @property
     def rate(self) -> float:
-        """Users a second, of those answered now."""
+        """Users a second, without the resumed ones."""
         return (self.users - self.resumed) / max(self.seconds, 1e-9)
 
 
@@ -67,11 +67,11 @@ class Job:
 
     Attributes:
         bundle: a root or a version.
-        asked: a row for each list, as of `Lists.recommend`; None for all known users.
-        template: request that is sent for each user.
-        out: the file, `.parquet` or `.csv`.
-        processes: that share the work.
-        users_in_shard: users whose lists one part holds.
+        asked: a row for each list, as for `Lists.recommend`; None for all known users.
+        template: request for each user.
+        out: output file, `.parquet` or `.csv`.
+        processes: maximum number of worker processes.
+        users_in_shard: users in a shard.
     """
 
     bundle: Path
@@ -87,22 +87,22 @@ class Job:
         return self.out.with_name(self.out.name + ".parts")
 
     def run(self, report: Callable[[int, int, str], None], *, restart: bool = False) -> JobResult:
-        """Answer all users, and write the file once all are answered.
+        """Write the shards, and then the output.
 
         Args:
-            report: called after every shard with users done, all users, and a line.
+            report: called after each shard with the number of users done, the number of all users, and a line of text.
             restart: discard the shards of an interrupted job.
 
         Raises:
             RequestError: A request cannot be answered.
-            JobError: There are shards of another job, a process died, or the file system refused.
+            JobError: There are shards of another job, or a process died.
         """
         folder = resolve(self.bundle)
         with closing(Recommender.load(folder, root=self.root(folder))) as recommender:
             lists = Lists(recommender)
             asked = lists.everyone().to_frame() if self.asked is None else self.asked
             key = recommender.bundle.encoder.schema.user_id
-            asked = asked.with_columns(typed(asked[key], lists.user_type))  # a CSV file has no types
+            asked = asked.with_columns(typed(asked[key], lists.user_type))  # ids from a CSV file are text
             shards = [asked[first : first + self.users_in_shard] for first in range(0, len(asked), self.users_in_shard)]
             self._claim(folder, asked, restart)
             left = [number for number in range(max(1, len(shards))) if not self._part(number).exists()]
@@ -115,10 +115,10 @@ class Job:
                 rate = (done - resumed) / max(spent, 1e-9)
                 report(done, len(asked), f"{done:,} of {len(asked):,} users, {rate:,.0f} a second")
         seconds = time.monotonic() - started
-        said = [json.loads(self._said(number).read_text(encoding="utf-8")) for number in range(max(1, len(shards)))]
+        notes = [json.loads(self._notes(number).read_text(encoding="utf-8")) for number in range(max(1, len(shards)))]
         rows = self._join(max(1, len(shards)))
-        warnings = tuple(dict.fromkeys(one for part in said for one in part["warnings"]))
-        return JobResult(len(asked), rows, sum(part["strangers"] for part in said), resumed, seconds, warnings)
+        warnings = tuple(dict.fromkeys(one for part in notes for one in part["warnings"]))
+        return JobResult(len(asked), rows, sum(part["strangers"] for part in notes), resumed, seconds, warnings)
 
     def _answer(self, folder: Path, lists: Lists, todo: dict[int, pl.DataFrame]) -> Iterator[int]:
         """Write shards; yield the number of each."""
@@ -137,10 +137,11 @@ class Job:
                     future.result()
                     yield waiting[future]
             except BrokenProcessPool:
-                hint = "Give fewer --processes; the same command continues after the shards that are done"
-                raise JobError(
-                    "a process died", where=str(self.parts), why="it was killed, perhaps for memory", hint=hint
-                ) from None
+                why, hint = (
+                    "it was killed, perhaps for lack of memory",
+                    "Use fewer --processes; the same command continues the job",
+                )
+                raise JobError("a process died", where=str(self.parts), why=why, hint=hint) from None
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -153,9 +154,9 @@ class Job:
             asked: the users of the shard.
         """
         answered = lists.recommend(asked, self.template)
-        said = {"strangers": answered.strangers, "warnings": answered.warnings}
-        self._said(number).write_text(json.dumps(said), encoding="utf-8")
-        fsync(self._said(number))
+        notes = {"strangers": answered.strangers, "warnings": answered.warnings}
+        self._notes(number).write_text(json.dumps(notes), encoding="utf-8")
+        fsync(self._notes(number))
         staged = self._part(number).with_suffix(".writing")
         answered.frame.write_parquet(staged)
         fsync(staged)
@@ -173,7 +174,7 @@ class Job:
         return rows
 
     def _claim(self, folder: Path, asked: pl.DataFrame, restart: bool) -> None:
-        """Create the folder of shards, or find that it is of this job."""
+        """Create the folder of shards, or check that an existing one is of the same job."""
         record = self.parts / "job.json"
         if restart or not record.exists():  # shards without a record are left from a removal that was interrupted
             shutil.rmtree(self.parts, ignore_errors=True)
@@ -183,9 +184,9 @@ class Job:
             record.write_text(mine, encoding="utf-8")
         elif record.read_text(encoding="utf-8") != mine:
             raise JobError(
-                "the folder holds lists of another job that was interrupted",
+                "the folder has shards of another job",
                 where=str(self.parts),
-                why="it asked for other users, other lists, or another version of the bundle",
+                why="an interrupted job was for other users, other lists, or another version of the bundle",
                 hint="Add --restart to discard them, or name another file",
             )
 
@@ -200,19 +201,19 @@ class Job:
     def _part(self, number: int) -> Path:
         return self.parts / f"{number:06}.parquet"
 
-    def _said(self, number: int) -> Path:
+    def _notes(self, number: int) -> Path:
         return self.parts / f"{number:06}.json"
 
 
-_mine: list[tuple[Job, Lists]] = []  # of a worker process
+_state: list[tuple[Job, Lists]] = []  # of a worker process
 
 
 def _open(job: Job, folder: Path) -> None:
     """Open the bundle in a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others in good order
-    _mine.append((job, Lists(Recommender.load(folder, verify=False, root=job.root(folder)))))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers
+    _state.append((job, Lists(Recommender.load(folder, verify=False, root=job.root(folder)))))
 
 
 def _work(number: int, asked: pl.DataFrame) -> None:
-    job, lists = _mine[0]
+    job, lists = _state[0]
     job.write(number, lists, asked)

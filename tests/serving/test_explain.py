@@ -71,5 +71,5 @@ def test_an_unknown_item_is_refused(golden: Recommender, item_id: object, messag
 
 
 def test_an_invalid_request_cannot_be_explained(golden: Recommender) -> None:
-    with pytest.raises(RequestError, match="n is 0"):
+    with pytest.raises(RequestError, match="n must be an integer from 1 to 1000, got 0"):
         golden.explain(Request("ada", n=0), "tea")

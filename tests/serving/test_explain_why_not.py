@@ -171,7 +171,7 @@ def test_unknown_items_and_invalid_requests_are_refused(shop: Recommender) -> No
     with pytest.raises(RequestError, match="is not in the catalogue") as raised:
         shop.why_not(Request("u1"), "none")
     assert raised.value.where == "/item_id"
-    with pytest.raises(RequestError, match="n is 0"):
+    with pytest.raises(RequestError, match="n must be an integer from 1 to 1000, got 0"):
         shop.why_not(Request("u1", n=0), "i5")
 
 

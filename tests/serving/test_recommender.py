@@ -279,7 +279,7 @@ def test_each_request_of_a_batch_is_answered_or_refused_separately(recommender: 
             recommender.recommend(request)
         assert (one.what, one.where) == (raised.value.what, raised.value.where)
     assert sum(isinstance(one, RequestError) for one in answers) >= 3
-    with pytest.raises(RequestError, match="n is 0"):
+    with pytest.raises(RequestError, match="n must be an integer from 1 to 1000, got 0"):
         recommender.recommend_batch([good[0], bad[0]])
 
 

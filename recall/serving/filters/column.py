@@ -1,6 +1,6 @@
-"""A column as codes, and the operands that its values are compared with.
+"""Columns as codes, and the operands that values are compared with.
 
-The code of a value is its place among the different values in order; 0 is a missing one.
+The code of a value is its rank among the distinct values, from 1; 0 is a missing value.
 """
 
 import bisect
@@ -26,26 +26,26 @@ from recall.index.bitmap import RowBitmap
 from recall.index.query import Kind, Ranges
 
 Operand = str | int | float | Fraction
-"""A value as its kind is compared: a time in microseconds since 1970 UTC, a clock in nanoseconds since midnight."""
+"""A value for comparisons: a time is microseconds since 1970 UTC, a clock nanoseconds since midnight."""
 
 _LARGEST = 2**63 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
-_TEXTS: dict[str, Kind] = {"date": "time", "time": "time", "clock": "clock"}
-"""Types that text of a canonical type is compared as, where not as text."""
+_TEXT_KINDS: dict[str, Kind] = {"date": "time", "time": "time", "clock": "clock"}
+"""Kind of text by canonical type; text of other types is compared as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Reader of a column.
+    """Form of a column: type, bag and separator of its values.
 
     Attributes:
-        kind: what its values are compared as.
-        bag: whether an item has any number of them.
-        separator: cuts text into the values of a bag.
-        type: of the values, as the bundle records it; text is in its canonical form.
+        kind: type that its values are compared as.
+        bag: whether an item has a bag of values.
+        separator: separates the values of a bag in text; empty for a column of lists.
+        type: canonical type that the bundle records; text is in the canonical form of this type.
     """
 
     kind: Kind
@@ -55,19 +55,19 @@ class Form:
 
     @staticmethod
     def of(dtype: DataType, separator: str = "", type_: str = TEXT) -> "Form | None":
-        """Return the form of a column, or None if nothing can be compared with it.
+        """Return the form of a column; None if it cannot be compared.
 
         Args:
-            dtype: of the column.
-            separator: see above.
-            type_: canonical type of the column, which decides what text is compared as.
+            dtype: dtype of the column.
+            separator: separator of a bag in text; empty for one value an item.
+            type_: canonical type of the column, which determines what text is compared as.
         """
         inner_type = type_.removeprefix(LIST)
         if isinstance(dtype, pl.List | pl.Array):
             inner = Form.of(dtype.inner, "", inner_type)  # type: ignore[arg-type]
             return None if inner is None or inner.bag else Form(inner.kind, bag=True, type=inner.type)
         if dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-            return Form(_TEXTS.get(inner_type, "text"), bool(separator), separator, inner_type)
+            return Form(_TEXT_KINDS.get(inner_type, "text"), bool(separator), separator, inner_type)
         if dtype.is_numeric():
             return Form("number")
         if dtype in (pl.Date, pl.Datetime):
@@ -78,25 +78,28 @@ class Form:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Values:
-    """The different values of one column.
+    """The distinct values of a column.
 
     Attributes:
-        rising: [d], of StringDType, int64, uint64 or float64.
-        scale: how many units one microsecond has, where they are times.
+        sorted: [d], ascending, of StringDType, int64, uint64 or float64.
+        scale: units of a microsecond, if the values are times.
     """
 
-    rising: npt.NDArray[Any]
+    sorted: npt.NDArray[Any]
     scale: int = 1
 
     def __len__(self) -> int:
-        return len(self.rising)
+        return len(self.sorted)
 
     def place(self, operand: Operand) -> tuple[int, int]:
-        """Return the range of codes equal to an operand; codes rise with their values."""
+        """Return the range of codes equal to an operand.
+
+        The range is empty if the operand is not a value; it then separates the codes of smaller and larger values.
+        """
         if isinstance(operand, str):
-            less = bisect.bisect_left(self.rising, operand)
-            return less + 1, less + 1 + (less < len(self) and self.rising[less] == operand)
-        if self.rising.dtype.kind == "f":
+            less = bisect.bisect_left(self.sorted, operand)
+            return less + 1, less + 1 + (less < len(self) and self.sorted[less] == operand)
+        if self.sorted.dtype.kind == "f":
             low, high = _as_floats(operand if not isinstance(operand, Fraction) else float(operand))
         else:
             low, high = math.ceil(operand * self.scale), math.floor(operand * self.scale)
@@ -104,15 +107,15 @@ class Values:
 
     def _less(self, number: int | float, or_equal: bool = False) -> int:
         """Count the values less than a number, which may be out of the type's range."""
-        if self.rising.dtype.kind != "f":
-            bounds = np.iinfo(self.rising.dtype)
+        if self.sorted.dtype.kind != "f":
+            bounds = np.iinfo(self.sorted.dtype)
             if not bounds.min <= number <= bounds.max:
                 return 0 if number < bounds.min else len(self)
-        return int(self.rising.searchsorted(self.rising.dtype.type(number), "right" if or_equal else "left"))
+        return int(self.sorted.searchsorted(self.sorted.dtype.type(number), "right" if or_equal else "left"))
 
 
 def _as_floats(number: int | float) -> tuple[float, float]:
-    """Return the nearest floats from above and from below; a float is both."""
+    """Return the least float that is not below a number, and the largest not above it."""
     if isinstance(number, float):
         return number, number
     try:
@@ -125,15 +128,15 @@ def _as_floats(number: int | float) -> tuple[float, float]:
 
 
 def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values, pl.Series]:
-    """Return the different values of a series and the code of each row, UInt32 [n].
+    """Return the distinct values of a series and the code of each row, UInt32 [n].
 
     Args:
         values: [n].
-        kind: what they are compared as.
-        lenient: give text that is not of that kind a code above all others, which no range holds, and raise nothing.
+        kind: type that they are compared as.
+        lenient: give text that cannot be read as this kind a code above all others, which is in no range, and do not raise.
 
     Raises:
-        DataError: a value is not of that kind.
+        DataError: A value cannot be read as this kind.
     """
     unreadable = None
     try:
@@ -148,12 +151,12 @@ def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values,
     codes = keys.to_frame("key").join(places, on="key", how="left", maintain_order="left")["code"].fill_null(0)
     if unreadable is not None:
         codes = codes.set(unreadable, len(distinct) + 1)
-    rising = np.array(distinct.to_list(), dtype=StringDType()) if kind == "text" else distinct.to_numpy()
-    return Values(rising, scale), codes
+    ascending = np.array(distinct.to_list(), dtype=StringDType()) if kind == "text" else distinct.to_numpy()
+    return Values(ascending, scale), codes
 
 
 def microseconds(value: datetime.date) -> int:
-    """Return the microseconds since 1970 of a date or datetime, in UTC without a zone."""
+    """Return the microseconds since 1970 of a date or datetime, by default in UTC."""
     if not isinstance(value, datetime.datetime):
         value = datetime.datetime.combine(value, datetime.time())
     return ((value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
@@ -162,7 +165,7 @@ def microseconds(value: datetime.date) -> int:
 def microseconds_of(text: str) -> int | Fraction:
     """Parse a date or time of ISO 8601 to microseconds since 1970.
 
-    Nanoseconds are a fraction.
+    A time with nanoseconds is returned as a fraction.
 
     Raises:
         ValueError: The text is not a date or time.
@@ -188,12 +191,12 @@ def nanoseconds_of(text: str) -> int:
     """
     value = datetime.time.fromisoformat(text.strip())
     if value.tzinfo is not None:
-        raise ValueError("a time of day with a zone")
+        raise ValueError("a time of day must not have a zone")
     return nanoseconds(value)
 
 
 def _is_readable_as(text: str, kind: Kind) -> bool:
-    """Whether a text can be read as that kind."""
+    """Return whether a text can be read as a kind."""
     try:
         _keys(pl.Series([text]), kind)
     except DataError:
@@ -202,7 +205,7 @@ def _is_readable_as(text: str, kind: Kind) -> bool:
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
-    """Return sortable keys of the values, and the scale of `Values`."""
+    """Return the values in a sortable type, and the scale of `Values`."""
     dtype = values.dtype
     where = f"column {values.name!r}"
     own = Form.of(dtype)
@@ -215,7 +218,7 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
     if own is None or own.bag or own.kind != kind:
         if values.null_count() == len(values):
             return pl.Series(values.name, [None] * len(values), dtype=pl.Int64), 1
-        raise DataError(f"a column of type {dtype} does not hold a {kind}", where=where)
+        raise DataError(f"a column of type {dtype} cannot be compared as a {kind}", where=where)
     if kind == "time":
         nano = isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
         zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
@@ -228,34 +231,36 @@ def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
 
 
 def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: str) -> tuple[pl.Series, int]:
-    """Parse text to whole numbers; the scale is 1000 if a time has nanoseconds."""
+    """Parse text to integers; the scale is 1000 if a time has nanoseconds."""
     texts = values.drop_nulls().unique()
     parsed: list[int | Fraction] = []
     for text in texts.to_list():
         try:
             parsed.append(parse(text))
         except ValueError:
-            raise DataError(f"the text {text[:40]!r} is none", where=where, hint="Write times as ISO 8601 has them") from None
+            raise DataError(f"{text[:40]!r} is not a time", where=where, hint="Write times in ISO 8601") from None
     scale = 1000 if any(isinstance(one, Fraction) for one in parsed) else 1
     keys = [int(one * scale) for one in parsed]
-    if any(abs(key) > _LARGEST for key in keys):  # years in nanoseconds that 63 bits do not hold: to the microsecond
+    if any(abs(key) > _LARGEST for key in keys):  # years for which nanoseconds exceed 63 bits: round to microseconds
         scale, keys = 1, [math.floor(one) for one in parsed]
     return values.replace_strict(texts, pl.Series(keys, dtype=pl.Int64), default=None, return_dtype=pl.Int64), scale
 
 
-_RARE = 16  # a selection of fewer rows than one in so many is written row by row, any other by looking at all
-_PASSES = 4  # ranges for which all rows are compared
+# A bitmap is made by comparing the codes of all rows if it has more than 1 / _RARE of the rows and at most _PASSES ranges,
+# each of which takes a pass over the rows; else from the rows of each code.
+_RARE = 16
+_PASSES = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """The codes of one column; see `Values`.
+    """The codes of a column.
 
     Attributes:
-        size: rows of the catalogue.
-        values: the values of the codes.
-        entry_codes: unsigned integers [entries]; of a column with one value an item, the code of every row.
-        entry_rows: int32 [entries], the row of each; None where entry r is of row r.
+        size: rows of the segment.
+        values: values by code.
+        entry_codes: unsigned integers [entries], the code of each entry.
+        entry_rows: int32 [entries], the row of each entry; None for a column with one value an item, where entry r is row r.
     """
 
     size: int
@@ -265,16 +270,16 @@ class Column:
 
     @staticmethod
     def of(values: pl.Series, form: Form, kind: Kind, lenient: bool = False) -> "Column":
-        """Read a series as a form, with its values as a kind.
+        """Encode a series.
 
         Args:
             values: [n].
-            form: how it is read.
-            kind: what its values are compared as.
+            form: form of the column.
+            kind: type that its values are compared as.
             lenient: as for `coded`.
 
         Raises:
-            DataError: it does not hold that.
+            DataError: A value cannot be read as this kind.
         """
         if not form.bag:
             found, codes = coded(values, kind, lenient)
@@ -282,7 +287,7 @@ class Column:
         nested = isinstance(values.dtype, pl.List | pl.Array)
         lists = as_lists(values if nested else values.cast(pl.String), form.separator)
         lengths = lists.list.len().fill_null(0).to_numpy()
-        entries = empty_to_null(flatten_lists(lists))  # encoders pass empty text over, too
+        entries = empty_to_null(flatten_lists(lists))  # encoders ignore empty text, too
         found, codes = coded(entries, kind)
         narrow = _narrow(codes, len(found))
         known, missing = np.flatnonzero(narrow), np.flatnonzero(lists.is_null().to_numpy())
@@ -296,13 +301,13 @@ class Column:
 
     @cached_property
     def starts(self) -> Int64:
-        """Entries of lesser codes than each: int64 [d + 2] or one more."""
+        """Number of entries with smaller codes, by code: int64 [d + 2 or d + 3]."""
         counts = np.bincount(self.entry_codes, minlength=len(self.values) + 1)
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
     @cached_property
     def _by_code(self) -> Int32:
-        """Rows of all entries by code: int32 [entries]."""
+        """Rows of all entries, sorted by code: int32 [entries]."""
         order = np.argsort(self.entry_codes, kind="stable").astype(np.int32)
         return order if self.entry_rows is None else self.entry_rows[order]
 
@@ -317,7 +322,7 @@ class Column:
     def _mask(self, ranges: Ranges) -> Bool:
         number = self.entry_codes.dtype.type
         mask = np.zeros(self.size, dtype=bool)
-        for low, high in ranges:  # what is below a range wraps to numbers above it
+        for low, high in ranges:  # codes below the range wrap around to numbers above its length
             mask |= (self.entry_codes - number(low)) < number(high - low)
         return mask
 
@@ -326,7 +331,7 @@ _NO_ROWS = np.empty(0, dtype=np.int32)
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> Ranges:
-    """Return the same codes in ranges that are in order, disjoint and not empty."""
+    """Return the same codes in ranges that are sorted, disjoint and not empty."""
     found: list[tuple[int, int]] = []
     for low, high in sorted(one for one in ranges if one[0] < one[1]):
         if found and low <= found[-1][1]:
@@ -337,5 +342,5 @@ def merged(ranges: Sequence[tuple[int, int]]) -> Ranges:
 
 
 def _narrow(codes: pl.Series, distinct: int) -> npt.NDArray[np.unsignedinteger[Any]]:
-    # one number more than the codes, so that the length of any range of them can be written
+    # a type for one number more than the codes, so that it also holds the length of any range
     return np.ascontiguousarray(codes.to_numpy().astype(np.min_scalar_type(distinct + 1)))

@@ -1,4 +1,4 @@
-"""Filter columns of a segment, cached bitmaps, and the filter of a request."""
+"""Filter columns of a segment with cached bitmaps, and filters of requests."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -27,40 +27,38 @@ from recall.serving.request import Request
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
-_MOST, _MOST_BYTES = 1024, 64 << 20  # bitmaps that are kept by plan
-_OVERHEAD = 1024  # bytes of a cached selection beside its bits: its plan, and Python's objects
-_RANGE = 128  # bytes of one range in a plan
+_MAX_CACHED, _MAX_CACHED_BYTES = 1024, 64 << 20  # bitmaps by plan
+_OVERHEAD = 1024  # bytes of a cached bitmap without its bits: the plan, and Python objects
+_RANGE_BYTES = 128  # bytes of one range in a plan
 
 
 class FilterColumns:
-    """The columns of one catalogue, which never change. Threads share it."""
+    """The immutable columns of a segment, with a cache of bitmaps. Thread-safe."""
 
     def __init__(
         self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], lenient: bool = False
     ) -> None:
-        """Columns that are read when they are needed.
+        """Describe the columns; each is read when it is first used.
 
         Args:
-            size: rows of the catalogue.
-            forms: how each column is read, by its name; None for one that nothing can be compared with.
-            read: gives a column, [size].
-            lenient: let text that is not of the kind it is compared as match nothing; else it refuses the filter.
+            size: rows of the segment.
+            forms: form of each column, by its name; None for a column that cannot be compared.
+            read: returns a column, [size].
+            lenient: if text cannot be read as the kind that it is compared as, it matches nothing; else the filter is refused.
         """
         self.size = size
         self._forms = forms
         self._read = read
         self._lenient = lenient
-        self._cache: Cache[Plan, RowBitmap] = Cache(_MOST, _MOST_BYTES, _bytes)
+        self._cache: Cache[Plan, RowBitmap] = Cache(_MAX_CACHED, _MAX_CACHED_BYTES, _bytes)
         self._columns: dict[tuple[str, Kind], Column] = {}
         self._opening = Lock()
 
     def over(self, frame: pl.DataFrame) -> "FilterColumns":
-        """Return further items as columns that are read as these are.
+        """Return the columns of further items, in the same forms.
 
-        A column that `frame` lacks has no values; one that is not here is ignored.
-
-        Where text is compared as numbers or times, a text that is none matches nothing: one item that came later is to
-        spoil no filter that the catalogue bears.
+        A column that `frame` lacks has only missing values. The columns are lenient: an item that is added later must not make
+        filters fail that the published catalogue accepts.
         """
 
         def read(name: str) -> pl.Series:
@@ -78,22 +76,22 @@ class FilterColumns:
 
         Args:
             predicate: from `parse`.
-            now: the present, for windows that ask for it; with a zone. The clock is read when it is left out.
+            now: the present, with a zone; default: the time of the clock.
 
         Raises:
-            RequestError: it names a column that is not there, or compares one with what it cannot hold.
+            RequestError: A column is unknown, or is compared with a value of another kind.
         """
         return self.matching(self.plan(predicate, now or datetime.datetime.now(datetime.UTC)))
 
     def plan(self, predicate: Predicate, now: datetime.datetime) -> Plan:
-        """Return a predicate over the codes of these columns.
+        """Compile a predicate to a plan over the codes of these columns.
 
         Args:
             predicate: from `parse`.
             now: the present, with a zone.
 
         Raises:
-            RequestError: as `select`.
+            RequestError: As for `select`.
         """
         return compile_filter(predicate, self.form, self.column, now)
 
@@ -103,7 +101,7 @@ class FilterColumns:
         return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
     def ready(self, predicate: Predicate) -> bool:
-        """Return whether `select` would return or raise without reading a column.
+        """Return whether `select` would be fast: its bitmap is cached, or it raises.
 
         Args:
             predicate: from `parse`.
@@ -111,35 +109,35 @@ class FilterColumns:
         now = datetime.datetime.now(datetime.UTC)
         try:
             plan = compile_filter(predicate, self.form, lambda name, kind: self._columns[name, kind], now)
-        except KeyError:  # a column has to be opened first
+        except KeyError:  # a column is not read yet
             return False
         except RequestError:
             return True
         return self._cache.get(plan) is not None
 
     def form(self, name: str, where: str) -> Form:
-        """Return how a column is read.
+        """Return the form of a column.
 
         Args:
             name: of the column.
             where: JSON pointer, used in the error.
 
         Raises:
-            RequestError: Items do not have a column that a filter may name so.
+            RequestError: Items do not have such a column, or a filter cannot use it.
         """
         if name not in self._forms:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(name[:256], self.names))
         form = self._forms[name]
         if form is None:
-            raise RequestError(f"column {name!r} is of a type that cannot be filtered by", where=where)
+            raise RequestError(f"column {name!r} has a type that filters cannot compare", where=where)
         return form
 
     def column(self, name: str, kind: Kind) -> Column:
-        """Return a column with its values as a kind.
+        """Return a column with values of a kind.
 
         Args:
             name: of the column.
-            kind: what its values are compared as.
+            kind: type that its values are compared as.
 
         Raises:
             DataError: The values are not of that kind.
@@ -150,12 +148,12 @@ class FilterColumns:
                 found = self._columns.get((name, kind))
                 if found is None:
                     form = self._forms[name]
-                    assert form is not None  # `form` has refused it
+                    assert form is not None  # checked by `form`
                     found = self._columns[name, kind] = Column.of(self._read(name), form, kind, self._lenient)
         return found
 
     def _rows(self, ranges: CodeRanges) -> RowBitmap:
-        """Select the rows of a condition, which other filters may share."""
+        """Return the rows of a condition, cached because filters may share it."""
         found = self._cache.get(ranges)
         if found is None:
             found = self._cache.setdefault(ranges, self.column(ranges.column, ranges.kind).select(ranges.ranges))
@@ -165,25 +163,25 @@ class FilterColumns:
 def forms_of(
     types: Mapping[str, DataType], schema: Schema | None = None, canonical_types: Mapping[str, str] | None = None
 ) -> dict[str, Form | None]:
-    """Readers of columns, by name.
+    """Return the forms of columns by name; None for a column that cannot be compared.
 
     Args:
         types: dtypes of the columns.
-        schema: its bag fields say how text is cut.
-        canonical_types: types of the columns as the bundle records them, which decide what text is compared as.
+        schema: schema with the separators of bags.
+        canonical_types: types of the columns that the bundle records, which determine what text is compared as.
     """
-    cuts, recorded = schema.separators("item") if schema is not None else {}, canonical_types or {}
-    return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
+    separators, recorded = schema.separators("item") if schema is not None else {}, canonical_types or {}
+    return {name: Form.of(dtype, separators.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
 
 
 def coded_columns(items: pl.DataFrame, encoder: FeatureEncoder) -> list[CodedColumn]:
-    """Return the columns that filters may name, as an engine of indexes stores them.
+    """Return the columns for filters, as codes that an index engine may store.
 
-    One that holds values of other kinds than its type says is left out: it is filtered by in this process.
+    A column with values of another kind than its type is left out: this process evaluates filters on it.
 
     Args:
-        items: as they are published.
-        encoder: of their fields.
+        items: the published items.
+        encoder: encoder of the bundle.
     """
     found = []
     for name, form in forms_of(items.schema, encoder.schema, encoder.types.items).items():
@@ -195,25 +193,25 @@ def coded_columns(items: pl.DataFrame, encoder: FeatureEncoder) -> list[CodedCol
     return found
 
 
-def _bytes(plan: Plan, selection: RowBitmap) -> int:
-    listed = vars(selection).get("rows")
+def _bytes(plan: Plan, bitmap: RowBitmap) -> int:
+    rows = vars(bitmap).get("rows")  # the cached property
     ranges = len(plan.ranges) if isinstance(plan, CodeRanges) else 0
-    return _OVERHEAD + _RANGE * ranges + selection.bits.nbytes + (listed.nbytes if listed is not None else 0)
+    return _OVERHEAD + _RANGE_BYTES * ranges + bitmap.bits.nbytes + (rows.nbytes if rows is not None else 0)
 
 
 # Resolve a request's filter, allow list and exclusions to rows of a catalogue.
 
 MANY = 5_000
-"""Number of excluded rows above which they are removed from the masks; an index skips fewer ones while it scans."""
+"""Number of excluded rows above which they are removed from the masks; fewer rows are skipped in the search."""
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 class FilterResolver:
-    """The columns of one bundle's items and of the delta segment. Thread-safe."""
+    """Resolves filters over the segments of a catalogue. Thread-safe."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Columns are read when a filter first names them. Raises BundleError."""
+        """Describe the columns; each is read when it is first used. Raises BundleError."""
         dtypes, recorded, schema = bundle.item_types(), bundle.encoder.types.items, bundle.encoder.schema
         forms = forms_of(dtypes, schema, recorded)
         self.types = {
@@ -221,7 +219,7 @@ class FilterResolver:
             for name, form in forms.items()
             if form is not None
         }
-        """Type of every column that a filter may name, such as "float64" or "list of text"."""
+        """Type of each column that a filter may name, such as "float64" or "list of text"."""
         for name in schema.separators("item"):
             if name in self.types and not self.types[name].startswith(LIST):
                 self.types[name] = LIST + self.types[name]
@@ -233,7 +231,7 @@ class FilterResolver:
         """Return masks of the rows to search within, None for all, and the excluded rows.
 
         Args:
-            request: its filter is taken.
+            request: its filter is used.
             catalogue: of the same bundle.
             allowed: int64 [m], the only rows that may be returned, repeats allowed; None allows all.
             excluded: int64 [m], rows that must not be returned.
@@ -274,10 +272,10 @@ class FilterResolver:
             compile_filter(parse(request.filter), self.columns.form, self.columns.column, now)
 
     def failing_keys(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
-        """Return JSON pointers of the keys of a filter that one row does not match.
+        """Return JSON pointers to the keys of a filter that one row does not match.
 
         Args:
-            request: its filter is taken.
+            request: its filter is used.
             catalogue: of the same bundle.
             row: in [0, size).
             now: the present, with a zone.
@@ -294,9 +292,9 @@ class FilterResolver:
         ]
 
     def ready_for(self, request: Request) -> bool:
-        """Return whether a request's filter is cached, refused, or absent.
+        """Return whether a request's filter is cached, invalid, or None.
 
-        A new filter may take a while to evaluate.
+        Another filter may take a while to evaluate.
         """
         if request.filter is None:
             return True
@@ -306,7 +304,7 @@ class FilterResolver:
             return True
 
     def _by_segment(self, catalogue: CatalogSnapshot) -> list[FilterColumns]:
-        """Return the columns of each segment; later ones are read as the bundle's are."""
+        """Return the columns of each segment, in the forms of the bundle's columns."""
         later = (one.derived("filters", partial(self._over, one)) for one in catalogue.segments[1:])
         return [self.columns, *later]
 

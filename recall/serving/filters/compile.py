@@ -1,7 +1,7 @@
 """Compile a predicate over the columns of a segment to a plan, and evaluate plans.
 
-Names are looked up, and values are read as the kinds of their columns and coded. A plan is ranges of codes, joined by set
-operations. Equal plans select equal rows, so bitmaps are cached by plan.
+Compilation looks up columns, converts values to the kinds of their columns, and replaces them by codes. A plan has set
+operations on ranges of codes. Equal plans select equal rows, so bitmaps are cached by plan.
 """
 
 import datetime
@@ -45,12 +45,12 @@ from recall.serving.filters.parse import (
 
 
 def evaluate(plan: Plan, size: int, rows: Callable[[CodeRanges], RowBitmap]) -> RowBitmap:
-    """Select the rows of a plan.
+    """Return the rows that a plan selects.
 
     Args:
-        plan: over the columns of a table.
-        size: rows of the table.
-        rows: selects those of one column's ranges.
+        plan: over the columns of a segment.
+        size: rows of the segment.
+        rows: returns the rows of a condition.
     """
     match plan:
         case CodeRanges():
@@ -84,7 +84,7 @@ _WRITTEN = {
 
 
 FormOf = Callable[[str, str], Form]
-"""Takes the name of a column, and the JSON pointer for the RequestError; returns how the column is read."""
+"""Takes the name of a column, and a JSON pointer for the RequestError; returns the form of the column."""
 ColumnOf = Callable[[str, Kind], Column]
 """Takes the name of a column and the kind of its values; returns the column, or raises DataError."""
 
@@ -94,12 +94,12 @@ def compile_filter(predicate: Predicate, form_of: FormOf, column_of: ColumnOf, n
 
     Args:
         predicate: from `parse`.
-        form_of: looks up how a column is read.
-        column_of: opens a column.
+        form_of: returns the form of a column.
+        column_of: returns a column.
         now: the present, with a zone.
 
     Raises:
-        RequestError: it names a column that is not there, or compares one with what it cannot hold.
+        RequestError: A column is unknown, or is compared with a value of another kind.
     """
     return _Compiler(form_of, column_of, now).plan(predicate)
 
@@ -142,7 +142,8 @@ class _Compiler:
         for one in bounds:
             kind = _ordered_as(form, one.value)
             if kind == "truth":
-                raise RequestError("true and false have no order", where=one.where, hint=f"Column {name!r} takes equals")
+                what = "true and false cannot be compared with gt, gte, lt and lte"
+                raise RequestError(what, where=one.where, hint=f"Use equals for column {name!r}")
             low, high = self._place(name, kind, one.value, one.where)
             first, last = parts.get(kind, (1, len(self._column(name, kind, one.where).values) + 1))
             match one.order:
@@ -161,14 +162,14 @@ class _Compiler:
         form = self._form_of(name, where)
         if not form.bag:
             raise RequestError(
-                f"column {name!r} has one value an item, and {how} is for columns of lists",
+                f"column {name!r} has one value for each item, and {how} is for columns of lists",
                 where=where,
                 hint='Write {"in": [...]} for one of these values',
             )
         places = [self._place(name, form.kind, value, at) for value, at in values]
         if how == "any":
             return CodeRanges(name, form.kind, merged(places))
-        if not places:  # every bag holds all of no values, but a missing value is not a bag
+        if not places:  # every bag has all of no values, but a missing value is not a bag
             return Complement(CodeRanges(name, form.kind, ((0, 1),)))
         return _only(Intersection, (CodeRanges(name, form.kind, merged([place])) for place in places))
 
@@ -184,9 +185,9 @@ class _Compiler:
                 kind = "time"
             if kind == "number" and window.at is None:
                 raise RequestError(
-                    f"column {name!r} holds numbers, which do not say when they are",
+                    f"column {name!r} holds numbers, which cannot be compared with the present",
                     where=where,
-                    hint='Give "at" as a number in the column\'s own unit',
+                    hint='Give "at" as a number in the unit of the column',
                 )
             _, after = self._place(name, kind, at, where if window.at is None else f"{window.where}/at")
             last = len(self._column(name, kind, where).values) + 1
@@ -220,9 +221,9 @@ _TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
 
 
 def _ordered_as(form: Form, value: Scalar) -> Kind:
-    """Return the kind by which a column and a value are ordered.
+    """Return the kind as which a column is compared with a value.
 
-    Text, which may be from a file without types, is ordered as what it is beside.
+    A column of text, which may come from a file without types, is compared as the kind of the value.
     """
     if form.kind != "text":
         return form.kind
@@ -234,19 +235,19 @@ def _ordered_as(form: Form, value: Scalar) -> Kind:
 
 
 def _number_of(text: str) -> int | float | None:
-    """Return the number that a text is in a column of numbers, or None."""
+    """Return a text as a number of a column of numbers; None if it is not a number."""
     if not is_number(text):
         return None
     written = canonical_text(text, "float64")
     try:
         number = int(written) if _INTEGER.fullmatch(written) else float(written)
         return number if isinstance(number, int) or math.isfinite(number) else None
-    except ValueError:  # an integer of thousands of digits
+    except ValueError:  # an integer with thousands of digits
         return None
 
 
 def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Operand:
-    """Return a value in the form in which its column's kind is compared."""
+    """Convert a value to a kind. Raises RequestError."""
     match kind, value:
         case "text", _:
             return canonical_text(canonical(value), type_)
@@ -266,12 +267,13 @@ def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Op
             try:
                 return microseconds_of(value) if kind == "time" else nanoseconds_of(value)
             except ValueError:
-                raise _refusal(name, kind, "a text that is none", where) from None
+                raise _refusal(name, kind, f"the text {value[:40]!r}", where) from None
     raise _refusal(name, kind, kind_of(value), where)
 
 
 def _refusal(name: str, kind: Kind, found: str, where: str) -> RequestError:
-    return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, hint=f"Write it {_WRITTEN[kind]}")
+    hint = f"Write the value {_WRITTEN[kind]}"
+    return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, hint=hint)
 
 
 def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
@@ -279,6 +281,6 @@ def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:
 
 
 def _only(join: type[Intersection] | type[Union], parts: Iterable[Plan]) -> Plan:
-    """Join plans, or return the only one."""
+    """Join distinct plans; a single plan is returned itself."""
     different = frozenset(parts)
     return next(iter(different)) if len(different) == 1 else join(different)

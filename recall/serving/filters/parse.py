@@ -1,18 +1,18 @@
 """Parse the filter of a request into a predicate.
 
-A filter is an object; an item must match every key of it. A key is a column, with a condition:
+A filter is an object; an item must match all of its keys. A key is a column, with a condition:
 
     "shoes"                                      the column has this value
-    {"equals": "shoes"}  {"in": ["a", "b"]}      the same, and one of several
+    {"equals": "shoes"}  {"in": ["a", "b"]}      the same; one of several values
     {"gte": 10, "lt": 50}                        within bounds: gt, gte, lt, lte
-    {"missing": true}  {"exists": true}          has no value, has one
-    {"any": ["a", "b"]}  {"all": ["a", "b"]}     a bag holds at least one of them, all of them
+    {"missing": true}  {"exists": true}          the value is missing, or not
+    {"any": ["a", "b"]}  {"all": ["a", "b"]}     a bag has at least one of the values, all of them
 
-A condition with several operators must match in all of them. Five keys are words of the language:
+An item must match all operators of a condition. Five keys are keywords:
 
     "all": [filter, ...]   "any": [filter, ...]   "not": filter
-    "available": {"from": column, "until": column, "at": "now"}    from <= at < until; no value sets no bound
-    "columns": {column: condition, ...}                            the way to a column that is called like one of the five
+    "available": {"from": column, "until": column, "at": "now"}    from <= at < until; a missing value sets no bound
+    "columns": {column: condition, ...}                            columns with the name of a keyword
 """
 
 import datetime
@@ -69,7 +69,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The column has no value; an empty bag is one."""
+    """The value is missing; an empty bag is not missing."""
 
     column: str
     where: str = field(default="", compare=False)
@@ -77,7 +77,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The column's bag holds any, or all, of these values."""
+    """The column's bag has any, or all, of these values."""
 
     column: str
     how: Literal["any", "all"]
@@ -87,9 +87,9 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """start <= at < until; `at` of None is the present.
+    """start <= at < until; an `at` of None is the present.
 
-    A column that is not named, or has no value, sets no bound.
+    A column of None, or a missing value, sets no bound.
     """
 
     start: str | None
@@ -100,21 +100,21 @@ class Available:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Items that `of` does not match, including those without a value."""
+    """Items that do not match `of`, including those with a missing value."""
 
     of: "Predicate"
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Intersection of the parts: everything when there is none."""
+    """Intersection of the parts; all items if there are no parts."""
 
     of: "tuple[Predicate, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Union of the parts: nothing when there is none."""
+    """Union of the parts; no items if there are no parts."""
 
     of: "tuple[Predicate, ...]"
 
@@ -123,11 +123,11 @@ Predicate = Equals | In | Range | Missing | Holds | Available | Not | AllOf | An
 
 
 DEPTH = 16
-"""Filters within filters, at most."""
+"""Maximum depth of nested filters."""
 CONDITIONS = 1_000
-"""Conditions in one filter, at most."""
+"""Maximum number of conditions in a filter."""
 VALUES = 10_000
-"""Values in one filter, at most."""
+"""Maximum number of values in a filter."""
 
 _ORDERS = ("gt", "gte", "lt", "lte")
 _OPERATORS = ("equals", "in", *_ORDERS, "missing", "exists", "any", "all")
@@ -139,7 +139,7 @@ def parse(value: object) -> Predicate:
     """Parse a filter; whether its columns exist is checked by `compile_filter`.
 
     Args:
-        value: what JSON gives for a filter, or the same in Python, where dates and times need no text form.
+        value: a filter as parsed JSON, or the same in Python, which may have dates and times instead of text.
 
     Raises:
         RequestError: The filter is malformed, or larger than `DEPTH`, `CONDITIONS` and `VALUES` allow.
@@ -157,10 +157,10 @@ class _Parser:
     def filter(self, value: object, where: str, depth: int) -> Predicate:
         if not isinstance(value, Mapping):
             raise RequestError(
-                f"a filter is an object, not {kind_of(value)}", where=where, hint='Write it as {"column": condition, ...}'
+                f"a filter must be an object, got {kind_of(value)}", where=where, hint='Write it as {"column": condition, ...}'
             )
         if depth > DEPTH:
-            raise RequestError(f"filters are nested more than {DEPTH} deep", where=where, hint="Write it flatter")
+            raise RequestError(f"filters must be nested at most {DEPTH} deep", where=where)
         parts = tuple(part for key, given in value.items() for part in self._entry(_key(key, where), given, where, depth))
         return parts[0] if len(parts) == 1 else AllOf(parts)
 
@@ -177,7 +177,7 @@ class _Parser:
                 yield self._available(given, here)
             case "columns":
                 if not isinstance(given, Mapping):
-                    raise RequestError(f"columns takes an object, not {kind_of(given)}", where=here, hint=_or_column(key))
+                    raise RequestError(f"columns must be an object, got {kind_of(given)}", where=here, hint=_or_column(key))
                 for column, condition in given.items():
                     yield self._condition(_key(column, here), condition, here + pointer(column))
             case _:
@@ -185,7 +185,7 @@ class _Parser:
 
     def _filters(self, key: str, given: object, where: str, depth: int) -> Iterator[Predicate]:
         if not _is_list(given):
-            raise RequestError(f"{key} takes a list of filters, not {kind_of(given)}", where=where, hint=_or_column(key))
+            raise RequestError(f"{key} must be a list of filters, got {kind_of(given)}", where=where, hint=_or_column(key))
         for position, one in enumerate(given):
             yield self.filter(one, f"{where}/{position}", depth + 1)
 
@@ -193,16 +193,17 @@ class _Parser:
         self._count(where)
         if not isinstance(given, Mapping) or not given.keys() & {"from", "until"}:
             raise RequestError(
-                "an availability window names a column that it begins at, or one that it ends at",
+                "an availability window must have a column of its start or of its end",
                 where=where,
                 hint='Write it as {"from": "column", "until": "column"}. ' + _or_column("available"),
             )
         for key in given:
             if key not in _PARTS:
-                raise RequestError("no part of an availability window", where=where + pointer(key), hint=_near(key, _PARTS))
+                what = f"the keys of an availability window are {', '.join(_PARTS)}"
+                raise RequestError(what, where=where + pointer(key), hint=_near(key, _PARTS))
         for key in ("from", "until"):
             if not isinstance(given.get(key, ""), str):
-                raise RequestError("a column is named by text", where=f"{where}/{key}")
+                raise RequestError(f"the name of a column must be text, got {kind_of(given[key])}", where=f"{where}/{key}")
         at = given.get("at", "now")
         return Available(given.get("from"), given.get("until"), None if at == "now" else self._scalar(at, f"{where}/at"), where)
 
@@ -210,9 +211,8 @@ class _Parser:
         self._count(where)
         if not isinstance(given, Mapping):
             if given is None:
-                raise RequestError(
-                    "no value to compare with", where=where, hint='Write {"missing": true} for items without one'
-                )
+                hint = 'Write {"missing": true} for items without a value'
+                raise RequestError("a condition must be an object or a value, got null", where=where, hint=hint)
             if _is_list(given):
                 hint = 'Write {"in": [...]} for one of these values, {"any": [...]} or {"all": [...]} of a column of lists'
                 raise RequestError("a condition must be an object or a value, got a list", where=where, hint=hint)
@@ -242,21 +242,21 @@ class _Parser:
                 return Holds(column, "all", self._scalars(operator, operand, where), where)
             case "missing" | "exists":
                 if not isinstance(operand, bool):
-                    raise RequestError(f"{operator} takes true or false, not {kind_of(operand)}", where=where)
+                    raise RequestError(f"{operator} must be true or false, got {kind_of(operand)}", where=where)
                 missing = Missing(column, where)
                 return missing if operand == (operator == "missing") else Not(missing)
-        raise RequestError("no operator of a condition", where=where, hint=_near(operator, _OPERATORS))
+        raise RequestError("the operator of a condition is unknown", where=where, hint=_near(operator, _OPERATORS))
 
     def _scalars(self, operator: str, given: object, where: str) -> tuple[Scalar, ...]:
         if not _is_list(given):
-            raise RequestError(f"{operator} takes a list of values, not {kind_of(given)}", where=where)
+            raise RequestError(f"{operator} must be a list of values, got {kind_of(given)}", where=where)
         return tuple(self._scalar(one, f"{where}/{position}") for position, one in enumerate(given))
 
     def _scalar(self, given: object, where: str) -> Scalar:
         self.values += 1
         if self.values > VALUES:
             raise RequestError(
-                f"a filter holds at most {VALUES:,} values", where=where, hint="Ids of items to choose from belong to `allow`"
+                f"a filter must have at most {VALUES:,} values", where=where, hint="Use `allow` for the ids of items"
             )
         if isinstance(given, np.generic):
             given = given.item()
@@ -266,17 +266,17 @@ class _Parser:
             raise RequestError("the value must be a finite number", where=where)
         if isinstance(given, str | int | float | datetime.date | datetime.time):
             return given
-        raise RequestError(f"a value is a text, a number, true or false, not {kind_of(given)}", where=where)
+        raise RequestError(f"a value must be text, a number, true or false, got {kind_of(given)}", where=where)
 
     def _count(self, where: str) -> None:
         self.conditions += 1
         if self.conditions > CONDITIONS:
-            raise RequestError(f"a filter has at most {CONDITIONS:,} conditions", where=where, hint="Use in, any or all")
+            raise RequestError(f"a filter must have at most {CONDITIONS:,} conditions", where=where, hint="Use in, any or all")
 
 
 def _key(key: object, where: str) -> str:
     if not isinstance(key, str):
-        raise RequestError("a key of a filter is text", where=where)
+        raise RequestError(f"the keys of a filter must be text, got {kind_of(key)}", where=where)
     return key
 
 
@@ -285,7 +285,7 @@ def _near(key: object, known: Sequence[str]) -> str:
 
 
 def _or_column(word: str) -> str:
-    return f'A column called "{word}" is written as {{"columns": {{"{word}": condition}}}}'
+    return f'For a column with the name "{word}", write {{"columns": {{"{word}": condition}}}}'
 
 
 def _is_list(value: object) -> TypeGuard[Collection[object]]:

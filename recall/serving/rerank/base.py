@@ -1,8 +1,7 @@
 """Interface between re-ranking rules and the candidates of a request.
 
-A rule is defined on the whole ranking of all eligible items. It is applied to the first of them, as many as it turns out
-to need: a step gives back only what cannot change however many more candidates follow, so that the answer is the one that
-the whole ranking would have given.
+A rule is defined on the whole ranking of all eligible items. It is applied only to as many candidates from its beginning as
+necessary: a step returns only results that further candidates cannot change, so that the answer is that of the whole ranking.
 """
 
 from abc import ABC, abstractmethod
@@ -22,18 +21,18 @@ from recall.features.canonical import as_lists
 from recall.features.csr import take_lists
 from recall.features.values import Distinct
 
-# What every item holds in one column, as numbers: the values themselves play no part in a rule, only which are equal.
+# Values of a column as codes: rules depend only on which values are equal.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """The values of a column: none, one or several for each item.
+    """The values of a column as codes: no, one or several for each item.
 
     Attributes:
-        codes: int32 [values of all items], equal where the values are.
-        indptr: int64 [items + 1]; item r holds `codes[indptr[r] : indptr[r + 1]]`, each value once. None where every item
-            has one code, and -1 means no value.
-        values: the different values in the order of their codes.
+        codes: int32 [values of all items]; equal values have equal codes.
+        indptr: int64 [items + 1]; item r has the distinct codes `codes[indptr[r] : indptr[r + 1]]`. None for a column with one
+            value an item: `codes` is then [items], with -1 for a missing value.
+        values: the distinct values, by code.
     """
 
     codes: Int32
@@ -42,23 +41,23 @@ class Groups:
 
     @property
     def count(self) -> int:
-        """Number of different values; codes are below it."""
+        """Number of distinct values; codes are below it."""
         return len(self.values)
 
     @classmethod
     def of(cls, values: pl.Series, separator: str | None = None, known: pl.Series | None = None) -> "Groups":
-        """Encode the values of a column as numbers.
+        """Encode the values of a column.
 
         Args:
-            values: [items] of any dtype; an item of a list column holds each entry, but for empty text.
-            separator: cuts text into several values.
-            known: different values that have the first codes, whether an item holds them or not.
+            values: [items] of any dtype; an item of a list column has each entry except empty text.
+            separator: separates the values of an item in a text column.
+            known: distinct values that get the first codes, whether or not an item has them.
         """
         lists = as_lists(values, separator)
         if not isinstance(lists.dtype, pl.List):
             codes, different = _coded(values, known)
             return cls(codes, None, different)
-        if lists.dtype == pl.List(pl.String):  # encoders pass empty text over, too
+        if lists.dtype == pl.List(pl.String):  # encoders ignore empty text, too
             lists = lists.list.eval(pl.element().filter(pl.element() != ""))
         lists = lists.list.drop_nulls().list.unique(maintain_order=True).fill_null([])
         codes, different = _coded(lists.explode(empty_as_null=False), known)
@@ -70,7 +69,7 @@ class Groups:
 
         Args:
             values: [items] of the same type.
-            separator: cuts text into several values.
+            separator: separates the values of an item in a text column.
         """
         more = Groups.of(values, separator, self.values)
         codes = np.concatenate([self.codes, more.codes])
@@ -86,19 +85,19 @@ class Groups:
 
 
 def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series]:
-    """Return a code for each value, -1 for none, and the different values.
+    """Return the code of each value, -1 for a missing one, and the distinct values.
 
-    Known values have the first codes, others follow as they appear.
+    Known values have the first codes; others follow in the order in which they appear.
     """
     every = values if known is None else pl.concat([known, values])
     if every.dtype.is_float():
         every = every.fill_nan(None)
     distinct = Distinct.of(every)
     different = every.gather(distinct.first)
-    held = different.is_not_null()
-    names = np.cumsum(held.to_numpy(), dtype=np.int32) - 1
-    names[~held.to_numpy()] = -1
-    return names[distinct.codes[len(every) - len(values) :]], different.filter(held)
+    present = different.is_not_null()
+    codes = np.cumsum(present.to_numpy(), dtype=np.int32) - 1
+    codes[~present.to_numpy()] = -1
+    return codes[distinct.codes[len(every) - len(values) :]], different.filter(present)
 
 
 Mask = Bool
@@ -115,12 +114,12 @@ def scaled(scores: Scores) -> Float64:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """The first of a ranking, best first.
+    """The beginning of a ranking.
 
     Attributes:
-        rows: int64 [m], distinct.
-        scores: floats [m], what each is listed with; they need not fall once a step has moved items.
-        complete: whether nothing follows.
+        rows: int64 [m], distinct, best first.
+        scores: floats [m], scores to list the rows with; not sorted after a step has moved items.
+        complete: whether this is the whole ranking.
     """
 
     rows: Int64
@@ -131,37 +130,37 @@ class Candidates:
         return len(self.rows)
 
     def followed(self, rest: "Candidates") -> "Candidates":
-        """Append the candidates that come after these."""
+        """Append the candidates that follow these."""
         rows, scores = np.concatenate([self.rows, rest.rows]), np.concatenate([self.scores, rest.scores])
         return Candidates(rows, scores, rest.complete)
 
     def take(self, places: Int64 | Mask | slice, *, complete: bool) -> "Candidates":
-        """Return those at some places, in the order of the places.
+        """Return the candidates at some positions, in the order of the positions.
 
         Args:
             places: int64 [k], bool [m] or a slice.
-            complete: whether nothing follows the result.
+            complete: whether the result is a whole ranking.
         """
         return Candidates(self.rows[places], self.scores[places], complete)
 
 
 class Pool(Protocol):
-    """The items that one request may be answered with."""
+    """The items for one request, as rules see them."""
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Rows of ids: int64 [m], -1 where the catalogue lacks one."""
+        """Return the rows of ids: int64 [m], -1 for an id that the catalogue lacks."""
 
     def eligible(self, rows: Int64) -> Mask:
-        """Whether filters, lists and seen items let these rows through: bool [m]."""
+        """Return whether the request may be answered with each row: bool [m]."""
 
     def everything(self) -> Mask:
-        """Whether each row of the catalogue is eligible: bool [size]."""
+        """Return whether each row of the catalogue is eligible: a new bool [size]."""
 
     def scores(self, rows: Int64) -> Scores:
         """Return the scores of rows for the request: floats [m]."""
 
     def taste(self, rows: Int64) -> Float32:
-        """Components of item vectors that tell which are alike: float32 [m, ...]."""
+        """Return the components of vectors that determine similarity: float32 [m, ...]."""
 
     def groups(self, column: str, where: str) -> Groups:
         """Return the values of the items in a column, or raise RequestError.
@@ -192,35 +191,36 @@ def check_distinct(ids: Sequence[str], rows: Int64, where: str) -> None:
 
 
 class Step(ABC):
-    """A rule over the items of one request."""
+    """A rule, prepared for the items of one request."""
 
     warnings: tuple[str, ...] = ()
-    """Rules that had no effect, in sentences."""
+    """Parts of the rule without effect, in sentences."""
 
     @abstractmethod
     def fetch_size(self, wanted: int) -> int:
-        """Estimate how many candidates it takes for `wanted` results; may be too low."""
+        """Estimate the number of candidates for `wanted` results; it may be too low."""
 
     @abstractmethod
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Return the first results that would not change if more candidates followed.
+        """Return the first results, as far as further candidates cannot change them.
 
         Args:
-            candidates: the first of the ranking before.
-            wanted: at least this many, where the candidates allow; work beyond them may be left out.
+            candidates: beginning of the ranking before the step.
+            wanted: results wanted; the step may stop after them.
         """
 
     def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
-        """Return the rows beyond these candidates that the step may let through.
+        """Return the rows after these candidates that may still be in the result.
 
-        None means all eligible rows.
+        Only rows that the step drops without an effect on other rows may be left out.
 
-        Left out is only what the step drops without its making any difference to others.
+        Args:
+            candidates: beginning of the ranking before the step.
+
+        Returns:
+            bool [size]; None for all eligible rows.
         """
         return None
-
-
-# Steps one after another, over as much of the ranking as the answer takes.
 
 
 class Checked:
@@ -249,23 +249,25 @@ class Rule(Checked, ABC):
 
 
 _WIDER = 4
-"""How many times as many candidates go through the steps when too few came out."""
+"""Factor by which the number of candidates grows if too few results are left. Chosen, not tuned."""
 
 
 def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence[Step], n: int, size: int) -> Candidates:
-    """Return the first n of the ranking that the steps make of the whole one.
+    """Apply steps to a ranking and return the first n results.
+
+    As many candidates are fetched as necessary for the results of the whole ranking.
 
     Args:
-        fetch: the first w of the ranking, or of its rows that a mask lets in; `complete` when there are no more.
+        fetch: takes a width and a mask, bool [size] or None; returns the first candidates of the ranking, or of its rows in
+            the mask: at least `width` of them, or all.
         steps: in order.
         n: results wanted.
-        size: rows of the catalogue; no fetch asks for more than one row beyond them.
+        size: rows of the catalogue.
 
     Returns:
-        Exactly min(n, what the steps leave of the whole ranking), complete when it is all that they leave.
+        The first n results, or all if there are fewer.
     """
-    # one more than there are, so that a fetch of everything learns that nothing follows
-    most = size + 1
+    most = size + 1  # the largest width: with one more than all rows, the candidates are known to be complete
     wants = list(accumulate(reversed(steps), lambda wanted, step: min(step.fetch_size(wanted), most), initial=n))[::-1]
     factor, fetched = 1, fetch(wants[0], None)
     while True:
@@ -276,32 +278,31 @@ def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence
             return found if len(found) <= n else found.take(slice(n), complete=False)
         factor *= _WIDER
         if not fetched.complete:
-            # what the first step drops for certain need not be fetched: where quotas are full, nearly nothing is left
+            # rows that the first step drops in any case are not fetched: after full quotas, nearly none are left
             left = steps[0].remaining_mask(fetched)
             more = fetch(min(wants[0] * factor, most), left)
             fetched = more if left is None else fetched.followed(more)
 
 
 def without_tags(path: Sequence[str | int]) -> list[str | int]:
-    """Return the path of a pydantic error without the tags of tagged values.
+    """Return the path of a pydantic error without the tags of tagged unions.
 
-    A tag follows a position; a request does not have it.
+    A tag follows a position in a list; the request itself does not have it.
     """
     return [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
 
 
 def refused(part: str, error: ValidationError) -> RequestError:
-    """Convert the first fault of a part of a request with tagged values.
+    """Convert the first error of a part of a request with tagged unions.
 
     Args:
-        part: key of the list in the request.
+        part: key of the part in the request.
         error: of pydantic.
     """
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where, context = pointer(part, *without_tags(fault["loc"])), fault.get("ctx", {})
-    if fault["type"] == "union_tag_invalid":
+    first = error.errors(include_url=False, include_input=False)[0]
+    where, context = pointer(part, *without_tags(first["loc"])), first.get("ctx", {})
+    if first["type"] == "union_tag_invalid":
         known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-        return RequestError(
-            "this kind is not known", where=f"{where}/kind", hint=did_you_mean(str(context["tag"])[:256], known)
-        )
-    return RequestError(fault["msg"], where=where)
+        tag = str(context["tag"])[:256]
+        return RequestError(f"the kind {tag!r} is not known", where=f"{where}/kind", hint=did_you_mean(tag, known))
+    return RequestError(first["msg"], where=where)

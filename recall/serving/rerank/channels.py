@@ -1,4 +1,4 @@
-"""The channels that a request may name, and how their lists become one."""
+"""Channels: further lists of a request, and their fusion with the model's list."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from recall.serving.rerank.base import Checked, Mask, Scores, refused, scaled
 
 
 def _text_of(value: object) -> object:
-    """Return an id; an integer becomes the text that integer ids of tables become."""
+    """Return an id as text: an integer is written as an integer id of a table."""
     return str(value) if type(value) is int else value
 
 
@@ -24,7 +24,7 @@ Id = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | int),
 
 @dataclass(frozen=True, slots=True)
 class ModelChannel(Checked):
-    """The model's own ranking, boosts and popularity dial included.
+    """The model's ranking, including boosts and the weight of popularity.
 
     Attributes:
         weight: how much the channel counts.
@@ -37,9 +37,9 @@ class ModelChannel(Checked):
 
 @dataclass(frozen=True, slots=True)
 class PopularChannel(Checked):
-    """Items by falling number of training interactions; scores are log(1 + number).
+    """Items by descending number of training interactions; scores are log(1 + number).
 
-    Equal ones are in the order of the catalogue.
+    Ties are in the order of the catalogue.
 
     Attributes:
         weight: how much the channel counts.
@@ -55,10 +55,10 @@ class LatestChannel(Checked):
     """The newest items first.
 
     Attributes:
-        column: of numbers or times, or of texts that all are numbers or times in ISO 8601; the largest is the newest, and
-            items without a value are not in the channel. Where it is left out, the last item of the catalogue is the newest: a
-            catalogue lists the items of its table in their order, then those in interactions only as they first appeared,
-            and then those that were added or changed live.
+        column: column of numbers or times, or of texts that all are numbers or times in ISO 8601. The item with the largest
+            value is the newest; items without a value are not in the channel. By default, the last item of the catalogue is the
+            newest: a catalogue lists the items of its table in their order, then those that are only in interactions, by first
+            appearance, and then those that were added or changed live.
         weight: how much the channel counts.
     """
 
@@ -70,13 +70,12 @@ class LatestChannel(Checked):
 
 @dataclass(frozen=True, slots=True)
 class ListChannel(Checked):
-    """A list that the request brings, from an editor or another system.
+    """A list in the request, from an editor or another system.
 
     Attributes:
-        items: ids, the best first; those that the catalogue lacks give a warning.
-        scores: of the ids, in the same order, which need not fall: items are then put in order by them. Without, scores fall
-            evenly from the first to the last.
-        name: what sources call it; each channel has a name of its own.
+        items: ids, best first; ids that the catalogue lacks give a warning.
+        scores: scores of the ids, by which the items are sorted; by default, they fall evenly from the first id to the last.
+        name: name in `sources`; all channels of a request must have different names.
         weight: how much the channel counts.
     """
 
@@ -93,22 +92,22 @@ TaggedChannel = Annotated[AnyChannel, Field(discriminator="kind")]
 
 @dataclass(frozen=True, slots=True)
 class Channels(Checked):
-    """Several lists made one.
+    """Several channels to be merged into one list.
 
-    Each channel gives its first `depth` eligible items: filters, lists and seen items hold for all channels alike. An item's
-    score is the sum, over the channels that hold it, of
+    The first `depth` eligible items of each channel are merged; filters, allow lists and exclusions apply to all channels. The
+    score of an item is the sum over its channels of
 
         reciprocal_rank     weight / (k + rank), ranks from 1 (Cormack, Clarke & Buettcher 2009)
-        weights             weight * s, s being the channel's score scaled so that the first of its items has 1 and the last 0
+        weights             weight * s, where s is the channel's score, scaled from 1 for its first item to 0 for its last
 
-    and equal scores go by the order of the catalogue. Where the model is among the channels, its items below `depth` follow
-    with a score of 0, so that the answer is as long as it would be without other channels.
+    Ties are in the order of the catalogue. If the model is one of the channels, its items after `depth` follow with a score of
+    0, so that the list is as long as without other channels.
 
     Attributes:
-        lists: the channels, each with a name of its own.
-        merge: how scores are made.
-        k: of the reciprocal ranks: the larger, the smaller the lead of the first places.
-        depth: items of each channel.
+        lists: the channels, with different names.
+        merge: formula of the scores.
+        k: constant of the reciprocal ranks; a larger k reduces the weight of the first ranks.
+        depth: number of items of each channel.
     """
 
     lists: Annotated[Sequence[TaggedChannel], Field(min_length=1, max_length=10)]
@@ -121,7 +120,7 @@ def read_channels(value: object) -> Channels:
     """Validate channels, which may be objects or plain values.
 
     Raises:
-        RequestError: a part is not known or out of bounds; `where` is the JSON pointer within a request.
+        RequestError: A part is unknown or out of bounds; `where` is the JSON pointer within a request.
     """
     try:
         channels = _adapter().validate_python(value)
@@ -130,9 +129,8 @@ def read_channels(value: object) -> Channels:
     names = [one.name for one in channels.lists]
     for at, one in enumerate(channels.lists):
         if one.name in names[:at]:
-            raise RequestError(
-                f"two channels are called {one.name!r}", where=f"/channels/lists/{at}", hint="Name each list, or give it once"
-            )
+            what = f"channels must have different names, got {one.name!r} twice"
+            raise RequestError(what, where=f"/channels/lists/{at}", hint="Give each list another name")
         if isinstance(one, ListChannel):
             _check_list(one, f"/channels/lists/{at}")
     return channels
@@ -140,9 +138,10 @@ def read_channels(value: object) -> Channels:
 
 def _check_list(channel: ListChannel, where: str) -> None:
     if channel.scores is not None and len(channel.scores) != len(channel.items):
-        raise RequestError(f"{len(channel.scores)} scores for {len(channel.items)} items", where=f"{where}/scores")
+        what = f"scores must have one number for each of the {len(channel.items)} items, got {len(channel.scores)}"
+        raise RequestError(what, where=f"{where}/scores")
     if len(set(channel.items)) < len(channel.items):
-        raise RequestError("an item is in the list twice", where=f"{where}/items", hint="Give each once")
+        raise RequestError("an item is in the list twice", where=f"{where}/items", hint="Give each item once")
 
 
 @cache
@@ -155,11 +154,11 @@ def _adapter() -> TypeAdapter[Channels]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """Rows with a score, best first.
+    """Rows sorted by a score.
 
     Attributes:
-        rows: int64 [m], distinct.
-        scores: float64 [m], never rising.
+        rows: int64 [m], distinct, best first.
+        scores: float64 [m], descending.
     """
 
     rows: Int64
@@ -167,14 +166,14 @@ class Order:
 
     @classmethod
     def of(cls, scores: Float64) -> "Order":
-        """Order rows by falling score, float64 [items], and then by row, without NaN."""
+        """Sort rows by descending score, float64 [items], and then by row, without NaN."""
         rows = np.flatnonzero(~np.isnan(scores))
         order = rows[np.argsort(-scores[rows], kind="stable")]
         return cls(order, scores[order])
 
-    def below(self, count: int) -> "Order":
-        """Return the same rows, counted from `count`."""
-        return Order(self.rows + count, self.scores)
+    def shifted(self, first: int) -> "Order":
+        """Return the same order with rows that are numbered from `first`."""
+        return Order(self.rows + first, self.scores)
 
     def first(self, count: int, eligible: Callable[[Int64], Mask]) -> tuple[Int64, Float64]:
         """Return the first eligible rows and their scores.
@@ -193,7 +192,7 @@ class Order:
 
 
 class Source(NamedTuple):
-    """A channel that holds an item, and the item's rank there, from 1."""
+    """A channel with an item, and the item's rank in it, from 1."""
 
     channel: str
     rank: int
@@ -207,7 +206,7 @@ class ChannelResult:
         name: of the channel.
         weight: of the channel.
         rows: int64 [m], distinct, best first.
-        scores: floats [m], never rising.
+        scores: floats [m], descending.
     """
 
     name: str
@@ -221,10 +220,10 @@ class FusedList:
     """The items of all channels.
 
     Attributes:
-        names: of the channels.
-        rows: int64 [m], distinct, best first; equal scores by rising row.
+        names: names of the channels.
+        rows: int64 [m], distinct, best first, ties by row.
         scores: float64 [m].
-        ranks: int32 [m, channels], the rank of each item in each channel from 1; 0 where it is not in it.
+        ranks: int32 [m, channels], the rank of each item in each channel, from 1; 0 if the channel does not have it.
     """
 
     names: tuple[str, ...]
@@ -233,12 +232,12 @@ class FusedList:
     ranks: Int32
 
     def sources(self, places: Int64) -> list[tuple[Source, ...]]:
-        """Return the channels of the items at some places; -1 is an item in none."""
+        """Return the channels of the items at some positions; -1 is an item without one."""
         ranks = np.append(self.ranks, np.zeros((1, len(self.names)), dtype=np.int32), axis=0)[places].tolist()  # -1 is last
         return [tuple(Source(name, rank) for name, rank in zip(self.names, row, strict=True) if rank) for row in ranks]
 
     def places(self, rows: Int64) -> Int64:
-        """Positions of rows: int64 [m], -1 for those that are in no channel."""
+        """Return the positions of rows: int64 [m], -1 for a row without a channel."""
         if not len(self.rows):
             return np.full(len(rows), -1, dtype=np.int64)
         order = np.argsort(self.rows)
@@ -250,9 +249,9 @@ def fuse(lists: Sequence[ChannelResult], by: Literal["reciprocal_rank", "weights
     """Merge lists by the formulas of `Channels`.
 
     Args:
-        lists: of one request.
-        by: how scores are made, as in `Channels`.
-        k: of the reciprocal ranks, as in `Channels`.
+        lists: lists of the channels.
+        by: `merge` of `Channels`.
+        k: `k` of `Channels`.
     """
     rows, places = np.unique(np.concatenate([one.rows for one in lists]), return_inverse=True)
     scores = np.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""Columns of items as rules, channels and boosts use them."""
+"""Columns of items for rules, channels and boosts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -19,10 +19,10 @@ from recall.store.items.snapshot import CatalogSnapshot
 
 
 class ItemColumns:
-    """Columns of a bundle's items, and of later segments. Thread-safe.
+    """Columns of a bundle's items and of later segments. Thread-safe.
 
     Attributes:
-        taste: components of item vectors that tell which items are alike.
+        taste: components of item vectors that determine similarity, as an index of columns.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -33,11 +33,11 @@ class ItemColumns:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Columns that items have."""
+        """Names of the columns."""
         return tuple(self._bundle.item_types())
 
     def groups(self, catalogue: CatalogSnapshot, column: str, where: str) -> Groups:
-        """Return the values of every row of a catalogue in a column.
+        """Return the values of all rows of a catalogue in a column.
 
         Args:
             catalogue: of the bundle.
@@ -63,12 +63,12 @@ class ItemColumns:
             where: JSON pointer to the channel.
 
         Raises:
-            RequestError: The bundle does not hold the numbers of interactions.
+            RequestError: The bundle does not have the numbers of interactions.
         """
         return tuple(one.derived("popular", partial(self._by_counts, one, where)) for one in catalogue.segments)
 
     def latest(self, catalogue: CatalogSnapshot, column: str | None, where: str) -> tuple[Order, ...]:
-        """Return the order of each segment from the newest item, as `LatestChannel` says.
+        """Return the order of each segment for `LatestChannel`, newest first.
 
         Args:
             catalogue: of the bundle.
@@ -76,7 +76,7 @@ class ItemColumns:
             where: JSON pointer to the name.
 
         Raises:
-            RequestError: Items do not have such a column, or it holds neither numbers nor times.
+            RequestError: Items do not have such a column, or it has neither numbers nor times.
         """
         if column is None:
             return tuple(one.derived("latest", partial(_as_listed, one)) for one in catalogue.segments)
@@ -93,10 +93,10 @@ class ItemColumns:
             boosts: weights by name.
 
         Returns:
-            float32 [size]; None if that is nothing.
+            float32 [size]; None if all weights are 0.
 
         Raises:
-            RequestError: A boost is not known, or its weight is out of bounds.
+            RequestError: A boost is unknown, or its weight is out of bounds.
         """
         if not boosts:
             return None
@@ -141,7 +141,7 @@ class ItemColumns:
             RequestError: Items do not have such a column.
         """
         if isinstance(names, str):
-            raise RequestError("fields is one text", where="/fields", hint="Give a list of columns")
+            raise RequestError("fields must be a list of columns, got a single string", where="/fields")
         for place, name in enumerate(names):
             self.check_column(name, f"/fields/{place}")
 
@@ -151,7 +151,7 @@ class ItemColumns:
         Args:
             catalogue: of the bundle.
             rows: int64 [m], each in [0, size).
-            names: of the columns; for none the result is empty.
+            names: names of the columns; without names, the result is empty.
 
         Raises:
             BundleError: The items cannot be read.
@@ -169,7 +169,7 @@ class ItemColumns:
             boosts: weights by name.
 
         Raises:
-            RequestError: A boost is not known, or its weight is out of bounds.
+            RequestError: A boost is unknown, or its weight is out of bounds.
         """
         if boosts:
             self._boosts(catalogue.segments[0]).weights(boosts)
@@ -183,7 +183,7 @@ class ItemColumns:
         counts = self._bundle.counts()
         if counts is None or not counts.any():
             raise RequestError(
-                "this bundle does not hold the number of interactions of its items",
+                "this bundle does not have the numbers of interactions of its items",
                 where=where,
                 why="it was imported, or published by an older version",
                 hint="Leave the channel 'popular' out, or export again",
@@ -191,21 +191,21 @@ class ItemColumns:
         if segment.content is not self._bundle:
             rows = self._bundle.item_ids.rows(segment.content.item_ids.ids(np.arange(segment.size)))
             counts = np.where(rows >= 0, counts[rows], np.int32(0))
-        return Order.of(np.log1p(counts.astype(np.float64))).below(segment.first)
+        return Order.of(np.log1p(counts.astype(np.float64))).shifted(segment.first)
 
 
 def _as_listed(segment: Segment) -> Order:
-    """Return the rows from the last one."""
+    """Return the rows of a segment in reverse order."""
     rows = np.arange(segment.first, segment.first + segment.size, dtype=np.float64)
-    return Order.of(rows).below(segment.first)
+    return Order.of(rows).shifted(segment.first)
 
 
 def _read_newest(segment: Segment, column: str, read: Callable[[pl.Series], Float64]) -> Order:
-    return Order.of(read(segment.content.item_column(column))).below(segment.first)
+    return Order.of(read(segment.content.item_column(column))).shifted(segment.first)
 
 
 def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series], Float64]]:
-    """Return the order of a column, and a function that reads more of its values."""
+    """Return the order of a column, and a function that reads its values as numbers."""
     if values.dtype.is_numeric() or values.dtype.is_temporal():
         return Order.of(_physical(values)), _physical
     texts = values.drop_nulls().unique() if values.dtype == pl.String else pl.Series([values.name])
@@ -213,16 +213,16 @@ def _newest(values: pl.Series, where: str) -> tuple[Order, Callable[[pl.Series],
         read = partial(_parsed, parse)
         if not np.isnan(read(texts)).any():
             return Order.of(read(values)), read
-    raise RequestError(f"column {values.name!r} holds neither numbers nor times", where=where, hint="Times are ISO 8601")
+    raise RequestError(f"column {values.name!r} must have numbers, or times in ISO 8601", where=where)
 
 
 def _physical(values: pl.Series) -> Float64:
-    """Numbers or times as float64, NaN where there is none."""
+    """Return numbers or times as float64, NaN for a missing value."""
     return values.to_physical().cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
 def _parsed(parse: Callable[[str], float | Fraction], values: pl.Series) -> Float64:
-    """Parse texts as numbers, NaN where one cannot be parsed."""
+    """Parse texts as numbers, NaN for text that cannot be parsed."""
     distinct = values.drop_nulls().unique()
     found = [_number(parse, text) for text in distinct.to_list()]
     read = values.replace_strict(distinct, pl.Series(found, dtype=pl.Float64), default=None, return_dtype=pl.Float64)

@@ -32,14 +32,14 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedList:
-    """The answer to one request.
+    """The list of a request.
 
     Attributes:
         rows: int64 [m], best first, m at most n.
         scores: floats [m].
-        exact: whether the model's ranking that went in is known to be exact; what was made of it always is.
-        sources: the channels of each row; None without channels.
-        warnings: what had no effect, in sentences.
+        exact: whether the model's ranking is known to be exact; re-ranking always is.
+        sources: channels of each row; None without channels.
+        warnings: parts of the request without effect, in sentences.
     """
 
     rows: Int64
@@ -57,18 +57,18 @@ def rerank(
     catalogue: CatalogSnapshot,
     columns: ItemColumns,
 ) -> RankedList:
-    """Answer one request.
+    """Search and re-rank.
 
     Args:
-        request: checked but for its rules, channels and boosts.
-        vector: float32 [dim], what it is searched with.
-        excluded: rows that must not be returned.
+        request: its rules, channels, boosts and n are used.
+        vector: float32 [dim], the query vector.
+        excluded: int64 [m], rows that must not be returned.
         scope: the rows that may be; None for all.
-        catalogue: as it is now.
-        columns: of its bundle.
+        catalogue: snapshot to search.
+        columns: columns of the items.
 
     Raises:
-        RequestError: a rule, a channel or a boost is not what it should be.
+        RequestError: A rule, a channel or a boost is malformed, out of bounds, or does not fit the catalogue.
     """
     channels = None if request.channels is None else read_channels(request.channels)
     rules = read_rules(request.rules)
@@ -83,7 +83,7 @@ def rerank(
 
 
 class _Pool:
-    """The items of one request. Not thread-safe."""
+    """The items for one request. Not thread-safe."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Pool:
     def scores(self, rows: Int64) -> Scores:
         if self._channels is not None:
             self.fetch(1, None)
-            assert self.fused is not None  # fetching has merged
+            assert self.fused is not None  # set by `fetch`
             places = self.fused.places(rows)
             return np.asarray(np.append(self.fused.scores, 0.0)[places])  # -1 is last
         return self._ranking.scores(rows)
@@ -195,10 +195,10 @@ class _Pool:
 
 
 def check_pins(rules: Sequence[AnyRule], n: int) -> None:
-    """Check that pins are to positions within the list.
+    """Check that the positions of pins are within the list.
 
     Args:
-        rules: of the request.
+        rules: rules of the request.
         n: results wanted.
 
     Raises:
@@ -207,21 +207,17 @@ def check_pins(rules: Sequence[AnyRule], n: int) -> None:
     for place, rule in enumerate(rules):
         beyond = [position for position in rule.items.values() if position > n] if isinstance(rule, Pin) else []
         if beyond:
-            raise RequestError(
-                f"a pin to position {beyond[0]} of {n} results", where=f"/rules/{place}/items", hint="Ask for more results"
-            )
+            what = f"the position of a pin must be at most n = {n}, got {beyond[0]}"
+            raise RequestError(what, where=f"/rules/{place}/items", hint="Ask for more results")
 
 
-# Checks of a request's rules, channels and boosts that need the catalogue's columns but no user.
-
-
-def check_shaping(request: Request, catalogue: CatalogSnapshot, columns: ItemColumns) -> None:
+def check_reranking(request: Request, catalogue: CatalogSnapshot, columns: ItemColumns) -> None:
     """Check a request's rules, channels and boosts before its user is read.
 
     Args:
         request: checked by `recall.serving.query.check_request`.
-        catalogue: as it is now.
-        columns: of its bundle.
+        catalogue: snapshot to search.
+        columns: columns of the items.
 
     Raises:
         RequestError: A rule, a channel or a boost is malformed, out of bounds, or names a column that items do not have.

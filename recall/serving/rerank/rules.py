@@ -1,4 +1,4 @@
-"""All kinds of rules, and the check of the rules of a request."""
+"""Re-ranking rules: quotas, deduplication, pins and diversity."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Rule, Scores, Step, check_distinct, refused, scaled
 
 _MOST_SPARE = 2_000
-"""Candidates that one cap asks for beyond what it is to leave; when they run out, more are fetched. Guesses of several caps
-in a row would multiply without this bound: ten of them to 59,049 times the length of the list."""
+"""Largest number of candidates that one cap requests beyond the results wanted; if they run out, more are fetched. Without
+this limit, the estimates of several caps in a row would multiply: of ten caps to 59,049 times the length of the list."""
 
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
 Position = Annotated[int, Field(ge=1, le=1000, strict=True)]
@@ -25,14 +25,14 @@ Position = Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 @dataclass(frozen=True, slots=True)
 class Quota(Rule):
-    """At most `most` items of each value of a column, the best of them.
+    """At most `most` items of each value of a column.
 
-    Items are admitted from the best down. An item that holds several values counts for each of them, and is admitted only
-    where all of them have room; one without a value always is.
+    Items are admitted in the order of the ranking. An item with several values counts for each of them, and is admitted only
+    if none of them is full; an item without a value is always admitted.
 
     Attributes:
-        column: of the catalogue.
-        most: items of one value, at least 1.
+        column: column of the catalogue.
+        most: maximum number of items of one value, at least 1.
     """
 
     column: Annotated[str, Field(min_length=1, max_length=256, examples=["genre"])]
@@ -46,12 +46,12 @@ class Quota(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Dedupe(Rule):
-    """Keep the best item of all that share a value, such as editions of one book.
+    """Only the best of the items that share a value, such as editions of one book.
 
-    An item that holds several values is dropped when a better one has any of them; one without a value never is.
+    An item with several values is dropped if a better item has one of them; an item without a value is never dropped.
 
     Attributes:
-        column: of the catalogue.
+        column: column of the catalogue.
     """
 
     column: Annotated[str, Field(min_length=1, max_length=256, examples=["series"])]
@@ -64,11 +64,11 @@ class Dedupe(Rule):
 
 @dataclass(frozen=True)
 class Capped(Step):
-    """Admits at most `most` items of each group, from the best down.
+    """Admits at most `most` items of each value, in the order of the ranking.
 
     Attributes:
-        groups: what each item holds.
-        most: items of one value.
+        groups: values of each item.
+        most: maximum number of items of one value.
         everything: returns a new mask of the eligible rows; called only if candidates run out.
     """
 
@@ -78,7 +78,7 @@ class Capped(Step):
 
     @override
     def fetch_size(self, wanted: int) -> int:
-        """Guess three times as many, and at most `_MOST_SPARE` more."""
+        """Estimate three times as many, and at most `_MOST_SPARE` more."""
         return wanted + min(2 * wanted, _MOST_SPARE)
 
     @override
@@ -86,7 +86,7 @@ class Capped(Step):
         """Admit candidates.
 
         Args:
-            candidates: the first of the ranking before.
+            candidates: beginning of the ranking before the step.
             wanted: results wanted.
         """
         kept = self._admitted(candidates.rows, wanted)
@@ -97,7 +97,7 @@ class Capped(Step):
         return candidates.take(kept, complete=closed)
 
     def _admitted(self, rows: Int64, wanted: int) -> Int64:
-        """Places of the rows that are admitted, at least the first `wanted`."""
+        """Return the positions of admitted rows, at least of the first `wanted`."""
         return self._one_each(rows) if self.groups.indptr is None else self._several(rows, wanted)
 
     def _one_each(self, rows: Int64) -> Int64:
@@ -110,19 +110,19 @@ class Capped(Step):
         return np.flatnonzero((ranks < self.most) | (codes < 0))
 
     def _several(self, rows: Int64, wanted: int) -> Int64:
-        # whether an item is admitted rests on each one before it: one after another, and no further than wanted
+        # the admission of an item depends on all items before it: one after another, up to `wanted`
         flat, ends = self.groups.several(rows)
         values, bounds = flat.tolist(), ends.tolist()
         taken: Counter[int] = Counter()
         full: set[int] = set()
         kept = []
         for place in range(len(rows)):
-            held = values[bounds[place] : bounds[place + 1]]
-            if full.isdisjoint(held):
+            own = values[bounds[place] : bounds[place + 1]]
+            if full.isdisjoint(own):
                 kept.append(place)
                 if len(kept) == wanted:
                     break
-                for value in held:
+                for value in own:
                     taken[value] += 1
                     if taken[value] == self.most:
                         full.add(value)
@@ -130,12 +130,17 @@ class Capped(Step):
 
     @override
     def remaining_mask(self, candidates: Candidates) -> Mask | None:
-        """Return the items whose values all have room."""
+        """Return the rows without a full value."""
         kept = self._admitted(candidates.rows, len(candidates))
         return self._open(candidates.rows, candidates.rows[kept])
 
     def _open(self, seen: Int64, kept: Int64) -> Mask:
-        """Eligible rows that were not seen and could still be admitted: bool [size]."""
+        """Return the eligible rows without a full value, except seen ones: bool [size].
+
+        Args:
+            seen: int64 [m], all candidates so far.
+            kept: int64 [k], the admitted ones.
+        """
         groups = self.groups
         codes = groups.codes[kept] if groups.indptr is None else groups.several(kept)[0]
         full = np.append(np.bincount(codes[codes >= 0], minlength=groups.count) >= self.most, [False])  # -1 is last
@@ -149,11 +154,11 @@ class Capped(Step):
 
 @dataclass(frozen=True, slots=True)
 class Pin(Rule):
-    """Items at fixed positions; the others close up around them.
+    """Items at fixed positions; the other items fill the positions between them.
 
-    A pin passes over the score and nothing else: an item that a filter, a list or the user's seen items leave out is not
-    shown, and neither is one that the catalogue lacks; both give a warning. Where a list ends before a position, the item is
-    its last. A later rule treats a pinned item as any other.
+    A pin overrides only the score: an item that a filter, an allow list, or the exclusion of seen items leaves out is not
+    listed, and neither is one that the catalogue lacks; both give a warning. If the list ends before the position, the item is
+    the last one. Later rules treat a pinned item as any other.
 
     Attributes:
         items: position from 1 by id; each position once.
@@ -167,7 +172,7 @@ class Pin(Rule):
         twice = [position for position in self.items.values() if list(self.items.values()).count(position) > 1]
         if twice:
             raise RequestError(
-                f"two items are pinned to position {twice[0]}", where=f"{where}/items", hint="Give each a position of its own"
+                f"two items are pinned to position {twice[0]}", where=f"{where}/items", hint="Give each item another position"
             )
         ids = sorted(self.items, key=self.items.__getitem__)
         rows = pool.rows(ids)
@@ -186,13 +191,13 @@ class Pin(Rule):
 
 @dataclass(frozen=True)
 class Pinned(Step):
-    """Puts rows at positions.
+    """Inserts rows at positions.
 
     Attributes:
         rows: int64 [p], eligible and distinct.
         scores: floats [p].
-        positions: int64 [p], from 1, rising.
-        warnings: of the pins that had no effect.
+        positions: int64 [p], from 1, ascending.
+        warnings: pins without effect, in sentences.
     """
 
     rows: Int64
@@ -202,15 +207,15 @@ class Pinned(Step):
 
     @override
     def fetch_size(self, wanted: int) -> int:
-        """Return as many as are wanted: a pin takes a place and may take a candidate."""
+        """Add the pins, which may be among the candidates."""
         return wanted + len(self.rows)
 
     @override
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Insert the pins, up to where more candidates could still come in between.
+        """Insert pins as far as the positions before them are filled.
 
         Args:
-            candidates: the first of the ranking before.
+            candidates: beginning of the ranking before the step.
             wanted: results wanted.
         """
         others = candidates.take(~np.isin(candidates.rows, self.rows), complete=candidates.complete)
@@ -233,18 +238,18 @@ class Pinned(Step):
 class Diversify(Rule):
     """Maximal marginal relevance (Carbonell & Goldstein 1998) over a pool of items.
 
-    Each place goes to the item with the largest
+    Each position goes to the remaining item of the pool with the largest
 
         relevance * s - (1 - relevance) * c
 
-    where s is the item's score, scaled so that the best of the pool has 1 and the last 0 (all have 1 where their scores are
-    equal), and c its largest cosine with an item above it, 0 for the first place. The cosine is of item vectors without
-    the parts that an item has for everyone; of a vector of zeros it is 0. Equal values go by the order
-    before. Items below the pool follow as they were.
+    where s is the item's score, scaled from 1 for the best to 0 for the last of the pool (1 for all if the scores are equal),
+    and c its largest cosine with an item above it, 0 for the first position. The cosine is that of the item vectors without the
+    component that is the same for all users; it is 0 for a vector of zeros. Ties keep the previous order. Items after the pool
+    follow unchanged.
 
     Attributes:
-        relevance: 1 leaves the order as it was, 0 uses similarity alone after the first place.
-        pool: number of candidates that are put in order.
+        relevance: 1 keeps the order; 0 uses only the similarity after the first position.
+        pool: number of candidates to reorder.
     """
 
     relevance: Annotated[float, Field(ge=0, le=1, strict=True, examples=[0.7])] = 0.7
@@ -258,10 +263,10 @@ class Diversify(Rule):
 
 @dataclass(frozen=True)
 class Marginal(Step):
-    """Puts the first `pool` candidates in order by marginal relevance.
+    """Reorders the first `pool` candidates by marginal relevance.
 
     Attributes:
-        taste: components of item vectors that tell which are alike, of rows: int64 [m] -> float32 [m, ...].
+        taste: returns the components of item vectors that determine similarity: rows int64 [m] -> float32 [m, ...].
         relevance, pool: as in `Diversify`.
     """
 
@@ -271,15 +276,15 @@ class Marginal(Step):
 
     @override
     def fetch_size(self, wanted: int) -> int:
-        """Return the size of the whole pool: any of it may come first."""
+        """Return at least the size of the pool: any of its items may be first."""
         return max(self.pool, wanted)
 
     @override
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
-        """Order the pool; nothing is returned while the pool is not full.
+        """Reorder the pool; return nothing until all of its candidates are known.
 
         Args:
-            candidates: the first of the ranking before.
+            candidates: beginning of the ranking before the step.
             wanted: results wanted.
         """
         among = min(self.pool, len(candidates))
@@ -291,7 +296,7 @@ class Marginal(Step):
         return candidates.take(np.concatenate([picked, np.arange(among, len(candidates))]), complete=candidates.complete)
 
     def _order(self, rows: Int64, scores: Scores, count: int) -> Int64:
-        """Places of the first `count` of these, in their new order."""
+        """Return the positions of the first `count` candidates in the new order."""
         parts = self.taste(rows)
         lengths = np.linalg.norm(parts, axis=1, keepdims=True)
         directions = parts / np.where(lengths > 0, lengths, np.float32(1))
@@ -302,7 +307,7 @@ class Marginal(Step):
         for place in range(count):
             best = int((gain - penalty).argmax())
             order[place] = best
-            # nothing is above the first place, and a likeness below 0 counts once something is
+            # the first item has no penalty; from the second on, a negative similarity counts, too
             penalty = likeness[best].copy() if place == 0 else np.maximum(penalty, likeness[best], out=penalty)
             gain[best] = -np.inf
         return order
@@ -313,7 +318,7 @@ TaggedRule = Annotated[AnyRule, Field(discriminator="kind")]
 """A rule as plain values, distinguished by `kind`."""
 
 MOST_RULES = 10
-"""Rules that one request may have."""
+"""Maximum number of rules of a request."""
 
 
 def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:

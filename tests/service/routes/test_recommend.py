@@ -125,7 +125,7 @@ def test_filters_allowed_and_seen_items_combine(server: Server, shop: Shop) -> N
         ({"genr": "noir"}, "/filter/genr", "Did you mean 'genre'?"),
         ({"genre": {"equal": "noir"}}, "/filter/genre/equal", "Did you mean 'equals'?"),
         ({"any": [{"genre": "noir"}, {"genre": ["noir"]}]}, "/filter/any/1/genre", '{"in": [...]}'),
-        ({"genre": {"any": ["noir"]}}, "/filter/genre/any", "one value an item"),
+        ({"genre": {"any": ["noir"]}}, "/filter/genre/any", "one value for each item"),
         ({"genre": {"gt": 3}}, "/filter/genre/gt", "cannot be read as numbers"),
         ({"available": {"from": "genre"}}, "/filter/available/from", "dates or times"),
         ({"a/b~": 1}, "/filter/a~1b~0", "no such column"),

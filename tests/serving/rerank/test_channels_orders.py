@@ -12,7 +12,7 @@ def test_the_first_eligible_rows_are_returned(seed: int, size: int, count: int, 
     rng = np.random.default_rng(seed)
     scores = rng.choice([0.0, 1.0, 2.5, np.nan], size)
     mask = rng.random(size + 7) < share
-    order = Order.of(scores).below(7)
+    order = Order.of(scores).shifted(7)
     expected = sorted(np.flatnonzero(~np.isnan(scores)).tolist(), key=lambda row: (-scores[row], row))
     assert order.rows.tolist() == [row + 7 for row in expected]
     rows, found = order.first(count, lambda rows: mask[rows])

@@ -284,7 +284,11 @@ def test_pins_without_effect_give_a_warning(shop: Recommender) -> None:
         (Request(rules=[Quota("category", 0)]), "/rules/0/most", "greater than"),
         (Request(rules="quota"), "/rules", "list of"),  # type: ignore[arg-type]
         (Request(channels=Channels([ModelChannel(), LatestChannel("relesed")])), "/channels/lists/1/column", "'released'"),
-        (Request(channels=Channels([LatestChannel("category")])), "/channels/lists/0/column", "neither numbers nor times"),
+        (
+            Request(channels=Channels([LatestChannel("category")])),
+            "/channels/lists/0/column",
+            "must have numbers, or times in ISO 8601",
+        ),
         (Request(channels=Channels([])), "/channels/lists", "at least 1"),
         (Request(boosts={"prize": 1.0}), "/boosts/prize", "Did you mean 'price'"),
         (Request(boosts={"price": float("inf")}), "/boosts/price", "Give a number"),
