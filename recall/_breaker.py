@@ -12,7 +12,7 @@ class Breaker:
     With it, requests do not wait for a server that does not answer. Thread-safe.
 
     Attributes:
-        clock: a monotonic clock, by which calls are late.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:

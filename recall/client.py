@@ -215,7 +215,7 @@ def _change(path: str, body: object, key: str | None) -> _Call[Changed]:
 
 
 def _pause(tries: int, most: int, failed: _Found) -> float | None:
-    """Return the seconds until the next try; None if there is none."""
+    """Return the seconds until the next try; None after the last one."""
     if tries > most or isinstance(failed, httpx.UnsupportedProtocol | httpx.LocalProtocolError):  # never sent
         return None
     pause = min(_FIRST_PAUSE * 2.0 ** (tries - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret

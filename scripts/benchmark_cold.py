@@ -15,7 +15,7 @@ acceptance table has a row for each criterion:
 
 `--known` names a folder of bundles that another version of the program has trained on the configuration's own split. The
 configuration is trained on that split too, and NDCG of known users must not be below that of the other bundle.
-`--seeds 3` repeats all with the next seeds, and so with other hold-outs, and judges the means, whose intervals are narrower.
+`--seeds 3` repeats all with the next seeds, and so with other hold-outs, and compares the means, which have narrower intervals.
 `--check` exits with 1 when a criterion is missed.
 
 `--leak` also trains on the held-out items, masks their ids on the same requests, as the simulated cold start of `recall
@@ -168,7 +168,7 @@ def criteria(report: EvaluationReport) -> Iterator[Criterion]:
 
 
 def means(runs: Sequence[Sequence[Criterion]]) -> list[Criterion]:
-    """Average the lines of several seeds, whose hold-outs are independent draws.
+    """Average the lines of several seeds, which have independent hold-outs.
 
     Args:
         runs: the criteria of each seed, the same ones.

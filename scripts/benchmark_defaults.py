@@ -5,7 +5,7 @@
     python scripts/benchmark_defaults.py --recorded --docs docs/benchmarks.md
     python scripts/benchmark_defaults.py --ways drafted fwfm ffm --data ../shared/data --kept ../defaults --rehearse
 
-Ways to a model of each data set, by the commands that a user would run, each in a process of its own:
+Ways to a model of each data set, by the commands that a user would run, each in its own process:
 
 - drafted: `recall init`, then `recall train`, whose race chooses the recipe;
 - example: `recall train` with the example's file;
@@ -60,7 +60,7 @@ EXAMPLES = {
     "amazon-book-kg": ("amazon-book-kg", "ndcg@20"),
 }
 WAYS = ("drafted", "example", "tuned", "unseen")
-KINDS = ("fwfm", "ffm")  # of models, each a way of its own beside the drafted FM
+KINDS = ("fwfm", "ffm")  # of models, besides the drafted FM
 _SHARES = {"drafted": 0.95, "tuned": 0.98}  # of the best way, that `--check` requires
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _RECORD = Path(__file__).parents[1] / "docs" / "defaults.json"
@@ -93,7 +93,7 @@ class Outcome(BaseModel):
 
 
 Results = dict[str, dict[str, Outcome]]
-"""Outcomes by data set and way; rehearsals of a set have a key of their own."""
+"""Outcomes by data set and way; rehearsals of a set have their own key."""
 _RESULTS: TypeAdapter[Results] = TypeAdapter(Results)
 
 

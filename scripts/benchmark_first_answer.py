@@ -63,7 +63,7 @@ def files(data: Path, root: Path) -> dict[str, float]:
 
 
 def frame(data: Path) -> dict[str, float]:
-    """Fit and ask in a process of its own; return its seconds.
+    """Fit and ask in a new process; return its seconds.
 
     Args:
         data: folder of MovieLens 100K.

@@ -33,7 +33,7 @@ USERS, ITEMS, GENRES, FACTORS = 40, 60, 7, 8
 
 
 def main() -> int:
-    """Run every comparison whose package is installed; return the exit code."""
+    """Run all comparisons with installed packages; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     wrong = 0

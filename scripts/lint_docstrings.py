@@ -128,7 +128,9 @@ def _check_summaries(tree: ast.Module) -> Iterator[Finding]:
         if len(summary) > SUMMARY_LENGTH:
             yield Finding(line, f"the summary must have at most {SUMMARY_LENGTH} characters, got {len(summary)}")
         if re.match(r"(See|As)\b", summary):
-            yield Finding(line, "the summary must say something of its own; an override has none and inherits")
+            yield Finding(
+                line, "the summary must not be a cross-reference; remove the docstring of an override, which inherits"
+            )
         if word := re.match(r"(What|Who|Where|How|Why|Which|Those|That)\b", summary):
             yield Finding(line, f"the summary must begin with a verb or with the name of the thing, got {word[0]!r}")
 

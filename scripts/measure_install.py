@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-SHOWN = 5  # MB from which a package has a line of its own
+SHOWN = 5  # MB from which a package has its own line
 
 
 def requirements(name: str, extras: Iterable[str]) -> Iterator[tuple[str, frozenset[str]]]:

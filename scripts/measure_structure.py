@@ -122,7 +122,7 @@ def parts_of(graph: Graph) -> dict[str, set[str]]:
 
 
 def upward(graph: Graph) -> list[tuple[str, str]]:
-    """Return a smallest set of edges whose removal makes the graph acyclic.
+    """Return a smallest set of edges to remove for an acyclic graph.
 
     These are the upward imports.
     """

@@ -66,7 +66,7 @@ class Films:
 def find_layout(folder: Path) -> Callable[[Path], Films] | None:
     """Return the function that reads the release of MovieLens in a folder.
 
-    Returns None if there is none.
+    Returns None if it is missing.
     """
     layouts = {"u.data": _read_100k, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
     return next((read for name, read in layouts.items() if (folder / name).is_file()), None)

@@ -64,7 +64,7 @@ ASKED = Request(n=20)
 
 
 class Replica:
-    """A process with a root of its own that follows the log and answers."""
+    """A process with its own root that follows the log and answers."""
 
     def __init__(self, root: Path, url: str) -> None:
         """Start it.
@@ -544,7 +544,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "change": lambda root, name: change(Path(root), name),
     "train_rank": lambda config, out, names, resume: train_rank(Path(config), Path(out), orjson.loads(names), resume),
 }
-"""What this script runs in processes of its own."""
+"""Functions that this script runs in other processes."""
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Wheel and sdist: what they contain, and that the wheel works in an environment of its own."""
+"""Wheel and sdist: what they contain, and that the wheel works in a new environment."""
 
 import os
 import subprocess

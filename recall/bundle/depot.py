@@ -6,7 +6,7 @@
     scenarios.toml         presets of requests, as the last publisher had them
     leases/NAME.json       holder and expiry of a task that one machine runs at a time
 
-Each machine has a root of its own, where versions are written, verified and mapped as without a depot. A publisher uploads a
+Each machine has its own root, where versions are written, verified and mapped as without a depot. A publisher uploads a
 version before it makes it live; `live.json` is replaced by a conditional put, so one of two concurrent publishers is refused. A
 replica downloads only files that none of its versions has. Serving does not need the depot: a replica that cannot reach it
 serves the versions it has.

@@ -31,7 +31,7 @@ class ColumnTypes(BaseModel):
     users: dict[str, ColumnType] = {}
     """Columns of the users table."""
     contexts: dict[str, ColumnType] = {}
-    """Columns of the interactions table whose values requests give as context."""
+    """Columns of the interactions table that are context of a request."""
     items: dict[str, ColumnType] = {}
     """Columns of the items table that item fields read, and the id column."""
     attributes: dict[str, ColumnType] = {}
@@ -215,7 +215,7 @@ class Manifest(Provenance):
         return _texts(self.section("index").get("boosts"))
 
     def section(self, name: str) -> dict[str, JsonValue]:
-        """Return a section of the run's configuration; empty if there is none."""
+        """Return a section of the run's configuration; empty if it is missing."""
         section = self.config.get(name)
         return section if isinstance(section, dict) else {}
 

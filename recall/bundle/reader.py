@@ -323,7 +323,7 @@ def no_deletions() -> pl.DataFrame:
 
 
 def write_deletions(folder: Path, deletions: pl.DataFrame) -> None:
-    """Write the deletions of a new bundle; no file if there are none.
+    """Write the deletions of a new bundle; without deletions, no file is written.
 
     Args:
         folder: folder of the bundle.

@@ -251,7 +251,7 @@ def number(version: str) -> int:
 
 
 def live_name(root: Path) -> str:
-    """Return the name of the live version in CURRENT; empty if there is none."""
+    """Return the name of the live version in CURRENT; empty without a live version."""
     try:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

@@ -59,7 +59,7 @@ def demo(
 
 
 def _drafted(data: Path) -> Path:
-    """Return the configuration in a folder of tables, drafted where there is none."""
+    """Return the configuration in a folder of tables; draft it if it is missing."""
     from recall.data.scaffold.draft import draft
 
     path = data / "recall.toml"

@@ -304,7 +304,7 @@ def recommend(
 
     output.require_table_name(out)
     if request is not None and scenario is not None:
-        raise DataError("a scenario is a request of its own", where="--scenario", hint="Give --request or --scenario")
+        raise DataError("a scenario is a complete request", where="--scenario", hint="Give --request or --scenario")
     output.require_writable(out)
     template = (
         Request(

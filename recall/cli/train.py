@@ -171,7 +171,7 @@ def retrain(
     from recall.training.incremental import NothingNewError
 
     loaded = load_config(config, settings or ())
-    resolve(root)  # no folder is made where there is none
+    resolve(root)  # a missing folder is not created
     finished, nothing = None, ""
     with locked(root / ".retrain.lock", 0.0, "another process retrains this root"):
         if data is not None:

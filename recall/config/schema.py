@@ -206,7 +206,7 @@ class HistoryField(FieldConfig):
     norm: Norm = "sqrt"
     """Divide the weights of a range by their sum ("mean"), by the root of their sum of squares ("sqrt"), or not at all
     ("none")."""
-    # a bundle holds the following settings only where they are used, so that others stay as they were
+    # a bundle holds the following settings only where they are used, so that the manifests of other bundles do not change
     shared: bool = Field(default=False, exclude_if=operator.not_)
     """Share the embeddings among all ranges, so that long histories need no more parameters than short ones."""
     weights: tuple[_Finite, ...] = Field(default=(), exclude_if=operator.not_)
@@ -234,7 +234,7 @@ class HistoryField(FieldConfig):
             (
                 self.learn_weights and not (self.shared and len(self.lags) > 1),
                 "learn_weights needs shared = true and two or more ranges of lags: "
-                "a range that has rows of its own learns by them how much it weighs",
+                "a range with its own rows learns its weight with them",
             ),
             (
                 self.learn_weights and 0 in self.weights,
@@ -252,7 +252,7 @@ class HistoryField(FieldConfig):
         """Return the field with the weights that training has learnt.
 
         Args:
-            factors: learnt factor of the weight of each range but the first, whose weight is fixed.
+            factors: learnt factor of the weight of each range except the first, which is fixed.
         """
         initial = self.weights or (1.0,) * len(self.lags)
         weights = tuple(weight * factor for weight, factor in zip(initial, (1.0, *factors), strict=True))
@@ -365,7 +365,7 @@ class Schema(_Base):
 
     @property
     def column_fields(self) -> dict[str, ColumnField]:
-        """The fields that read a column of their own, by name."""
+        """The fields that read a column with their name, by name."""
         return {name: field for name, field in self.fields.items() if isinstance(field, ColumnField)}
 
     @property
@@ -389,7 +389,7 @@ class Schema(_Base):
         return self.model_copy(update={"fields": {**self.fields, **known}})
 
     def difference(self, other: "Schema") -> str:
-        """Describe the first difference to another schema; empty if there is none.
+        """Describe the first difference to another schema; empty for equal schemas.
 
         Weights that the other is to learn differ from none that were learnt.
         """

@@ -65,7 +65,7 @@ class Popularity:
         return np.where(left, self.order[np.where(left, places, 0)], -1)
 
 
-# The content baseline: items whose features are most like those of the items that a user has in training.
+# The content baseline: items with features similar to those of the user's training items.
 
 _BLOCK = 1 << 22  # scores, or numbers of dense profiles, in memory at once: 16 MB
 

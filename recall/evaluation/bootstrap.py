@@ -63,7 +63,7 @@ class PerRequestMetrics:
     """One number for each request under each metric.
 
     Attributes:
-        user: integer [q], whose request it was.
+        user: integer [q], the user of each request.
         values: float64 [q] by metric.
     """
 
@@ -134,7 +134,7 @@ def _ratio(means: Float64, drawn: Float64) -> Estimate | None:
 def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
     """Yield how often each user is drawn, float64 [lines, users], in batches.
 
-    Nothing is yielded for a single user, whose spread is not known.
+    Nothing is yielded for a single user: the spread is unknown.
 
     Args:
         users: number of users.

@@ -32,7 +32,7 @@ class DataMatch:
         users: share of the users with training interactions that the bundle stores; None if it stores no users.
         pairs: share of the common users' training interactions that the bundle stores; None if it stores no interaction of
             them.
-        fields: description of the first difference between the fields; empty if there is none.
+        fields: description of the first difference between the fields; empty without differences.
     """
 
     items: float

@@ -52,7 +52,7 @@ class GateReport(Figures):
         decided = f"{self.version} is live" if self.activated else f"{self.live} stays live"
         if self.difference is None or self.new is None or self.old is None:
             return {"activation": f"{decided}, as asked"}
-        why = "whose interval lies below 0" if self.worse else "whose interval does not lie below 0"
+        why = "with an interval below 0" if self.worse else "with an interval that is not below 0"
         return {
             "new": f"{self.metric} {self.new.interval()}, {self.version}",
             "live": f"{self.metric} {self.old.interval()}, {self.live}",

@@ -29,7 +29,7 @@ class OfflineReplay:
     """Requests of one bundle, whose item rows are the bundle's.
 
     Attributes:
-        user: int64 [q], whose request it is.
+        user: int64 [q], the user of each request.
         users: q rows in the user feature space.
         user_vectors: float32 [q, dim], of `users`.
         item_vectors: float32 [items, dim], as they are served.

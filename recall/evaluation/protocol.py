@@ -24,7 +24,7 @@ class HeldOutRequests:
     Attributes:
         event: int64 [q], position in `dataset.events` of one interaction of each request, which gives its user, its
             context and its history.
-        user: int64 [q], whose request it is.
+        user: int64 [q], the user of each request.
         relevant: q lists of item rows, none empty.
         masked: q lists of item rows that are left out of the answers; a relevant item among them is a miss.
         before: int64 [q], how many of all events come before the moment of the request; its history ends there.
@@ -74,13 +74,13 @@ def _drawn(count: int, most: int, seed: int) -> Int64:
 
 
 def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
-    """Return whether each interaction is a request of its own, as in `held_out`.
+    """Return whether each interaction is a separate request, as in `held_out`.
 
     Args:
         dataset: the interactions.
         config: the protocol.
     """
-    later = dataset.schema.history is not None and dataset.ordered  # each has a history of its own
+    later = dataset.schema.history is not None and dataset.ordered  # each has another history
     return config.request == "row" or (later and dataset.hold_out != "users")
 
 
@@ -91,7 +91,7 @@ def held_out(
 
     With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
     agree in user and context columns are one request, and all their items are relevant; where the schema has a history
-    field and the data have times, two interactions never agree, since each has a history of its own.
+    field and the data have times, two interactions never agree, since each has another history.
 
     Where users are held out, all requests of a user have the same history, which ends before the first judged
     interaction: with the split's `given` share. So with 'context' interactions do agree.

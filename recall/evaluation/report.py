@@ -249,7 +249,7 @@ def read_evaluation(path: Path, version: str) -> EvaluationReport:
 
 
 def kept_evaluation(folder: Path) -> EvaluationReport | None:
-    """Return the evaluation that is kept of a version; None if there is none.
+    """Return the stored evaluation of a version; None if it is missing.
 
     Args:
         folder: of the version.

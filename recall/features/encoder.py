@@ -71,7 +71,7 @@ class FeatureEncoder:
     def with_values_of(self, dataset: TrainingData) -> "FeatureEncoder":
         """Return this encoder with the new values of the data's training part.
 
-        Every known value keeps its row within its field. Scales, buckets and hashes stay as they are.
+        Every known value keeps its row within its field. Scales, buckets and hashes do not change.
 
         Args:
             dataset: data set of the same schema.
@@ -89,7 +89,7 @@ class FeatureEncoder:
                 why="the model has learnt it from the other one",
                 hint="Keep each column in the table that it was in",
             )
-        # the schemas are equal, but for the order of fields
+        # the schemas are equal, except for the order of fields
         grown = fit_fields(dataset, self.schema, self.types, self.columns, self.histories)
         return FeatureEncoder(self.schema, dataset.context_columns, *grown, self.types)
 

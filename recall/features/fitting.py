@@ -113,7 +113,7 @@ def fit_fields(
         if known is not None and known.vocabulary is not None and fitted.vocabulary is not None:
             fitted = kind.restore(field, source, known.state(), known.vocabulary.with_values_of(fitted.vocabulary))
         elif known is not None:
-            fitted = known  # scales, buckets and hashes stay as they are
+            fitted = known  # scales, buckets and hashes do not change
         columns[name] = fitted
     return columns, histories
 

@@ -57,7 +57,7 @@ def novelties(
         for column, found in by_column.items()
     ]
     if empty:
-        sentences.append(f"{empty:,} of {count:,} {side}s: no field has a value, so that nothing but the id tells them apart")
+        sentences.append(f"{empty:,} of {count:,} {side}s: no field has a value, so that only the id distinguishes them")
     return tuple(sentences)
 
 

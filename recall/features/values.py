@@ -1,7 +1,7 @@
 """One written form for every value, independent of where it came from.
 
 A vocabulary knows text only. The integer 12, the float 12.0 and the text "12" are one value; a float that is not whole
-is written as Python's `repr` does, a truth value as true or false, a date or time in ISO 8601. Text is left as it is,
+is written as Python's `repr` does, a truth value as true or false, a date or time in ISO 8601. Text is not changed,
 byte for byte: "012" stays apart from "12". ISO 8601 dates, times and times of day are recognized, read and written here.
 """
 
@@ -148,7 +148,7 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
 
 
 def to_enum(values: pl.Series) -> pl.Series:
-    """Return text of few different values as an Enum; other columns as they are."""
+    """Return text with few distinct values as an Enum, and other columns unchanged."""
     if values.dtype != pl.String or values.head(2 * MAX_ENUM_VALUES).n_unique() > MAX_ENUM_VALUES:
         return values
     categories = values.unique().drop_nulls().sort()

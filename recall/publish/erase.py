@@ -268,7 +268,7 @@ def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[st
 
 
 def _shared_outside(root: Path) -> list[Path]:
-    """Return the versions whose file of users has hard links outside the root."""
+    """Return the versions with hard links outside the root to their file of users."""
     stats = [(folder, (folder / files.USERS).stat()) for folder in versions(root) if (folder / files.USERS).exists()]
     links_inside = Counter((stat.st_dev, stat.st_ino) for _, stat in stats)
     return [folder for folder, stat in stats if stat.st_nlink > links_inside[stat.st_dev, stat.st_ino]]

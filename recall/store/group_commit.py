@@ -372,4 +372,4 @@ def mentions(key: str, ids: Sequence[str]) -> bool:
 
 def key_conflict() -> RequestError:
     """Return the error for a key that is reused for other changes."""
-    return RequestError("the key belongs to other changes", where="/key", hint="Give every batch a key of its own")
+    return RequestError("the key belongs to other changes", where="/key", hint="Give each batch another key")

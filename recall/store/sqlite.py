@@ -87,7 +87,7 @@ class DurableFile:
         self._immutable: tuple[int, int] | None = None
 
     def writer(self) -> sqlite3.Connection:
-        """Return the connection; create the file if there is none."""
+        """Return the connection; create a missing file."""
         if not self.path.exists():
             _create(self.path, self.kind)
         connection = self.reader()

@@ -50,7 +50,7 @@ class Position:
         fingerprint: of configuration and data; a checkpoint of another run is refused.
         sweep: sweeps that were finished.
         best_sweep: the sweep that the best model was kept at, 0 when none was.
-        best: the validation figure there, -inf when there was none.
+        best: the validation figure there; -inf without validation.
         since: evaluations since the best one, not counting an opening; patience is compared with it.
         seconds: spent so far.
         losses: of each sweep.

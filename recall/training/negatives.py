@@ -120,7 +120,7 @@ class MinedNegatives:
     """Hard negatives: a share comes from the top of the model's own lists.
 
     The lists are those at the beginning of an epoch. Observed items are skipped, as in other draws.
-    A context whose whole list was observed gets ordinary draws instead.
+    A context that has observed its whole list gets ordinary draws instead.
     """
 
     def __init__(self, model: Model, pairs: ObservedPairs, others: Negatives, share: float, pool: int, seed: int) -> None:

@@ -202,7 +202,7 @@ class _Simulation:
         return len(self._users_of_items) >= _FEWEST_USERS
 
     def run(self) -> _Outcome:
-        """Score the items by the model as it is, and level them."""
+        """Score the items by the unchanged model, and level them."""
         new, scales = self._model.embed("item", self._as_new, self._fields), self.how == "scale"
         level = 1.0 if scales else 0.0
         if self.how != "none":

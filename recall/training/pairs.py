@@ -217,7 +217,7 @@ class ObservedPairs:
         )
 
     def with_shown(self, dataset: Dataset, encoder: FeatureEncoder) -> "ObservedPairs":
-        """Add the training rows of label 0, in contexts of their own.
+        """Add the training rows of label 0, in separate contexts.
 
         Without a label column, or where it marks none of the training rows, nothing changes.
 

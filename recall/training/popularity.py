@@ -224,7 +224,7 @@ def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> F
 
     None where no field has such rows.
 
-    Items that the field leaves out have the mean of their own; items without interactions the mean of all.
+    Items without a value of the field have their own mean; items without interactions the mean of all.
     """
     block, trained = next(iter(encoder.id_blocks("item", alone=True)), None), counts > 0
     if block is None or not trained.any():

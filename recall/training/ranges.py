@@ -1,6 +1,6 @@
 """Learn the weights of ranges of lags that share one table.
 
-While they are learnt, every range has rows of its own among the user features, tied to those of the first range: with v_i the
+While they are learnt, each range has its own rows among the user features, tied to those of the first range: with v_i the
 shared embedding of item i, and f_r the factor of range r,
 
     v_(r,i) = f_r v_i,    f_1 = 1
@@ -128,7 +128,7 @@ class TiedRows:
         system = torch.stack([*moves, along(pull(table, False))])
         ranks.add_up(system.numpy())
         diagonal = system.diagonal()
-        ridge = torch.where(diagonal == 0, 1.0, _RIDGE * diagonal)  # a range without items stays as it is
+        ridge = torch.where(diagonal == 0, 1.0, _RIDGE * diagonal)  # a range without items does not change
         factors.add_(torch.linalg.solve(system[:n] + ridge.diag(), system[n]))
         self.tie(model)
 
@@ -179,7 +179,7 @@ class Spread:
         return torch.index_select(table, 0, self.base, out=room).mul_(self.scale.view(-1, *[1] * (table.dim() - 1)))
 
     def back(self, table: Tensor, total: Tensor) -> Tensor:
-        """Add E' table, which is 0 but for the first range.
+        """Add E' table, which is 0 except in the first range.
 
         Args:
             table: float32 [n_user_features, width]; is used up.

@@ -31,7 +31,7 @@ class RankEndedError(RankLostError):
 
 
 class Ranks:
-    """One rank, which holds all contexts: every sum is complete as it is.
+    """One rank, which holds all contexts: every sum is complete.
 
     `recall.training.process_ranks` derives processes from it; see docs/development/distribute-training.md.
 
@@ -99,7 +99,7 @@ class Ranks:
         return self.copied(text.encode()).decode()
 
     def summed_rows(self, rows: Tensor | None, gradient: Tensor, size: int) -> tuple[Tensor | None, Tensor]:
-        """Sum a gradient whose rows differ from rank to rank.
+        """Sum a gradient with different rows on each rank.
 
         Args:
             rows: int64 [n], distinct rows of the table; None for the whole table.
@@ -139,7 +139,7 @@ ALONE = Ranks()
 
 @dataclass(frozen=True, slots=True)
 class RowShares:
-    """Rows of a table by the ranks whose contexts have them.
+    """Rows of a table by the ranks with contexts that have them.
 
     A row of one rank alone, such as that of a user id, is solved for there, and given to the others once.
 

@@ -236,7 +236,7 @@ class GradientLearner(Generic[BatchT]):
         table = _as_rows(name, table)
         rows, gradient = self._pairs.ranks.summed_rows(rows, _as_rows(name, gradient), len(table))
         optimiser, penalty = self._optimisers[name], self._config.regularisation
-        if penalty and side_of(name) is not None and not isinstance(optimiser, FTRL):  # which has penalties of its own
+        if penalty and side_of(name) is not None and not isinstance(optimiser, FTRL):  # which has its own penalties
             gradient = gradient.add(table if rows is None else table[rows], alpha=penalty)
         optimiser.step(table, rows, gradient, rate)
 

@@ -88,7 +88,7 @@ def of_ids(pairs: ObservedPairs, encoder: FeatureEncoder) -> ObservedPairs:
 
 @torch.no_grad()
 def start_from_singular_vectors(model: Model, pairs: ObservedPairs, seed: int) -> None:
-    """Set the factors of all features that some pair has; others stay as they are.
+    """Set the factors of all features in a pair; the others do not change.
 
     Args:
         model: initialised; a field-aware one begins with the same factors for every field.

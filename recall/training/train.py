@@ -51,7 +51,7 @@ class TrainResult:
         note: description of the method.
         new_items: description of how items without training interactions are scored.
         popularity: popularity factor for unknown users; None if no feature can hold one.
-        unknown_users: description of the factor's weight, or of why there is none.
+        unknown_users: description of the factor's weight, or the reason why it is missing.
         fields: worth of each field on the validation part; empty without such a part, or if not requested.
         losses: loss of each sweep, for each unit of observed weight.
         figures: stopping metric on the validation part after each sweep; None where it was not evaluated.

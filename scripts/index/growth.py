@@ -36,7 +36,7 @@ class Size:
         exact_rate: exact searches a second.
         peak: peak memory of this process in bytes, including all vectors.
         cpu: CPU seconds of the build.
-        building: bytes of its own that the build took at its peak; vectors may be mapped from a file.
+        building: peak of the build's memory in bytes, without mapped files, such as the vectors.
     """
 
     items: int

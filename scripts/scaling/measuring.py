@@ -1,6 +1,6 @@
 """Measurements of one size each, kept in a JSON file with how they were made.
 
-Each runs in a process of its own, so that its peak of memory is its own.
+Each runs in a new process, so that peaks of memory are separate.
 """
 
 import json

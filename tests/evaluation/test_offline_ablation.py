@@ -25,7 +25,7 @@ def test_every_field_of_both_sides_is_ablated(world):
 
 
 def test_ablating_a_field_zeroes_its_parameters(world):
-    """A model whose rows of a field are all 0 scores as without the field."""
+    """A model with rows of 0 for a field scores as without the field."""
     encoder, dataset = world.encoder, world.dataset
     contexts = build_contexts(dataset, encoder, world.held.event)
     users, items = contexts.features.take(contexts.context), encoder.encode_items(dataset.items)

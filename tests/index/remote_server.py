@@ -2,7 +2,7 @@
 
     python -m tests.index.remote_server [--delay SECONDS]
 
-It prints its port. A collection may have columns, by which it filters; only equality filters are supported.
+It prints its port. A collection may have columns for filters; only equality filters are supported.
 """
 
 import argparse

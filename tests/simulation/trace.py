@@ -85,7 +85,7 @@ class Replay:
     _count: int = 0
 
     def steps(self, lines: Iterable[str]) -> list[Step]:
-        """Return all steps below the folder in order; there must be none before the first mark."""
+        """Return all steps below the folder in order; a mark must precede them."""
         steps: list[Step] = []
         for name, arguments, result in _calls(lines):
             if result < 0:

@@ -66,7 +66,7 @@ def test_a_ridge_regression_has_its_closed_form(seed, n, features, strength):
     system, right = matrix.T @ weighted + strength * np.eye(features), weighted.T @ targets
 
     def size(residual):
-        """The norm whose fall by a factor of 1,000 ends the steps, of each column."""
+        """The norm of each column; the steps end when it has fallen by a factor of 1,000."""
         return np.sqrt((residual**2 / system.diagonal()[:, None]).sum(0))
 
     solver = Ridge(rows, weights)

@@ -18,7 +18,7 @@ NAMES = {side: FeatureLayout.of_sizes([(f"{side[0]}{row}", 1) for row in range(5
 
 
 class Counting:
-    """A learner whose model stores the number of sweeps, so that states can be distinguished."""
+    """A learner with a model that stores the number of sweeps, so that states can be distinguished."""
 
     def __init__(self):
         self.model = FactorizationMachine(2, 3, 4)

@@ -1,6 +1,6 @@
 """A report of one bundle or of two, as HTML or as data for the page.
 
-Its sections are charts and tables, or say why there are none. The file has no scripts, and needs no network.
+Its sections are charts and tables, or the reason why they are missing. The file has no scripts, and needs no network.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -22,7 +22,7 @@ _ITEMS = 1_500  # points of a map: more are a blot
 PAIRS = 300
 """Pairs of user and item whose contributions are sampled."""
 _TIMED = 300  # requests that latency is measured with
-_GROUPS = 4  # values of a column that have a colour of their own
+_GROUPS = 4  # values of a column with separate colours
 
 Points = Mapping[str, Mapping[str, tuple[float, float, str]]]
 
@@ -33,7 +33,7 @@ class Subject:
 
     Attributes:
         manifest: of the bundle.
-        evaluation: on held-out interactions; None where there is none.
+        evaluation: on held-out interactions; None if it is missing.
         map: two principal components and the title of items, by the value of a column and by id; the most popular first.
         explained: share of the variance of item vectors that they have.
         column: that column; empty for none.
@@ -158,7 +158,7 @@ class MissingDataError(Exception):
 
 
 def evaluated(subject: Subject) -> EvaluationReport:
-    """Return the evaluation of a bundle. Raises MissingDataError if there is none."""
+    """Return the evaluation of a bundle. Raises MissingDataError if it is missing."""
     if subject.evaluation is None:
         raise MissingDataError(_NOT_EVALUATED)
     return subject.evaluation

@@ -200,7 +200,7 @@ class Parity(Record):
     tolerance: float
     top_k: int
     top_k_agreement: int
-    """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
+    """Users whose list of top_k among those items is that of the model, except for ties within the tolerance."""
 
 
 def check_parity(

@@ -6,7 +6,7 @@
 q is zero for every user feature of the training interactions, so that no score of a known user changes. Features that
 represent an unknown id or an empty history have a positive q; the row of an item id has the logarithm of the item's
 popularity. So one inner product weighs known features against popularity.
-l is zero but for an unknown item id, where it levels new items of a model whose item vectors have one length.
+l is zero except for an unknown item id, where it levels new items of a model with item vectors of equal length.
 """
 
 from dataclasses import dataclass

@@ -287,5 +287,5 @@ def array(tensor: Tensor) -> Float32:
 
 
 def side_of(name: str) -> Side | None:
-    """Return the side whose features are the rows of a parameter; None if shared."""
+    """Return the side whose features are rows of a parameter; None if shared."""
     return "user" if name.startswith("user_") else "item" if name.startswith("item_") else None

@@ -159,7 +159,7 @@ def encoder_of(
     Args:
         mapped: the mapping.
         schema: result of `schema_of`.
-        context_columns: columns whose values requests give.
+        context_columns: columns that are context of a request.
         types: types of the columns.
     """
     columns: dict[str, ColumnEncoder] = {}

@@ -128,7 +128,7 @@ class Catalog:
 
     @property
     def missing_through(self) -> int:
-        """Last sequence of an earlier log whose changes are lost; 0 if none are."""
+        """Last sequence of an earlier log with lost changes; 0 if no changes are lost."""
         return self._served.missing_through
 
     @property

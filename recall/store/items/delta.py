@@ -86,7 +86,7 @@ class Delta(MemoryItems):
         Args:
             sequence: sequence of the last change.
             ids: distinct ids of the changed items.
-            upserts: the upserted items among them; None if there are none.
+            upserts: the upserted items among them; None without upserts.
         """
         names, slots, live = self.item_ids.names, dict(self.item_ids.slots), self.live.copy()
         live[[slot for item_id in ids if (slot := slots.pop(item_id, None)) is not None]] = False
@@ -173,7 +173,7 @@ class ItemReader:
             rows: changes in order, one of each item; deletions are ignored.
 
         Returns:
-            The encoded items (None if there are none), and why the others cannot be encoded, by id.
+            The encoded items (None without items), and why the others cannot be encoded, by id.
         """
         last, upserts = self._last_encoded, [row for row in rows if row.features is not None]
         if last is not None and last[0] == [(row.item_id, row.features) for row in upserts]:

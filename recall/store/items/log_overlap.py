@@ -44,7 +44,7 @@ class LogOverlap:
     assumed: int = 0
 
     def describe(self) -> list[str]:
-        """Describe the overlap in sentences; empty if there is none."""
+        """Describe the overlap in sentences; empty without an overlap."""
         sentences = []
         if self.hidden:
             sentences.append(f"live changes override the values of {_named(self.hidden)} in this table")

@@ -219,7 +219,7 @@ class ServedChanges:
         )
 
     def error(self, mark: MarkState | None, base: Base) -> str:
-        """Describe lost changes or a damaged mark, in a sentence; empty if there are none.
+        """Describe lost changes or a damaged mark, in a sentence; empty without faults.
 
         Args:
             mark: the log's high-water mark.

@@ -1,4 +1,4 @@
-"""Segment: consecutive rows of the catalogue, immutable but for tombstones."""
+"""Segment: consecutive rows of the catalogue, immutable except for tombstones."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence

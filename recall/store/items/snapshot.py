@@ -27,7 +27,7 @@ class SegmentMasks(NamedTuple):
 
     Attributes:
         masks: bitmaps in the order of the segments.
-        predicate: filter that all of these rows match, for engines that filter by themselves; None if there is none.
+        predicate: filter that all of these rows match, for engines that evaluate filters themselves; None without a filter.
     """
 
     masks: tuple[RowBitmap, ...]

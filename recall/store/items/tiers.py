@@ -89,7 +89,7 @@ class Tiers:
         Args:
             sequence: sequence of the last change.
             ids: distinct ids of the changed items.
-            upserts: the upserted items among them; None if there are none.
+            upserts: the upserted items among them; None without upserts.
         """
         sealed = tuple(segment.with_tombstones(ids) for segment in self.sealed)
         delta = self.delta.with_changes(sequence, ids, upserts)

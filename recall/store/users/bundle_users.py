@@ -27,7 +27,7 @@ class SqliteUsers:
     """The users of a bundle, with a pool of connections: one per concurrent reader.
 
     Attributes:
-        title: column with the users' titles, such as a name; None if there is none.
+        title: column with the users' titles, such as a name; None without titles.
     """
 
     remote = False
@@ -80,7 +80,7 @@ class SqliteUsers:
         return [row[0] for row in self._query(statement, (after or "", count))]  # no id is empty
 
     def find_by_title(self, text: str, count: int) -> list[str]:
-        """Return ids of users whose title, then of those whose title's word, has a prefix.
+        """Return ids of users: titles that begin with a prefix, then words in titles.
 
         Args:
             text: the prefix, from `fold_text`.

@@ -80,7 +80,7 @@ class InteractionEvent:
         """Return the user after the change.
 
         Args:
-            before: state before the change; None if there is none.
+            before: state before the change; None for a new user.
             now: current time in seconds since 1970.
         """
         return apply_interactions(before, [(self, now)])
@@ -104,7 +104,7 @@ def apply_interactions(before: LiveUser | None, events: Iterable[tuple[Interacti
     """Return a user after interactions; a batch takes hardly longer than a single one.
 
     Args:
-        before: state before the interactions; None if there is none.
+        before: state before the interactions; None for a new user.
         events: interactions in order of arrival, each with its time of arrival in seconds since 1970.
     """
     user = replace(before or LiveUser(), known=True)

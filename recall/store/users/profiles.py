@@ -80,7 +80,7 @@ class UserProfiles:
         self._data = data_hash[:_TAG]
         self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
-        # an id of text is canonical as it is
+        # an id of type text is always canonical
         self._canonical: Callable[[str], str] = str if encoder.types.users.get(id_column, TEXT) == TEXT else encoder.user_id
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns, *encoder.types.users))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)

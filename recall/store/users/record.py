@@ -44,7 +44,7 @@ class StoredUsers(Protocol):
 
     @property
     def title(self) -> str | None:
-        """Column with the users' titles, such as a name; None if there is none."""
+        """Column with the users' titles, such as a name; None without titles."""
 
     @property
     def remote(self) -> bool:

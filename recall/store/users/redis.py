@@ -63,7 +63,7 @@ WRITE_SECONDS = 1.0
 USERS_REDIS_MARK = "users.redis.mark"
 """File name of the high-water mark of Redis, in a root of published versions."""
 
-_MAX_PENDING = 512  # interactions in fields of their own: reads apply them; a rewrite of a user takes up to 100 kB
+_MAX_PENDING = 512  # interactions in separate fields, which reads apply: to rewrite a user takes up to 100 kB
 _KEY_TTL = 24 * 60 * 60  # seconds for which an idempotency key is stored
 _MAX_KEYS = 1000  # idempotency keys stored for a user; the latest are kept
 _DIGEST = 16  # bytes
@@ -296,7 +296,7 @@ class RedisLiveUsers(LiveUsers):
         """Check that the Redis has the users of this catalogue; reads until it has a name.
 
         Args:
-            claim: store the catalogue's name if there is none, and check again after a refusal.
+            claim: store the catalogue's name if it is missing, and check again after a refusal.
 
         Raises:
             StoreError: The users belong to another catalogue.

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
-"""Fast path for one-hot sides: each feature is a least-squares problem of its own.
+"""Fast path for one-hot sides: each feature is a separate least-squares problem.
 
 So it is with ids alone, where the models are those of matrix factorization.
 """
@@ -92,7 +92,7 @@ class LeastSquares(NamedTuple):
         share: float32 [n].
         base, border, spectrum: float32 [d].
         mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
-        corner: 0 where the own parts are not solved for and stay as they are.
+        corner: 0 if the own parts are not solved for and do not change.
     """
 
     owners: Int32

@@ -1,8 +1,8 @@
 """Feature matrices for the whole-catalogue solver, cut into shards of rows.
 
-A shard keeps the features that its rows have and numbers its entries within them. Whatever a shard adds to a feature
-table it adds to a table of its own features first; the shards' tables are summed in their order. The cut depends on the
-data alone, so the result has the same bits on any number of threads.
+A shard has only the features of its rows, and numbers its entries within them. What it adds to a feature table is summed in a
+table of its features first; the tables of all shards are summed in order. The cut depends only on the data, so the result is
+bit-identical for any number of threads.
 """
 
 import copy

@@ -89,7 +89,7 @@ class UserSide:
         Args:
             total: [n_user_features, width], added to.
             table: [n_user_features, width].
-            items: as they are, or their derivative.
+            items: the item vectors, or their derivative.
         """
         width, spread, out = table.shape[1], self._spread, total
         if spread is not None and self._room is not None:
@@ -111,7 +111,7 @@ class UserSide:
 
         Args:
             weights: [user fields, item fields].
-            items: as they are, or their derivative for a change of the weights.
+            items: the item vectors, or their derivative for a change of the weights.
 
         Returns:
             [user fields, item fields].

@@ -86,7 +86,7 @@ class ImplicitALS:
         self._user_penalty = penalty(self._rows.user_frequencies, weights.total_b, config)
         # not the pairs themselves: their contexts are in the shards, in a shorter form
         self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.untrained.roles
-        # no item has a pair of features of its own, and no masked one
+        # each item, masked or not, has at most one feature
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._rotation: Float64 | None = None
 
@@ -330,7 +330,7 @@ class ImplicitALS:
         return weights
 
     def _psi(self, rows: ItemRows | None = None) -> Vectors:
-        """Vectors of some rows, or of the items as they are."""
+        """Vectors of some rows, or of the unmasked items."""
         matrix = self._rows.items if rows is None else rows.matrix
         return ItemSide(self._form, matrix, self._item_table()).vectors()
 

@@ -1,7 +1,7 @@
-"""The rows of a sweep: contexts and items as they are, plus masked items.
+"""The rows of a sweep: contexts, unmasked items and masked items.
 
 Masked items are copies of item rows, masked as those of new items are, with a small weight. They train only the item side: a
-step of the user side sees the items as they are. Where masked rows merge into few, all of them are in every sweep. Where other
+step of the user side sees the unmasked items. Where masked rows merge into few, all of them are in every sweep. Where other
 columns keep them distinct, a share of the rows is drawn for each sweep, at a larger weight.
 """
 
@@ -39,7 +39,7 @@ class MaskedRows:
         rows: m different rows.
         sources: int64 [n], rising: the rows that were masked.
         code: int64 [n], which of `rows` each became.
-        weight: of each of the n, beside the 1 of the row as it is.
+        weight: weight of each of the n; the unmasked row has 1.
     """
 
     rows: SparseRows
@@ -82,7 +82,7 @@ class MaskedItems:
         Args:
             rows: of the items, as they train.
             roles: of their fields.
-            drop: weight of all masked rows beside the 1 of the rows as they are.
+            drop: weight of all masked rows; the unmasked rows have 1.
             seed: of the draws.
         """
         self._rows, self._roles, self._seed = rows, roles, seed
@@ -191,7 +191,7 @@ class SweepRows:
     Attributes:
         weights: of the observed pairs.
         contexts: all of them.
-        items: feature matrix of the items as they are.
+        items: feature matrix of the unmasked items.
         users_one_hot, items_one_hot: the sides by feature, where each row of both has one feature; the second only with the
             first.
         one_hot_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
@@ -304,7 +304,9 @@ def _of_rank(rows: SparseRows, pairs: Entries, ranks: Ranks) -> tuple[Int64, Ent
     if ranks.count == 1:
         return np.zeros(rows.n_features, dtype=np.int64), pairs
     lengths = np.diff(pairs.indptr)
-    counts = np.bincount(rows.indices, lengths + 1.0 / ranks.count, rows.n_features)  # one more, where there are none
+    counts = np.bincount(
+        rows.indices, lengths + 1.0 / ranks.count, rows.n_features
+    )  # plus 1, so that rows without pairs count, too
     ranks.add_up(counts)
     part = np.minimum((np.cumsum(counts) - counts / 2) * ranks.count / counts.sum(), ranks.count - 1).astype(np.int64)
     row = np.repeat(np.arange(len(rows)), lengths)

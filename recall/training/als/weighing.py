@@ -64,7 +64,7 @@ class Frequencies:
     rows of the other side. A row counts with the square of its feature weight.
 
     Attributes:
-        plain: float32 [n_features, 2], of the rows as they are.
+        plain: float32 [n_features, 2], of the unmasked rows.
         masked: float32 [n_features, 2], of masked rows.
     """
 
@@ -90,7 +90,7 @@ class Frequencies:
 def penalty(frequencies: Frequencies, others: float, config: OpeningConfig) -> Tensor:
     """Return the frequency-scaled regularisation of each feature (Rendle et al. 2021).
 
-    Masked rows have a loss of their own, regularised as if its weight were 1, and enter with the weight `config.drop`.
+    Masked rows have a separate loss, regularised as if its weight were 1, and enter with the weight `config.drop`.
     Without this, and with nu < 1, features that only masked rows have would be regularised more the less they weigh.
 
     Args:

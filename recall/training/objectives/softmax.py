@@ -258,7 +258,7 @@ class PairBatch(Batch):
         diagonal: int64 [B], the column of the pair of each row.
         weights: [B].
         hits: bool [B, C]; column c is left out of row r.
-        correction: [C], what is taken from the scores of each column, but for the pair's own.
+        correction: [C], subtracted from the scores of each column, except the pair's own.
     """
 
     place: Int64

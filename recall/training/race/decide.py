@@ -1,6 +1,6 @@
 """Race for the objective of a run, and the configuration that the race ends in.
 
-The winner is trained on everything but the test part, which stays as it is.
+The winner is trained on everything except the test part, which does not change.
 """
 
 import json
@@ -123,7 +123,7 @@ def winner_line(record: JsonValue) -> str:
 
 
 def resolved(config: RunConfig, values: Values) -> RunConfig:
-    """Return the configuration of the final training, whose objective is the winner's.
+    """Return the configuration of the final training, with the winner's objective.
 
     Args:
         config: with `train.objective` "auto".
@@ -138,7 +138,7 @@ def resolved(config: RunConfig, values: Values) -> RunConfig:
 def on_everything(data: DataConfig) -> DataConfig:
     """Return the data with a split in which the validation part trains.
 
-    The test part stays as it is.
+    The test part does not change.
 
     Args:
         data: as configured.

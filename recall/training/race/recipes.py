@@ -238,7 +238,7 @@ _LONG: Values = {"lags": [[1, 50]], "decay": 1.0, "norm": "mean"}
 """A history of 50 items, of which the last weighs most: far better than three ranges on toys, where it was tuned."""
 _LONG_TUNED_ON = "toys"
 TUNED_ON = frozenset({_LONG_TUNED_ON, *(recipe.tuned_on for recipe in SQUARES if recipe.tuned_on)})
-"""Public data sets that have recipes or choices of their own."""
+"""Public data sets with their own recipes or choices."""
 _OTHER_NORM = {"mean": "sqrt", "sqrt": "mean"}  # the first was better on toys, the second on ml-1m
 _COSTLY = 500  # values from which a field of items is raced against its absence. Chosen, not tuned.
 

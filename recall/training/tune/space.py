@@ -146,7 +146,7 @@ class Space:
     @property
     def _lags_vary(self) -> bool:
         """Whether other lags are tried than those configured."""
-        # without times a history is one bag, and weights are those of the ranges as they are
+        # without times a history is one bag, and the weights are those of the ranges
         history = next(iter(self.config.schema_.histories.values()))
         return self.config.data.time is not None and not history.weighted
 

@@ -162,7 +162,7 @@ def _run_trial(study: optuna.Study, runner: TrialRunner, deadline: float, report
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     began = time.monotonic()
     given = _settings(runner.config)
-    auto = isinstance(runner.config.train, AutoConfig)  # no settings of its own
+    auto = isinstance(runner.config.train, AutoConfig)  # without its own settings
     first = not auto and all(one.user_attrs.get(_CONFIGURED) != given for one in study.get_trials(deepcopy=False))
     if not first and (recipe := next_recipe(study, runner)) is not None:
         study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: runner.config.model.kind})

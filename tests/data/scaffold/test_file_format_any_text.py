@@ -1,4 +1,4 @@
-"""Any text is drafted as it is, or refused with an error of its own; so is any format that a configuration names."""
+"""Any text is drafted or refused with one of the library's errors; so is any format in a configuration."""
 
 import tempfile
 from contextlib import suppress

@@ -25,6 +25,6 @@ def since(log: ChangeLog, sequence: int) -> list[Entry]:
 
 
 def last(log: ChangeLog) -> int:
-    """The sequence of the latest change; 0 where there is none."""
+    """The sequence of the latest change; 0 without changes."""
     state = log.state()
     return 0 if state is None else state.last

@@ -254,5 +254,5 @@ def test_segments_are_merged_in_the_background_while_requests_are_answered(root:
         merging.join()
         assert live.recommend(ASKED[0]) == during
         assert [one.count for one in live.items.current().segments[1:]] == [7, 1]
-    if sys.platform == "linux":  # where a thread has a priority of its own
+    if sys.platform == "linux":  # on systems where each thread has its own priority
         assert all(one >= 5 for one in niceness)

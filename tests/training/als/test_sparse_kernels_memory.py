@@ -79,7 +79,7 @@ def test_arrays_may_lie_close_together(loop, d):
 
 def test_the_memory_of_a_thread_decides_nothing():
     found = []
-    for _ in range(8):  # the allocator gives threads memory of their own
+    for _ in range(8):  # the allocator gives each thread its own memory
         arrays = floats(8)
         thread = Thread(target=lambda arrays=arrays: found.append((solve(arrays), arrays["table"].tobytes())))
         thread.start()

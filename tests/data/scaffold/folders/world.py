@@ -128,7 +128,7 @@ def genres(item: int) -> list[str]:
 
 
 def title(item: int) -> str:
-    """Return a title of its own."""
+    """Return an unused title."""
     return f"{WORDS[item % 10]} {WORDS[item // 10 % 10]} No. {item}"
 
 
