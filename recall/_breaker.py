@@ -19,7 +19,7 @@ class Breaker:
         """Create a closed breaker.
 
         Args:
-            failures: so many in a row open it.
+            failures: number of consecutive failures that open it.
             pause: seconds from there to the next call that is let through, and from one such call to another.
             clock: returns seconds.
         """

@@ -25,10 +25,9 @@ _FILLED = 0.75  # of the slots, at most: a lookup then compares with one or two 
 class TextTable:
     """Row r has the r-th text, such as the id of an item.
 
-    Texts are concatenated as UTF-8, their rows are in a hash table. All three arrays may be mapped from a file, which all
-    processes share: the hash is the table's own, as Python's differs from one process to the next. A request asks for a
-    hundred ids here and a dozen there, which come from memory that no cache holds: numpy's calls for it cost more than the
-    whole lookup.
+    Texts are concatenated as UTF-8, and their rows are in a hash table. All three arrays may be mapped from a file that all
+    processes share, so the table has its own hash function: Python's differs between processes. A request looks up a hundred
+    ids or a dozen, at addresses that are in no cache; the overhead of numpy calls would exceed the time of the lookup.
     """
 
     _texts: UInt8

@@ -107,7 +107,7 @@ def found(count, wanted, slots, starts, texts):
             end += 1
         places[at], ends[at] = int64(_hashed(wanted, first, end) & uint64(last)), end
         first = end + 1
-    # memory answers in one go what loops of their own ask for, and one after another what a comparison waits for
+    # separate loops: their reads overlap, whereas a comparison waits for each read
     for at in range(count):
         rows[at] = slots[places[at]]
     met = 0

@@ -106,12 +106,12 @@ class Model:
             users: an id; several; a frame with the column of user ids, and perhaps context and features, which override what
                 is stored; None for all known users. A missing id is an anonymous user.
             n: items of each user, fewer only where fewer are eligible.
-            filter: what the items' columns must say; see `Request`.
+            filter: condition on the items' columns; see `Request`.
             rules: quotas, pins and diversity; see `Request`.
             channels: lists that are merged with the model's; see `Request`.
             boosts: weights of coordinates of items; see `Request`.
             popularity: weight of the popular part of a score; see `Request`.
-            exclude_seen: leave out what the user has had.
+            exclude_seen: leave out the user's previous items.
 
         Returns:
             A frame: the user's id, rank from 1, the item's id, score, and the item's title where there is such a column.
@@ -131,7 +131,7 @@ class Model:
         asked = self._asked(users, self.recommender.bundle.encoder.schema.user_id)
         answered = self._lists.recommend(asked, template)
         if answered.strangers:
-            _warn(f"{answered.strangers:,} of {len(asked):,} users are not known: they get what the model gives to a new user")
+            _warn(f"{answered.strangers:,} of {len(asked):,} users are not known: they are answered as new users")
         for message in answered.warnings:
             _warn(message)
         return as_library(answered.frame, self._library)

@@ -45,7 +45,7 @@ class Comparison(Figures):
 
     difference: Estimate
     ratio: Estimate | None
-    """None when what is divided by is 0."""
+    """None if the divisor is 0."""
 
     @property
     def verdict(self) -> Literal["higher", "lower", "undecided"]:

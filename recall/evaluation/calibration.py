@@ -15,7 +15,7 @@ from recall.evaluation.bootstrap import Estimate, Figures, PerRequestMetrics, es
 from recall.evaluation.metrics import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
 from recall.serving.scoring import logistic
 
-# Held-out rows that were taken beside rows that were not, scored by a bundle as it was published.
+# Held-out rows with and without an interaction, scored by the published bundle.
 
 _PIECE = 1 << 16  # pairs scored at once
 _TRIES = 100  # draws before a user counts as having everything

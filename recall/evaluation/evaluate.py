@@ -128,7 +128,7 @@ class EvaluationReport(BundleResult):
     part: Literal["train", "valid", "test"]
     mask: Literal["none", "context", "user"]
     request: Literal["row", "context"]
-    """What a request is: with a history field each row is one, whatever the configuration says."""
+    """Unit of a request; with a history field, each row is a request, regardless of the configuration."""
     requests: int
     users: int
     items: int

@@ -119,7 +119,7 @@ def require_comparable(
 def settle(activation: Activation, folder: Path, root: Path, before: str, dataset: Dataset, config: RunConfig) -> GateReport:
     """Compare a version with the live one, and activate it unless it is worse.
 
-    Both are asked what the test part asks, or the validation part where there is no test part.
+    Both answer the requests of the test part, or of the validation part without a test part.
 
     Args:
         activation: as asked for.

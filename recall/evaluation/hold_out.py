@@ -1,7 +1,7 @@
-"""Evaluate on new users and new items, of which no interaction was trained on.
+"""Evaluate on new users and new items, without training interactions.
 
-A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold_start`, nothing of the model
-has been trained on what it has to find.
+A split by "users" or "items" holds them out. Unlike the simulation in `recall.evaluation.cold_start`, no part of the model was
+trained on the interactions to be found.
 """
 
 import time

@@ -168,10 +168,11 @@ def _discounts(k: int) -> Float64:
     return discounts
 
 
-# How well scores tell what is taken from what is not, and how well probabilities say how often.
+# Discrimination: whether scores separate rows with an interaction from rows without. Calibration: whether probabilities are
+# the frequencies of interactions.
 #
-# Every function takes m rows beside each other: `score` or `probability` float64 [m], `taken` bool [m], and where rows count
-# differently `weight` float64 [m].
+# All functions have arguments of m rows: `score` or `probability` float64 [m], `taken` bool [m], and perhaps weights,
+# `weight` float64 [m].
 
 BINS = 10
 

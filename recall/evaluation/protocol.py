@@ -27,7 +27,7 @@ class HeldOutRequests:
         user: int64 [q], the user of each request.
         relevant: q lists of item rows, none empty.
         masked: q lists of item rows that are left out of the answers; a relevant item among them is a miss.
-        before: int64 [q], how many of all events come before the moment of the request; its history ends there.
+        before: int64 [q], number of all events before the request, at which its history ends.
     """
 
     event: Int64
@@ -148,7 +148,7 @@ def requests(dataset: Dataset, held: HeldOutRequests, encoder: FeatureEncoder, n
     Args:
         dataset: gives ids, context and histories.
         held: the requests.
-        encoder: the model's, which says what it reads of the context and how far back a history goes.
+        encoder: of the model, which determines the columns of the context and the length of the histories.
         n: length of the lists.
 
     Raises:

@@ -14,7 +14,7 @@ _MAX_ROWS = 10_000  # rows that are checked. Chosen, not tuned.
 _SHOWN = 3  # examples of a finding
 _FAR = 10.0  # standard deviations from the mean of training; the table of a run is warned of at fewer
 _UNKNOWN_VALUES = "holds values that the model was not trained on; they count as unknown"
-_OUTLIERS = f"lies more than {_FAR:g} standard deviations from what the model was trained on, and may outweigh all else"
+_OUTLIERS = f"is more than {_FAR:g} standard deviations from the mean of training, and may outweigh all other features"
 
 
 def novelties(

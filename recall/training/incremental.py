@@ -42,7 +42,7 @@ from recall.training.train import TrainResult, train
 from recall.training.validation import Validation, validation_requests
 
 _SUSPICIOUS = 0.5  # of the new interactions
-_ENOUGH = 10  # new interactions; fewer say nothing
+_ENOUGH = 10  # new interactions; fewer may be repeated by chance
 
 
 class NothingNewError(RecallError):
@@ -279,7 +279,7 @@ def _oldest_first(record: UserRecord) -> list[str]:
 def are_remembered(dataset: Dataset) -> bool:
     """Return whether all new interactions are the latest that a bundle remembers.
 
-    Then they are the very ones that it was trained on last. Fewer than ten say nothing: they may be repeated by chance.
+    Then the bundle was trained on them. Fewer than ten interactions may be repeated by chance, and return False.
 
     Args:
         dataset: new interactions with remembered ones.
@@ -299,8 +299,8 @@ def _remembered_note(dataset: Dataset) -> str:
     if again < _SUSPICIOUS * len(new):
         return ""
     return (
-        f"{again:,} of {len(new):,} new interactions are of a user with an item that the bundle knows of: were they trained on "
-        "before, they would count twice; give the old tables in --data, and those that equal old ones are left out"
+        f"{again:,} of {len(new):,} new interactions are of a user with an item that the bundle knows already: if they were "
+        "trained on before, they count twice; give the old tables in --data, and equal interactions are left out"
     )
 
 

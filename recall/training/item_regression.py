@@ -4,8 +4,8 @@ A factorization machine adds the embeddings of an item's features up. The sum st
 features but the id change and the embedding of the id takes the remainder. After training the other features can
 therefore have the coefficients of a ridge regression of the trained items' vectors, and the row of an unknown id its
 intercept. A new item then has the predicted vector, and a trained one the vector that it was trained to. The first
-component, the item's own terms, has pairs of features in it. First-order weights are regressed on what these
-leave over for a new item, and the weight of each trained id makes its own terms what they were.
+component, the item's own terms, contains pairs of features. First-order weights are regressed on the remainder after these
+pairs, as they are for a new item, and the weight of each trained id restores its own terms.
 
 It is exact only where the vector is one sum over all fields. In a field-weighted or field-aware machine a user meets
 each field of an item separately, so that no share of one field can move to another; their trained rows are kept.

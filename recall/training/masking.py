@@ -49,7 +49,7 @@ def _mixed(state: UInt64) -> UInt64:
 
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """The item fields by what a new item has of them.
+    """The item fields, by whether a new item has their values.
 
     Attributes:
         fields: of the items.
@@ -75,7 +75,7 @@ class Roles:
             of_id = encoder.id_blocks("item")
             ids = np.array([block in of_id for block in encoder.item_blocks])
         if len(fields) == 1:
-            ids = ~np.zeros(1, dtype=np.bool_)  # nothing is known without the only field, as of an unknown id
+            ids = ~np.zeros(1, dtype=np.bool_)  # without its only field, an item is unknown, as without its id
         met = np.bincount(rows.indices, minlength=rows.n_features) > 0
         return Roles(fields, ids, ~met[fields.offsets + MISSING])
 

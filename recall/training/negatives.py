@@ -90,7 +90,7 @@ class Negatives:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
-            part: what the contexts are of the batch, on one of several ranks.
+            part: positions of the contexts in the batch, on one of several ranks.
         """
         if part is not None:
             return self._draw_part(contexts, n, rng, part)

@@ -1,20 +1,19 @@
 """Give new items their vectors after training, and level them with trained ones.
 
-An item without training interactions is scored by its features and by the unknown row of the item id field. These rows
-are what masked items trained, or the regression of `recall.training.item_regression`: whichever puts more of what users
-have taken into their lists, where a tenth of the trained items is scored as if it were new. The strength of the ridge is
-chosen by a regression on the others.
+An item without training interactions is scored by its features and by the unknown row of the item id field. These rows are
+those trained with masked items, or those of the regression in `recall.training.item_regression`. A tenth of the trained items
+is scored as if it were new, and the rows are chosen that rank more of the users' items high. The strength of the ridge is
+chosen by a regression on the other items.
 
-Features rank a new item among other new items, but its score has less variance than that of a trained item, and the top of
-a list is where the variance is: without a correction, new items are almost never found. The variation of the predicted
-vectors is therefore amplified, and the unknown row is shifted. The shift is measured on the same tenth, in the lists of
-training users without what they have taken, and is the quantile at which a new item takes a place as often as a trained
-one; it is never negative. The amplification is the one that does best there, among those that leave something to shift:
-beyond them, an unknown user, whose scores vary little, would never see a new item. No score of a trained item changes, up
-to rounding.
+Features rank a new item among other new items, but its score has less variance than that of a trained item, and the items at
+the top of a list are those with a large deviation: without a correction, new items are almost never found. The deviations of
+the predicted vectors are therefore amplified, and the unknown row is shifted. The shift is measured with the same tenth, in
+the lists of training users without their own items: it is the quantile at which a new item is listed as often as a trained
+one, and never negative. The amplification is the best one there among those with a positive shift: with a larger one, an
+unknown user, whose scores vary little, would never see a new item. Scores of trained items do not change, up to rounding.
 
-Where more than a quarter of a catalogue has no interactions, most of these items are hardly new. They are then lowered
-instead, until they take almost no places.
+If more than a quarter of a catalogue has no interactions, most of these items are not new. They are then lowered instead,
+until they are almost never listed.
 """
 
 from dataclasses import dataclass
@@ -65,14 +64,14 @@ def level_new_items(
 
     Args:
         model: trained; changed in place.
-        dataset: gives training users, what they have taken, and the items.
+        dataset: training users, their interactions, and the items.
         encoder: of the model.
-        config: `train.new_items` is how often a new item should be in a list, relative to a trained one.
+        config: `train.new_items` is the frequency of new items in lists, relative to trained items.
         scalable: whether item vectors can be scaled: with a popularity factor.
 
     Returns:
-        One line for the report, what was done or why nothing was; and float32 [n_item_features], what to add to 1 to scale the
-        vectors of the items that have a feature.
+        One line for the report: the change, or why there was no change; and float32 [n_item_features]: the vectors of the items
+        with a feature are scaled by 1 plus its number.
     """
     levels = np.zeros(encoder.item_fields.n_features, dtype=np.float32)
     return _level(model, dataset, encoder, config, levels if scalable else None), levels
@@ -142,9 +141,9 @@ class _Outcome:
     """Result of a simulation.
 
     Attributes:
-        level: to add to the scores of new items, or to multiply them by, so that they take their share of places; 0 or 1 if
-            they do without.
-        ndcg: with this level, of the items that users have taken; 0 where too few users have taken one.
+        level: number to add to the scores of new items, or to multiply them by, so that they have their share of the lists; 0
+            or 1 if they have it already.
+        ndcg: NDCG of the users' own items with this level; 0 if too few users have such items.
     """
 
     level: float

@@ -1,9 +1,9 @@
 """Input of a learner: contexts, items, observed pairs, and means of features.
 
-User features that no training row has are means of others. A user vector is linear in the features of its row. The row of an
-unknown id is set to the mean of the ids that train, and a value that is missing, or a history that is empty, to the field's
-mean contribution, both over the training interactions. A request of which nothing is known has then the mean of all training
-vectors, and scores an item as these do on average.
+User features without training rows are means of others. A user vector is linear in the features of its row. The row of an
+unknown id is set to the mean of the trained ids, and that of a missing value or an empty history to the field's mean
+contribution, both over the training interactions. A request without known values then has the mean of all training vectors,
+and scores an item as these do on average.
 """
 
 from dataclasses import dataclass, field, replace
@@ -53,7 +53,7 @@ def mean_rows(
     """
     seen, counts = contexts.column_sums(interactions), contexts.counts()
     ranks.add_up(seen, counts)
-    sizes = seen  # a row that is unknown is a mean of others, whatever the signs of their weights
+    sizes = seen  # absolute weights: the row of an unknown value is a mean of others, regardless of the signs
     if any(weight < 0 for history in encoder.histories.values() for weight in history.field.weights):
         sizes = replace(contexts, weights=np.abs(contexts.weights)).column_sums(interactions)
         ranks.add_up(sizes)
@@ -264,8 +264,8 @@ def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
 def _without_empty_histories(encoder: FeatureEncoder) -> FeatureEncoder:
     """Leave out the features of empty histories, which are means of others.
 
-    In the data a history is empty at a user's first interaction. What is taken first is not what is popular, and the feature is
-    to say of a user that nothing is known.
+    In the data, a history is empty at a user's first interaction. But users do not begin with the most popular items, and the
+    feature is meant for users of whom nothing is known.
     """
     histories = {name: replace(history, tells_empty=False) for name, history in encoder.histories.items()}
     return replace(encoder, histories=histories)

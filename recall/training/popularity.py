@@ -31,11 +31,11 @@ from recall.models.torch.base import Model
 
 _LIST_LENGTH = 20  # length of the lists that are judged: that of most published figures
 _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity
-_DEFAULT_LENGTH = 5.0  # where there are too few requests to choose by; good on ml-100k, toys, frappe and ml-1m
+_DEFAULT_LENGTH = 5.0  # with too few requests for a choice; good on ml-100k, toys, frappe and ml-1m
 _REQUESTS = 1000
-_FEWEST_REQUESTS = 30  # requests to choose by
+_FEWEST_REQUESTS = 30  # requests for a choice, at least
 _MOST_SCORES = 20_000_000  # scores of one length that are computed, which bounds the requests over a large catalogue
-_RARE = 20  # users; a value of fewer says of a training user what it would not say of a new one
+_RARE = 20  # users; a value of fewer users predicts their training interactions better than those of new users
 _BLOCK = 1 << 22  # scores in memory at once: 16 MB
 
 
@@ -176,7 +176,7 @@ class PopularityFit:
     def _longest_length(self, found: Float64) -> int:
         """Return the longest length that is not significantly worse than the best.
 
-        Where nothing is known of unknown users, a shorter length must be significantly better to be chosen.
+        If unknown users have no known values, a shorter length is chosen only if it is significantly better.
         """
         best = found[int(found.mean(axis=1).argmax())]
         return max(place for place, ndcgs in enumerate(found) if upper_end(ndcgs - best, self.held.user) >= 0)
@@ -215,8 +215,8 @@ def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
     elif not encoder.id_blocks("item", alone=True):
         reason = "no field has a row for each item id, which could hold an item's popularity"
     else:
-        reason = "no field tells an unknown user from a known one"
-    return f"by the mean of what was learnt: {reason}"
+        reason = "no field distinguishes unknown users from known ones"
+    return f"by the mean of the learnt users: {reason}"
 
 
 def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> Float32 | None:

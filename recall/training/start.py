@@ -29,9 +29,9 @@ from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 
-_BEYOND = 16  # vectors besides those wanted, which make the wanted ones converge sooner
+_BEYOND = 16  # oversampling: further vectors, with which the wanted ones converge faster
 _ITERATIONS = 4  # of multiplying by the matrix and its transpose
-_LENGTH = 0.3  # mean length of an embedding: on toys, 0.1 takes a sweep longer; beside it the other features begin at `scale`
+_LENGTH = 0.3  # mean length of an embedding; other features begin at `scale`. On toys, 0.1 takes a sweep longer
 
 
 class _Interactions:

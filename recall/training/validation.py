@@ -27,7 +27,7 @@ from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit
 
 _SHARE = 0.1  # of the time of a sweep, for an evaluation after it
-_FEWEST = 1_000  # requests of an evaluation, whatever it takes: standard errors of NDCG@10 are then 0.005 on toys and gowalla
+_FEWEST = 1_000  # requests of an evaluation, regardless of the time: standard errors of NDCG@10 are 0.005 on toys and gowalla
 # Nanoseconds on one core, measured on toys and gowalla: one score of an evaluation and each of its terms, one term of a pair or
 # value in a step of the square loss on one side, and a pair of a pairwise loss. They need to be right up to a factor of two.
 _SCORE, _TERM, _STEP, _PAIR = 1.3, 0.033, 1.0, 1000.0

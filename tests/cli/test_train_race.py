@@ -39,7 +39,7 @@ def test_train_races_and_reports_and_records_it(run, shop: Path, tmp_path: Path)
     assert raced["metric"] == "ndcg@10"
     assert raced["winner"] == raced["raced"][0]["recipe"]
     assert raced["raced"][0]["low"] < raced["raced"][0]["value"] < raced["raced"][0]["high"]
-    assert "popularity, which nothing is trained for" in ended.err
+    assert "popularity, without training" in ended.err
     manifest = load_bundle(tmp_path).manifest
     assert manifest.metrics["race"] == raced
     assert manifest.objective in ("square", "softmax", "bpr")

@@ -25,7 +25,7 @@ def test_values_seen_in_training_give_no_warning(tiny_encoder: FeatureEncoder) -
     [
         ({"category": "C1"}, "1 of 2 items: 'category' holds values that the model was not trained on; they count as unknown"),
         ({"tags": ["t1", "new"], "tag_weights": [1.0, 1.0]}, "1 of 2 items: 'tags' holds values"),
-        ({"price": 1e9}, "1 of 2 items: 'price' lies more than 10 standard deviations"),
+        ({"price": 1e9}, "1 of 2 items: 'price' is more than 10 standard deviations"),
         ({}, "1 of 2 items: no field has a value"),
         ({"category": "", "tags": None}, "1 of 2 items: no field has a value"),
     ],

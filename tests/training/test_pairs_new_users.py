@@ -226,7 +226,7 @@ def test_fields_that_can_carry_the_factor(folder, fields, carriers):
     [
         ({"train": {"objective": "logistic"}}, (), "scores are log-odds, which popularity would falsify"),
         ({}, ("item_id",), "no field has a row for each item id, which could hold an item's popularity"),
-        ({}, ("user_id", "previous"), "no field tells an unknown user from a known one"),
+        ({}, ("user_id", "previous"), "no field distinguishes unknown users from known ones"),
     ],
 )
 def test_a_model_without_a_factor_says_why(folder, changed, dropped, reason):
@@ -234,7 +234,7 @@ def test_a_model_without_a_factor_says_why(folder, changed, dropped, reason):
     config = parse_config({**CONFIG, **changed, "fields": fields})
     encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
     assert PopularityFit.of(dataset, encoder, config) is None
-    assert without_factor(encoder, config) == f"by the mean of what was learnt: {reason}"
+    assert without_factor(encoder, config) == f"by the mean of the learnt users: {reason}"
 
 
 def test_rare_ids_share_a_row_that_training_keeps(folder):

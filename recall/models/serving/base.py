@@ -46,7 +46,7 @@ class ServingModel(ABC):
 
     @property
     def taste(self) -> slice:
-        """Components that tell which items are alike: all but an item's own part."""
+        """Components that determine similarity: all except the item's own part."""
         return slice(1, self.dim)
 
     @abstractmethod

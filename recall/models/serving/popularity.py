@@ -87,7 +87,7 @@ class PopularityTables(WrappedModel):
     @property
     @override
     def dim(self) -> int:
-        """One more than that of the other model."""
+        """Dimension of the other model plus one."""
         return self.of.dim + 1
 
     @property

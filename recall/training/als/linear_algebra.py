@@ -59,7 +59,7 @@ def conjugate_gradients(
         shares: of the rows, where each rank solves for its own; default: every rank solves for all of them alike.
 
     Returns:
-        By how much the change D is lower than nothing on <D, A D> - 2 <D, target>.
+        Decrease of <D, A D> - 2 <D, target> by the change D, compared with no change.
     """
     direction, below = target / diagonal, diagonal.contiguous().numpy()
     x, left, along = solution.numpy(), target.numpy(), direction.numpy()
@@ -83,7 +83,7 @@ def conjugate_gradients(
         product = operator(direction).contiguous().numpy()
 
         curvature = whole(sum(workers.map(partial(curved, product), parts)), partial(curved, product))
-        if curvature == 0:  # solved already, as for a table without data; what is not a number continues, to be reported
+        if curvature == 0:  # solved already, as for a table without data; NaN continues, and is reported later
             break
         length = energy / curvature
         decrease += length * energy

@@ -91,7 +91,7 @@ class LeastSquares(NamedTuple):
         own_penalty, penalty: float32 [F], positive.
         share: float32 [n].
         base, border, spectrum: float32 [d].
-        mean: of vector o vector over partners, float32 [d]; the preconditioner takes it for those of every row.
+        mean: float32 [d], mean of vector o vector over partners, which the preconditioner uses for every row.
         corner: 0 if the own parts are not solved for and do not change.
     """
 
@@ -115,8 +115,8 @@ def solve_rows(
 ):  # fmt: skip
     """Solve an independent least-squares problem for each row by conjugate gradients.
 
-    Each row is solved while what it reads is in the cache. Row r, o = owners[r] with u = own[o] and v = table[o], is moved
-    towards the minimum of
+    Each row is solved completely before the next, while its data are in the cache. Row r, o = owners[r] with u = own[o] and
+    v = table[o], is moved towards the minimum of
 
         sum over its pairs w (1 - u - right_own[i] - <v, right[i]>)^2
         + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>

@@ -66,10 +66,10 @@ class Workers:
             pass
 
 
-_SHARDS = 16  # where there is that much to share out
-_LEAST_WORK = 1 << 12  # entries in one shard, about: with fewer, handing it to a thread takes longer than its sums
-_SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
-_ROWS = 1 << 16  # processed together where memory would be filled otherwise
+_SHARDS = 16  # at most
+_LEAST_WORK = 1 << 12  # entries of a shard, about: with fewer, passing it to a thread takes longer than its sums
+_SHARD_WORK = 1 << 20  # entries of a shard, about: its feature table is then small compared with them
+_ROWS = 1 << 16  # processed together, to limit memory
 _BLOCK_VALUES = 1 << 17  # vector components worked on at a time, 512 KB: two such blocks stay in a core's cache
 
 

@@ -5,8 +5,8 @@ Tables are row-major float32, and results are written into allocated ones. Four 
 row of the result is read and written once for four. Sums may be reassociated, which lets them run in vector registers; numbers
 that are not finite stay so. A call runs on one thread and releases the interpreter's lock.
 
-A loop that sums into a scalar writes to no array. Where a loop writes, the compiled code tests whether the arrays lie so
-close that they might overlap, and then goes without vector registers: a sum would depend on where memory was free.
+A loop that sums into a scalar does not write to an array. For a loop that writes, the compiled code tests whether arrays might
+overlap, and then does not use vector registers: a sum would depend on the addresses of the arrays.
 """
 
 from collections.abc import Callable, Sequence

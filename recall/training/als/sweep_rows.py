@@ -26,7 +26,7 @@ from recall.training.ranks import Ranks, RowShares
 # Share and number of the rows drawn were chosen on held-out items of ml-100k and toys: with fewer, the figures of one seed
 # differ from those of another; more cost time.
 _DRAWN_SHARE = 0.2
-_FEWEST_DRAWN = 500  # rows drawn, where there are so many
+_FEWEST_DRAWN = 500  # rows drawn, at least, or all if there are fewer
 _BLOCK_ROWS = 1 << 16  # rows masked at a time: their entries are copied several times over
 _CONSTANT_PAIRS = 0.25  # of all pairs: masked items with no more of them are in every sweep
 

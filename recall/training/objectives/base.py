@@ -101,7 +101,7 @@ class Objective(ABC, Generic[BatchT]):
         Args:
             chosen: int64 [m], positions of contexts or pairs.
             rng: random generator.
-            part: what they are of the batch, on one of several ranks; default: the batch.
+            part: their positions in the batch, on one of several ranks; default: the whole batch.
         """
 
     @abstractmethod

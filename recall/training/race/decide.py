@@ -64,7 +64,7 @@ def decide(
 def of_bundle(config: RunConfig, source: Path) -> RunConfig:
     """Return the configuration to continue from a bundle with.
 
-    "auto" is what the race behind the bundle chose.
+    "auto" is replaced by the choice of the bundle's race.
 
     Args:
         config: of the run.
@@ -99,7 +99,7 @@ def report_lines(raced: RaceResult) -> Iterator[str]:
     yield f"{raced.metric} on {raced.requests:,} validation requests, of {of}, with 95 % intervals:"
     for one, found in raced.placed:
         yield f"  {found.interval()}  {one.name}"
-    yield f"  {raced.popularity.interval()}  popularity, which nothing is trained for"
+    yield f"  {raced.popularity.interval()}  popularity, without training"
     if not raced.beats_popularity:
         difference = raced.over_popularity.difference.interval("+")
         yield (
@@ -157,7 +157,7 @@ def on_everything(data: DataConfig) -> DataConfig:
 
 
 def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str) -> RunConfig:
-    """Return a configuration of "auto" with what the race behind a bundle chose.
+    """Return a configuration of "auto" with the choice of a bundle's race.
 
     Args:
         config: of the run that continues from the bundle.

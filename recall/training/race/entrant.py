@@ -184,7 +184,7 @@ class Entrant:
     def best_sweep(self) -> int:
         """Number of the best sweep, from 1.
 
-        That of an opening does not count: it is another objective's, and what follows is often worse at first.
+        The sweep of an opening does not count: it has another objective, and the sweeps after it are often worse at first.
         """
         opened = self.config.method.opened
         after = self.figures[opened:]

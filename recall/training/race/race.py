@@ -1,8 +1,8 @@
 """Race of recipes by successive halving (Jamieson and Talwalkar 2016).
 
-Large data are raced on a share of the users. Three heats share the time. Square losses are the cheapest, and tell which
-fields to keep. Then the other objectives continue from the best of them. At last single settings of the winner are changed, as
-long as that helps by more than a standard error.
+Large data are raced on a share of the users. Three heats share the time. The first one trains square losses, which are the
+cheapest, and chooses the fields. In the second, the other objectives continue from the best models. In the third, single
+settings of the winner are changed, as long as that improves it by more than a standard error.
 """
 
 import time
@@ -38,7 +38,7 @@ _SHARE = 0.5  # of the interactions that train in a race of large data. A tenth 
 _FEWEST_TRAIN, _MOST_TRAIN = (
     100_000,
     1_000_000,
-)  # interactions that train in a race, where there are so many. Chosen, not tuned.
+)  # training interactions of a race. Chosen, not tuned.
 _REQUESTS = 4_000  # that are evaluated: 95 % intervals are then about 4 % of the figure on toys and ml-1m
 _FEWEST_REQUESTS, _MOST_SCORES = (
     1_000,

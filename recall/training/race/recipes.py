@@ -1,7 +1,7 @@
 """Known recipes, as overrides of a configuration, each with its reason.
 
-Their figures come from the validation parts of ml-100k, ml-1m, toys, frappe and gowalla, and of generated shops. None of them
-suits all of these data, which is why they are raced.
+Their settings were found on the validation parts of ml-100k, ml-1m, toys, frappe and gowalla, and of generated shops. No recipe
+is the best for all of these data, so they are raced.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -92,7 +92,7 @@ with 8,192.
 """
 _ONE = 1.5  # contexts of a user, up to which they count as one. Chosen, not tuned.
 _SAMPLES, _SAMPLES_OF_USERS = 2048, 8192
-_LARGE = 100_000  # pairs of what is raced, from which there is time for ten epochs before others. Chosen, not tuned.
+_LARGE = 100_000  # pairs of a race from which there is time for ten epochs before other recipes. Chosen, not tuned.
 _LARGE_K = {700_000: 192, 500_000: 128}
 """Factors, by the pairs of the final training from which they help, where a user has one context. NDCG@20 on parts of gowalla's
 training rows: .107 with 64 and .117 with 128; by its example, .119 with 128 and .123 with 192, in 1.5 times the time."""
@@ -171,9 +171,9 @@ def field_choices(
 ) -> Iterator[tuple[str, Values]]:
     """Yield fields to leave out or to change: a name, and the overrides.
 
-    A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
-    of many values costs time and may be noise. Requests may filter by it still, so text that a field splits into values stays.
-    So do columns of requests, because requests name them. What a number says need not grow with it: so one in buckets.
+    A history may identify the user, so that the id overfits; or order may not matter, so that the history is noise. A field of
+    many values takes time and may be noise; but text that a field splits into values stays, because requests may filter by it,
+    and columns of requests stay, because requests have them. The effect of a number need not be monotonic: one in buckets.
 
     Args:
         config: of the run.

@@ -161,8 +161,8 @@ class Space:
         None where the search may not choose its objective.
 
         Args:
-            recipe: what is to be tried.
-            less: name of what is left out of the fields; empty for nothing.
+            recipe: recipe to try.
+            less: name of the choice of fields to leave out; empty for none.
         """
         train = dict(recipe.train)
         objective = str(train["objective"])

@@ -153,7 +153,7 @@ def tune(
         while time.monotonic() < deadline:
             _run_trial(study, runner, deadline, report)
     except KeyboardInterrupt:
-        pass  # what was found until now is what was asked for
+        pass  # return the result so far
     return _result(study, config, dataset, limits)
 
 
@@ -240,7 +240,7 @@ def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Se
     done = [one for one in finished if _within_limits(one, config, limits)]
     if not done:
         raise TrainingError(
-            "no trial was finished", where="tune", hint="Give more --minutes, or look at what the trials failed of"
+            "no trial was finished", where="tune", hint="Give more --minutes, or look at the errors of the trials"
         )
     best = best_trial(done)
     configured = next((one.value for one in done if one.user_attrs.get(_CONFIGURED) == _settings(config)), None)
@@ -270,14 +270,14 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
     if train.get("objective", "square") == "square":
         train["sweeps"] = sweeps
     else:
-        train["epochs"] = max(1, sweeps - ("opening" in train))  # of a journal of before, which evaluated openings too
+        train["epochs"] = max(1, sweeps - ("opening" in train))  # journals of earlier versions evaluated openings, too
     if not (stopping := {key: value for key, value in cast(Values, train.pop("stopping", {})).items() if key != "every"}):
         return {**values, "train": train}
     return {**values, "train": {**train, "stopping": stopping}}
 
 
 def write_config(source: Path, found: TuneResult, out: Path, minutes: float, overrides: Sequence[str] = ()) -> None:
-    """Write the configuration in `source`, comments included, with what was found.
+    """Write the configuration in `source`, including comments, with the best settings.
 
     Args:
         source: the configuration that the search started from.
@@ -325,7 +325,7 @@ def _train_on_everything(document: tomlkit.TOMLDocument) -> bool:
 def _toml(value: JsonValue) -> Any:
     """Round floats to four digits, and write tables inline.
 
-    More digits are more than any figure can tell apart.
+    Further digits do not change any figure measurably.
     """
     if isinstance(value, dict):
         table = tomlkit.inline_table()

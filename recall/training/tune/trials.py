@@ -24,7 +24,7 @@ RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
 """Attributes of a trial: known recipe, kind of model, figure after each sweep, objective."""
 MARGIN = "margin"
 """Attribute of a trial: upper end of the interval of the difference between unknown users and popularity."""
-# A trial is pruned from so many evaluations on, below this share of the best one's figure. Chosen, not tuned.
+# A trial is pruned after this number of evaluations, below this share of the best trial's figure. Chosen, not tuned.
 _FEWEST_FIGURES, _PRUNE_BELOW = 3, 0.8
 
 
@@ -72,8 +72,8 @@ class TrialOutcome(NamedTuple):
 def rank_key(figure: float, margin: float | None) -> tuple[bool, float]:
     """Return the key by which trials are ranked, best last.
 
-    A trial with `margin` below 0 serves unknown users significantly worse than popularity does. It never beats one that does
-    not, whatever it gains on known users. Otherwise the figure decides.
+    A trial with `margin` below 0 is significantly worse than popularity for unknown users. It is ranked below all trials that
+    are not, regardless of known users. Otherwise the figure decides.
 
     Args:
         figure: of the trial.
@@ -107,12 +107,12 @@ class TrialRunner:
         )
 
     def run(self, values: Values, deadline: float, prune: Callable[[str, list[float]], bool]) -> TrialOutcome:
-        """Train a proposal and judge the model of its best sweep.
+        """Train a proposal and evaluate the model of its best sweep.
 
         Args:
             values: overrides of the configuration.
-            deadline: of `time.monotonic`; what was reached until then counts.
-            prune: says of the objective and the figures until now whether to prune.
+            deadline: of `time.monotonic`; the best sweep before it counts.
+            prune: returns whether to prune, from the objective and the figures so far.
 
         Raises:
             TrainingError: The time was over before the first look.

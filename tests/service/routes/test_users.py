@@ -94,7 +94,7 @@ def test_a_new_user_is_served_from_posted_interactions(changing: Server) -> None
     more = {"warnings": [], "request_id": answer.headers["x-request-id"]}
     assert answer.json == {"change": answer.json["change"], "known": 0, **more}
     odd = send(changing, "PUT", "/v1/users/odd", {"features": {"age": 1e6}})
-    assert "'age' lies more than 10 standard deviations" in odd.json["warnings"][0]
+    assert "'age' is more than 10 standard deviations" in odd.json["warnings"][0]
     took(changing, ("new", "1"), ("new", "2"))
     given = changing.post({"user_id": "new", "n": 1000}).json
     assert given["user"] == "known"
