@@ -118,7 +118,7 @@ def test_unknown_values_are_named(recommender: Recommender) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, 1001, True, 2.0, "10"])
 def test_n_is_limited(recommender: Recommender, n: object) -> None:
-    with pytest.raises(RequestError, match="Ask for 1 to 1000") as raised:
+    with pytest.raises(RequestError, match="n must be an integer from 1 to 1000") as raised:
         recommender.recommend(Request("u1", n=n))  # type: ignore[arg-type]
     assert raised.value.where == "/n"
 
@@ -179,7 +179,7 @@ def test_popularity_weighs_the_item_bias(recommender: Recommender, beta: float) 
 
 @pytest.mark.parametrize("popularity", [-0.1, 10.01, float("nan"), float("inf"), True, "1", None])
 def test_popularity_is_limited(recommender: Recommender, popularity: object) -> None:
-    with pytest.raises(RequestError, match="Give a number from 0 to 10") as raised:
+    with pytest.raises(RequestError, match="popularity must be a number from 0 to 10") as raised:
         recommender.recommend(Request("u1", popularity=popularity))  # type: ignore[arg-type]
     assert raised.value.where == "/popularity"
 
@@ -230,7 +230,7 @@ def test_invalid_pairs_are_named(recommender: Recommender) -> None:
         recommender.predict([(Request("u1"), "i1"), (Request("u1"), "nothing"), (Request("u2"), "nothing")])
     with pytest.raises(RequestError, match="an id must be text"):
         recommender.predict([(Request("u1"), 3)])  # type: ignore[list-item]
-    with pytest.raises(RequestError, match="without a dial"):
+    with pytest.raises(RequestError, match="without popularity"):
         recommender.predict([(Request("u1", popularity=0.5), "i1")])
     with pytest.raises(RequestError, match="no field reads"):
         recommender.predict([(Request("u1", features={"gendre": "f"}), "i1")])

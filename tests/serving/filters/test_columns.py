@@ -221,7 +221,7 @@ def test_text_bags_are_split_like_their_field() -> None:
         ({"available": {"until": "tags"}}, "/filter/available/until", "holds a list"),
         ({"available": {"until": "until", "at": 5}}, "/filter/available/at", "holds dates or times, not a number"),
         ({"columns": {"any": {"any": ["red"]}}}, "/filter/columns/any/any", "one value for each item"),
-        ({"odd": {"missing": True}}, "/filter/odd/missing", "of a type that cannot be filtered by"),
+        ({"odd": {"missing": True}}, "/filter/odd/missing", "has a type that filters cannot compare"),
     ],
 )
 def test_conditions_that_do_not_fit_the_catalogue_are_refused(filter_: dict, where: str, message: str) -> None:

@@ -104,7 +104,7 @@ def test_the_size_of_filters_is_limited() -> None:
         deep = {"not": deep}
     parse(deep)
     for too_much, message in (
-        ({"not": deep}, f"more than {DEPTH} deep"),
+        ({"not": deep}, f"at most {DEPTH} deep"),
         ({"all": [{"a": {"missing": True}}] * (CONDITIONS + 1)}, "at most 1,000 conditions"),
         ({"a": {"in": list(range(VALUES + 1))}}, "at most 10,000 values"),
     ):
