@@ -19,6 +19,11 @@ from recall.errors import ExportError
 from recall.index.bitmap import Mask, RowBitmap
 from recall.index.query import CodedColumn, Predicate, SearchQuery, check_queries, sorted_distinct
 
+REPLACE_HINT = "Copy the bundle again, or make another index for it: recall tune-index BUNDLE"
+"""Hint of errors about an index that is damaged or missing."""
+OTHER_EXPORT_HINT = "Index and vectors come from different exports; export again"
+"""Hint of errors about an index of other vectors than the bundle's."""
+
 Params = Mapping[str, int | float | str]
 """Parameters needed to open an index besides its file, such as the name of a collection on a server."""
 

@@ -18,7 +18,7 @@ from typing_extensions import override
 from recall._arrays import Float32
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
-from recall.index.base import Candidate, Engine, ItemIndex, Params, Ranked, TunableIndex, check_vectors
+from recall.index.base import OTHER_EXPORT_HINT, Candidate, Engine, ItemIndex, Params, Ranked, TunableIndex, check_vectors
 from recall.index.coarse import cut_into_cells, lists_for
 from recall.index.flat import SCAN_SHARE, ExactIndex, faiss_threads, read_faiss, selector, write_faiss
 from recall.index.query import SearchQuery
@@ -232,7 +232,6 @@ def _unwrapped(lists: Any) -> tuple[Any, Float32 | None]:
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
 
 _CALIBRATION_QUERIES = 256  # that the effort of a prescribed kind is set with
-_OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +275,7 @@ class FaissEngine(Engine):
             flat = _read(path, faiss.IndexFlatIP, vectors)
             index = ExactIndex(flat, vectors.shape[1], float(params["longest"]), threads)
             if not index.holds(vectors):
-                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=_OTHER_EXPORT)
+                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=OTHER_EXPORT_HINT)
             return index
         effort = Effort(int(params["nprobe"]), float(params["growth"]), int(params["n"]))
         lists = _read(path, faiss.IndexPreTransform if kind == "pq" else faiss.IndexIVF, vectors)
@@ -305,6 +304,6 @@ def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
         raise IndexFileError(
             f"the index holds {index.ntotal} vectors of {inner.d} numbers, the bundle {len(vectors)} of {dim} after padding",
             where=str(path),
-            hint=_OTHER_EXPORT,
+            hint=OTHER_EXPORT_HINT,
         )
     return index

@@ -12,9 +12,10 @@ from recall.bundle import files
 from recall.config import IndexConfig
 from recall.errors import ExportError, IndexDownError
 from recall.index.base import Candidate, ItemIndex
+from recall.index.checks import Checks
 from recall.index.query import CodedColumn
 from recall.index.record import Certificate, ChecksRecord, IndexRecord, IndexTrial, ProvenanceRecord
-from recall.index.registry import SERVERS, Checks, build_index, candidates, drop, engine_of, like, open_index
+from recall.index.registry import SERVERS, build_index, candidates, drop, engine_of, like, open_index
 from recall.index.tuning.recall import QuerySplit, lower_bound, recalls_found
 from recall.index.tuning.tuner import Tuning, exact_certificate, tune
 

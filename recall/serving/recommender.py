@@ -16,8 +16,9 @@ from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.base import ItemIndex
+from recall.index.checks import Checks, recheck
 from recall.index.flat import ExactIndex
-from recall.index.registry import Checks, open_index, recheck
+from recall.index.registry import open_index
 from recall.serving.explain import Explainer
 from recall.serving.filters.columns import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, all_of, check_request, needs_reranking, outcome

@@ -33,7 +33,7 @@ class Cells:
     def __init__(self, items: Float32, users: Float32, threads: int) -> None:
         self.name = "recall cells"
         index = CellIndex.build(items, users, 0, threads)
-        self.settings = [index.with_effort(effort) for effort in np.geomspace(1, 12, 40)]
+        self.settings = [index.with_search_param(effort, 1) for effort in np.geomspace(1, 12, 40)]
 
     def search(self, query: Float32, n: int, setting: CellIndex) -> Int64:
         """Return the rows of the n best items."""

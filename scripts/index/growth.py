@@ -129,10 +129,10 @@ def tune(index: CellIndex, truth: Truth, target: float) -> CellIndex:
     low, high = 0, len(_EFFORTS) - 1
     while low < high:
         middle = (low + high) // 2
-        tried = index.with_effort(_EFFORTS[middle])
+        tried = index.with_search_param(_EFFORTS[middle], 1)
         found = truth.shares([tried.search(user[None], truth.n).rows[0] for user in truth.users]).mean()
         low, high = (low, middle) if found >= target else (middle + 1, high)
-    return index.with_effort(_EFFORTS[low])
+    return index.with_search_param(_EFFORTS[low], 1)
 
 
 class _OwnMemory:

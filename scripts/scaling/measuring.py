@@ -52,7 +52,9 @@ def shards(items: int, folder: Path) -> Figures:
     truth, order, found = Truth.of(vectors, fresh, N), np.random.default_rng(0).permutation(items), {}
     for count in SHARDS:
         rows = [np.sort(part) for part in np.array_split(order, count)]
-        parts = [CellIndex.build(np.ascontiguousarray(vectors[one]), fitting, 0, 2).with_effort(effort) for one in rows]
+        parts = [
+            CellIndex.build(np.ascontiguousarray(vectors[one]), fitting, 0, 2).with_search_param(effort, 1) for one in rows
+        ]
         spent, best = [], []
         for user in fresh:
             began = time.thread_time()

@@ -23,7 +23,7 @@ from recall._cache import Cache
 from recall._tensors import map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError, raising
-from recall.index.base import Candidate, Engine, Params, Ranked, TunableIndex, check_vectors
+from recall.index.base import OTHER_EXPORT_HINT, Candidate, Engine, Params, Ranked, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, ErrorBounds, FilteredCodes, pack
 from recall.index.coarse import cells_for
@@ -78,7 +78,6 @@ _PACKED_ROWS = 1 << 16
 _BUDGET = 64 << 20  # bytes of packed codes, of which one filter may take a quarter
 _CHUNK = 256  # blocks that a batch scans for one query before the next: they stay in the second-level cache
 _ALL_ROWS: UInt8 = np.empty(0, dtype=np.uint8)  # for the kernels
-_OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
 class CellIndex(TunableIndex):
@@ -133,16 +132,6 @@ class CellIndex(TunableIndex):
         check_vectors(vectors)
         return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
 
-    def with_effort(self, effort: float, n: int = 1, shorter: float = 0.0) -> "CellIndex":
-        """Return the same cells with another effort.
-
-        Args:
-            effort: for lists of n.
-            n: length of the lists that it was tuned for.
-            shorter: as for the constructor.
-        """
-        return CellIndex(self.codes, self._vectors, effort, n, shorter)
-
     @property
     @override
     def param_grid(self) -> tuple[float, ...]:
@@ -150,11 +139,12 @@ class CellIndex(TunableIndex):
 
     @override
     def with_search_param(self, value: float, n: int) -> "CellIndex":
-        return self.with_effort(value, n)
+        return CellIndex(self.codes, self._vectors, value, n)
 
     @override
     def with_short_param(self, value: float, short: int) -> "CellIndex":
-        return self.with_effort(self.effort, self.n, (value - self.effort) / math.log(self.n / short))
+        shorter = (value - self.effort) / math.log(self.n / short)
+        return CellIndex(self.codes, self._vectors, self.effort, self.n, shorter)
 
     @property
     @override
@@ -229,7 +219,7 @@ class CellIndex(TunableIndex):
         floats |= dict.fromkeys(("centre_scales", "spreads", "radii"), (LANES * cell_blocks,))
         ints = {"codes": (blocks, groups, LANES), "rows": (LANES * blocks,), "starts": (cells + 1,)}
         ints["centres"] = (cell_blocks, groups, LANES)
-        with raising(IndexFileError, "the index cannot be read", where=str(path), hint=_OTHER_EXPORT, of=BundleError):
+        with raising(IndexFileError, "the index cannot be read", where=str(path), hint=OTHER_EXPORT_HINT, of=BundleError):
             arrays = map_tensors(path, floats, ints)
         limits = ErrorBounds(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         codes = Codes(**arrays, limits=limits, magnitude=float(params["magnitude"]))
@@ -296,24 +286,24 @@ class CellIndex(TunableIndex):
         of_blocks = codes.rows.reshape(-1, LANES)
         last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # last block of each cell: only these may not be full
         if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
-            raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=_OTHER_EXPORT)
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=OTHER_EXPORT_HINT)
         filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
         if filled != self.size:
             raise IndexFileError(
-                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), hint=_OTHER_EXPORT
+                f"the index holds {filled} vectors, the bundle {self.size}", where=str(path), hint=OTHER_EXPORT_HINT
             )
         blocks = len(of_blocks) - 1  # without the empty block at the end
         for block in (0, blocks // 2, blocks - 1):
             row = int(of_blocks[block, 0])
             if not 0 <= row < self.size:
-                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), hint=_OTHER_EXPORT)
+                raise IndexFileError(f"the index names row {row} of {self.size}", where=str(path), hint=OTHER_EXPORT_HINT)
             vector = self._vectors[row].astype(np.float64)
             turned = vector @ codes.basis
             code = codes.codes[block, :, 0].copy().view(np.uint8).astype(np.float64) - 128
             scale = float(codes.scales[LANES * block]) * codes.magnitude
             allowed = scale * float(np.linalg.norm(turned)) * (codes.limits.rho + codes.limits.rounding)
             if abs(scale * float(code @ turned) - float(vector @ vector)) > allowed:
-                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=_OTHER_EXPORT)
+                raise IndexFileError("the index holds other vectors than the bundle", where=str(path), hint=OTHER_EXPORT_HINT)
 
 
 _FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")

@@ -277,7 +277,7 @@ def test_short_lists_are_tuned_for_and_verified_as_well(tuning: Tuning) -> None:
         shares = GroundTruth.of(model_vectors(), other_users(), n).recalls(index)
         assert shares.mean() >= CONFIG.target - 0.015, n
     tuned = next(trial.tuned for trial in tuning.trials if trial.name == tuning.name)
-    head = GroundTruth.of(model_vectors(), other_users(), SHORT).recalls(index.with_effort(tuned or 0.0))
+    head = GroundTruth.of(model_vectors(), other_users(), SHORT).recalls(index.with_search_param(tuned or 0.0, 1))
     assert head.mean() < CONFIG.target  # so that one effort for all lengths would have been too little
 
 

@@ -7,8 +7,9 @@ import pytest
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
 from recall.index.base import ItemIndex
+from recall.index.checks import CHECKS, Checks, recheck
 from recall.index.flat import ExactIndex
-from recall.index.registry import CHECKS, Checks, build_index, recheck
+from recall.index.registry import build_index
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 
 
