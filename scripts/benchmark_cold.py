@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace, seed: int) -> Result:
-    """Train and judge a configuration on each hold-out that was asked for."""
+    """Train and evaluate a configuration on each requested hold-out."""
     evaluation = ["evaluation.at=[10, 20]", "evaluation.dial=[]"]
     config = load_config(arguments.config, [f"seed={seed}", *evaluation, *arguments.set])
     wanted = arguments.only or ["users", "items", *(["known"] if arguments.known else [])]

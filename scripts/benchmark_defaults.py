@@ -98,7 +98,7 @@ _RESULTS: TypeAdapter[Results] = TypeAdapter(Results)
 
 
 def read_results(path: Path) -> Results:
-    """Read the recorded outcomes; none if there is no file."""
+    """Read the recorded outcomes; without a file, there are none."""
     return _RESULTS.validate_json(path.read_bytes()) if path.exists() else {}
 
 

@@ -45,7 +45,7 @@ from recall.serving.request import Request
 N = 100
 CONNECTIONS = 8
 _USERS = 1000
-_MANY_USERS = 20_000  # so many that each is evicted before it is requested again
+_MANY_USERS = 20_000  # enough for each to be evicted before it is requested again
 _STEP = 7919
 _OURS, _BARE, _NEW = "the service", "bare ASGI", "the service, users not cached"
 _SIZES = {"100k": 100_000, "1m": 1_000_000}

@@ -15,7 +15,7 @@ class Figure:
         value: None if it was not measured.
         least, aim: the required limit and the aim.
         better: whether larger or smaller is better.
-        note: details, or why there is no value.
+        note: details, or the reason why the value is missing.
     """
 
     name: str

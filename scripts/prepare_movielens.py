@@ -25,7 +25,7 @@ _YEAR = r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$"
 _NO_GENRES = ("unknown", "(no genres listed)")
 
 _CONFIG = """\
-# Recommend films from what each user has rated, whatever the rating. Every setting: recall config schema.
+# Recommend films from those that each user has rated, regardless of the rating. All settings: recall config schema.
 name = "movielens"
 
 [data]

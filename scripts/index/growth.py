@@ -94,7 +94,7 @@ def plot(sizes: Sequence[Size], path: Path) -> bool:
 
 
 def measured(world: World, items: int, n: int, target: float, folder: Path | None = None) -> Size:
-    """Build an index of so many items, and search it.
+    """Build an index of a number of items, and search it.
 
     Args:
         world: that items are drawn from, or added to.

@@ -58,7 +58,7 @@ def shown(value: float, unit: str) -> str:
     """Return a number of three digits with its unit.
 
     Args:
-        value: in bytes, microseconds, seconds, or whatever is counted.
+        value: in bytes, microseconds, seconds, or another unit.
         unit: "B", "us", "s", or "" for a count.
     """
     for name, size in _UNITS[unit]:

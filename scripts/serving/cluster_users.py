@@ -56,7 +56,7 @@ class Writer:
         return sum(map(len, self.acknowledged.values()))
 
     def wait_for(self, more: int) -> None:
-        """Wait until so many more are acknowledged."""
+        """Wait until a number of further changes is acknowledged."""
         reached = self.written() + more
         if not until(lambda: self.written() >= reached, 120):
             raise RuntimeError("nothing is acknowledged any more")

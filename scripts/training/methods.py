@@ -180,7 +180,7 @@ def run(method: str, python: str, split: Split, settings: dict[str, Any], k: int
 def launch(
     method: str, python: str, pairs: Path, scratch: Path, settings: str, threads: int, judge: Callable[[Any], float]
 ) -> Run:
-    """Train in a separate process and judge every step.
+    """Train in a separate process and evaluate every step.
 
     Args:
         method: a name of the runner's.
@@ -189,7 +189,7 @@ def launch(
         scratch: folder for the vectors of its steps.
         settings: as JSON.
         threads: to train with.
-        judge: returns NDCG from the arrays that a step has kept.
+        judge: returns NDCG from the arrays of a step.
 
     Raises:
         RuntimeError: the runner failed; contains its output.

@@ -16,7 +16,7 @@ from pathlib import Path
 Check = Callable[[str, bool, str], None]
 Fault = Callable[[Path], tuple[bool, str]]
 LONG = ("--set", "train.sweeps=100000", "--set", "train.stopping.patience=100000")
-"""Settings of a run that does not end by itself."""
+"""Settings of a run that continues until it is stopped."""
 _RECALL = "from recall.cli import main; main()"
 _DRIFTS = """
 from recall.training.als.solver import ImplicitALS
@@ -222,7 +222,7 @@ FAULTS: dict[str, Fault] = {
     "a number that is not finite is one error": not_finite,
     "SIGTERM ends all, and the last sweep is said": terminated,
     "other settings are refused": other_settings,
-    "tables that drift apart are refused": drifted,
+    "different tables are refused": drifted,
     "a full disk keeps the last checkpoint": disk_full,
     "rank 0 publishes, and its failure ends all": unpublished,
 }

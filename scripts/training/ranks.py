@@ -42,7 +42,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "warp": {"train": {"objective": "warp", **_PLAIN}},
     "logistic": {"train": {"objective": "logistic", **_PLAIN}},
 }
-"""What is trained, beside the fields and the model of the generated shop."""
+"""Settings of the training, in addition to the fields and the model of the generated shop."""
 
 
 def configured(config: Path, given: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`recall --help` is quick, complete, and says what the commands themselves say."""
+"""`recall --help` is fast and complete, and has the texts of the commands."""
 
 import subprocess
 import sys

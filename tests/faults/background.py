@@ -1,4 +1,4 @@
-"""Functions that run on threads beside a block."""
+"""Functions that run on threads during a block."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -89,7 +89,7 @@ def parent() -> Parent:
 
 
 def fork_services(descriptor: int) -> None:
-    """Import a service, fork what is asked for on a socket, and tell exit codes."""
+    """Import a service, fork the processes that a socket requests, and return exit codes."""
     import faiss  # noqa: F401
 
     from service.__main__ import main

@@ -33,7 +33,7 @@ def fuzzed(bench: Bench, score: Score) -> None:
                     nonlocal sent
                     sent += 1
                     if (case.headers or {}).get("X-Request-Timeout-Ms"):
-                        case.headers["X-Request-Timeout-Ms"] = "60000"  # a short timeout is meant to give 504
+                        case.headers["X-Request-Timeout-Ms"] = "60000"  # a short timeout, which gives 504
                     if mode is GenerationMode.POSITIVE:  # noqa: B023 - called within this iteration
                         case.call_and_validate(excluded_checks=[positive_data_acceptance])
                     else:

@@ -65,7 +65,7 @@ def receive(connection: socket.socket) -> Answer:
         head += _more(connection, len(seen) if end < 0 else end + len(_BLANK) - len(head))
     first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    length = int(headers.get("content-length", 0))  # a 304 has none
+    length = int(headers.get("content-length", 0))  # a 304 does not have one
     parts = []
     while length > 0:
         parts.append(_more(connection, length))

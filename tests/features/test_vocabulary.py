@@ -24,7 +24,7 @@ def test_the_vocabulary_is_sorted_by_count_then_value(values: list[str | None], 
 
 @pytest.fixture(params=[10_000, 0], scope="module")
 def few(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Vocabularies of up to so many values have a dict, others a table."""
+    """Vocabularies up to a number of values have a dict, larger ones a table."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("recall.features.vocabulary.FEW", request.param)
         yield

@@ -82,7 +82,7 @@ class Shop:
         Args:
             folder: for the tables; it is made.
             root: for bundles.
-            titles: of items by id, a further column beside one with addresses of images.
+            titles: titles of items by id; a further column has addresses of images.
             images: origin of the images, of every fifth item.
             names: of users by id, a further column.
         """

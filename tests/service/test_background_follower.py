@@ -87,7 +87,7 @@ def test_a_token_of_the_first_change_is_waited_for(own_shop: Shop, tmp_path: Pat
         with pytest.raises(TokenError, match="another log"):
             two.items.has_seen(token)  # it has not read the log, which had no identity before
         follower = Follower(Metrics(), 5.0)
-        monkeypatch.setattr(Catalog, "behind", lambda _: False)  # nor heard of the change
+        monkeypatch.setattr(Catalog, "behind", lambda _: False)  # nor received the change
         snapshot, caller = Snapshot(two, resolve(tmp_path / "other"), 0.0), Caller(token=token)
         redis.stop()
         with pytest.raises(ProblemError, match="not served here yet"):  # what cannot be read may hold it

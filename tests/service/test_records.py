@@ -1,4 +1,4 @@
-"""Log lines: one for each event, whatever it contains, with the id of the request."""
+"""Log lines: one for each event, regardless of its contents, with the id of the request."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""The mark records how far a file reached, and which of its writes are known to be lost."""
+"""The mark records the last write of a file, and which of its writes are known to be lost."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -129,7 +129,7 @@ def test_items_taken_equally_often_are_equally_popular(world, items, times):
 
 
 def test_users_with_one_interaction_each_can_be_trained_on(world):
-    """Then there are no requests to choose the lengths by."""
+    """Then there are no requests for the choice of the lengths."""
     config, dataset, _ = world
     dataset = replace(dataset, events=dataset.events.unique("user", keep="first", maintain_order=True))
     trained = train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None)

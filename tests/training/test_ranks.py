@@ -87,7 +87,7 @@ def ids_only(seed: int, drop: bool) -> ObservedPairs:
 @pytest.mark.parametrize("drop", [0.0, 0.1])
 @pytest.mark.parametrize("cuts", [(17,), (5, 30)])
 def test_ids_alone_are_equal_on_several_ranks(cuts: tuple[int, ...], drop: float) -> None:
-    """Each feature is then solved for by itself, users by their rank and items by the rank that gets their pairs."""
+    """Each feature is then solved separately, users by their rank and items by the rank that gets their pairs."""
     config = SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, drop=drop)
     check(ids_only(9, drop > 0), config, "fm", cuts)
 
@@ -147,7 +147,7 @@ def test_softmax_training_is_equal_for_all_candidates(candidates: str, kind: str
 
 @pytest.mark.parametrize("objective", ["bpr", "warp", "logistic"])
 def test_pairwise_training_is_equal_on_several_ranks(objective: str) -> None:
-    """Ranks draw the negatives of the whole batch alike."""
+    """All ranks draw the same negatives for the whole batch."""
     config = PairwiseConfig(objective=objective, epochs=SWEEPS, batch=24, dropout=0.0, drop=0.0, learning_rate=0.05)
     check(world(11), config, "fm", cuts=(9, 25))
 

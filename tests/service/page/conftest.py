@@ -34,9 +34,9 @@ TITLES = {str(number): f"Film {number}" for number in range(60)} | {
     "10": "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 emoji",
     "11": "</bdi><script>alert(11)</script>",
 }
-"""Titles of the items with these ids; others have none."""
+"""Titles of items by id; the other items do not have titles."""
 NAMES = {"3": "Ada Lovelace", "4": "Grace Hopper", "5": "<img src=x onerror=alert(5)>", "6": "Grace " + "long " * 99}
-"""Names of the users with these ids; others have none."""
+"""Names of users by id; the other users do not have names."""
 METRICS = {
     "curve": {"losses": [0.9, 0.5, 0.4], "figures": [0.1, 0.3, None], "best_sweep": 2},
     "race": {
@@ -95,7 +95,7 @@ class Visit:
         self.settle()
 
     def open_all(self, within: str) -> None:
-        """Open whatever is folded in an element."""
+        """Open all folded parts of an element."""
         self.page.evaluate("within => document.querySelectorAll(`${within} details`).forEach(one => one.open = true)", within)
 
     def labelled(self, within: str, label: str) -> Locator:

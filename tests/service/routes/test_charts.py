@@ -1,4 +1,4 @@
-"""Charts over HTTP: what the bundle holds, and an evaluation that is kept beside it."""
+"""Charts over HTTP: of the bundle, and of a stored evaluation."""
 
 from contextlib import closing
 from pathlib import Path

@@ -37,7 +37,7 @@ class Storage(Protocol):
         """Put a copy in the place of the log."""
 
     def replace(self) -> None:
-        """Put the log of another root in its place, with the item "strange"."""
+        """Replace the log by that of another root, with the item "strange"."""
 
 
 @dataclass

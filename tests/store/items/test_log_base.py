@@ -1,4 +1,4 @@
-"""What every log of changes promises, whatever holds it."""
+"""Guarantees of all change logs, in a file or on a server."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

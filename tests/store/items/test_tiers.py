@@ -35,7 +35,7 @@ QUERIES = np.random.default_rng(1).standard_normal((5, DIM)).astype(np.float32)
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Seal and index after a few items, where a test merges by itself."""
+    """Seal and index after a few items, if the test itself merges."""
     monkeypatch.setattr(tiers, "SEAL_AT", 4)
     monkeypatch.setattr(tiers, "INDEX_AT", 6)
     return

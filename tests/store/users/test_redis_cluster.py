@@ -59,7 +59,7 @@ class Writer:
         self._thread.join()
 
     def wait_for(self, more: int) -> None:
-        """Wait until so many more are acknowledged."""
+        """Wait until a number of further changes is acknowledged."""
         reached = self.written() + more
         deadline = time.monotonic() + 60
         while self.written() < reached:

@@ -107,7 +107,7 @@ def test_a_log_of_chance_does_not_beat_popularity(noise: Path) -> None:
 def test_the_time_ends_a_race_but_one_recipe_always_runs(cycles: Path) -> None:
     raced, left = ran(parse_config(LOG), cycles, 1e-6)
     assert [one.name for one in left] == ["square"]
-    assert len(left[0].figures) == 3  # one recipe has its first sweeps whatever they take
+    assert len(left[0].figures) == 3  # one recipe has its first sweeps, regardless of the time
     assert raced.lead is None
     assert raced.over_default is None
     assert "sweeps" in raced.values["train"]

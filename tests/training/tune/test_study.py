@@ -149,7 +149,7 @@ def test_a_search_without_results_is_an_error(tiny_folder: Path, tmp_path: Path)
         (0.5, 0.0, 0.4, 0.0, True),
         (0.4, 0.0, 0.5, 0.1, False),
         (0.4, 0.0, 0.4, 0.1, False),
-        (0.9, -0.001, 0.1, 0.0, False),  # whatever the gain for known users
+        (0.9, -0.001, 0.1, 0.0, False),  # regardless of the gain for known users
         (0.1, 0.0, 0.9, -0.001, True),
         (0.9, -0.2, 0.1, -0.1, True),
         (0.1, -0.1, 0.9, -0.2, False),
