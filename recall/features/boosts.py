@@ -1,9 +1,9 @@
 """Additional coordinates of item vectors that a request may weight.
 
-A coordinate is a number of each item, or whether it holds a value. A score with boosts is <user_vector, item_vector> + sum of
-weight * coordinate: the inner product of longer vectors, so that the exact top-k can be found. The coordinates are kept apart
-from the vectors: an index is tuned to the directions in which users differ, and quantizes relative to the largest component,
-which a price or a year would be.
+A coordinate is a number of each item, or 1 for items with a value. A score with boosts is <user_vector, item_vector> + sum of
+weight * coordinate: the inner product of longer vectors, so that the exact top-k can be found. The coordinates are not stored
+in the vectors: an index is fitted to the users' vectors, and quantizes relative to the largest component, which would be a
+price or a year.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -100,9 +100,8 @@ class Boosts:
                 )
             number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not number or not abs(weight) <= LARGEST_WEIGHT:  # false for NaN
-                raise RequestError(
-                    f"a weight of {weight!r}", where=where, hint=f"Give a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
-                )
+                what = f"the weight must be a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}, got {weight!r}"
+                raise RequestError(what, where=where)
             weights[self.names.index(name)] = weight
         return weights
 

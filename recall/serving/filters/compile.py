@@ -267,7 +267,7 @@ def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Op
             try:
                 return microseconds_of(value) if kind == "time" else nanoseconds_of(value)
             except ValueError:
-                raise _refusal(name, kind, f"the text {value[:40]!r}", where) from None
+                raise _refusal(name, kind, "other text", where) from None
     raise _refusal(name, kind, kind_of(value), where)
 
 

@@ -209,7 +209,7 @@ def test_text_bags_are_split_like_their_field() -> None:
         ({"new": {"gt": True}}, "/filter/new/gt", "cannot be compared with gt, gte, lt and lte. Use equals for column 'new'"),
         ({"category": {"gt": 5}}, "/filter/category/gt", "column 'category' cannot be read as numbers"),
         ({"category": {"gt": True}}, "/filter/category/gt", "true and false cannot be compared with gt"),
-        ({"day": "yesterday"}, "/filter/day", "holds dates or times, not the text 'yesterday'. Write the value as ISO 8601"),
+        ({"day": "yesterday"}, "/filter/day", "holds dates or times, not other text. Write the value as ISO 8601"),
         ({"day": {"gte": 20260301}}, "/filter/day/gte", "holds dates or times, not a number"),
         ({"opens": "2026-03-01"}, "/filter/opens", "holds times of day"),
         ({"tags": "red"}, "/filter/tags", 'holds a list for each item. Write {"any"'),
