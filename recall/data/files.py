@@ -5,6 +5,7 @@ Text in UTF-8 with a separator of one character is scanned lazily; other text is
 
 import codecs
 import gzip
+import json
 import re
 import sys
 import zipfile
@@ -36,6 +37,8 @@ ALIGNED: Final = "  "
 """The separator of aligned columns, which means two or more blanks."""
 RULE: Final = re.compile(r"(?m)^[ |+:=-]*[-=]{3}[ |+:=-]*\r?\n")
 """A line of dashes, as below a header."""
+_WIDTHS = re.compile(r"(?m)^(-+(?: -+)+) *\r?$")  # a line of dashes for each column
+_MIN_FITTING = 0.9  # share of the lines that must fit the columns; cells may be longer. Chosen, not tuned.
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # the last for a password
@@ -54,14 +57,15 @@ def uncompressed_name(path: Path) -> Path:
 def files_of(path: Path) -> list[Path]:
     """Return the files of a table: the path, or those of a pattern or folder.
 
-    Hidden files, empty ones, and marks such as _SUCCESS, are left out.
+    Hidden files, empty ones, marks such as _SUCCESS, and files beside the folders of a partition are left out.
 
     Raises:
         DataError: The folder has none, or files of several kinds.
     """
     if not path.is_dir():
-        return sorted(path.parent.glob(path.name)) if "*" in path.name and not path.exists() else [path]
+        return sorted(path.parent.glob(path.name)) if set("*?[") & set(path.name) and not path.exists() else [path]
     found = sorted(file for file in path.rglob("*") if file.is_file() and file.name[0] not in "._" and file.stat().st_size)
+    found = [file for file in found if _partition_values(path, file)] or found  # a schema may be beside year=2024
     kinds = {kind_of(file) for file in found}
     if len(kinds) != 1:
         raise DataError(
@@ -93,14 +97,12 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
             where=str(path),
             hint="Convert it, name it so, or describe it in data.formats",
         )
-    if kind == "parquet":
+    if kind == "parquet" and (len(files) == 1 or len({tuple(pl.read_parquet_schema(file).items()) for file in files}) == 1):
         return convert_columns(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
-    if kind == "json":
-        return convert_columns(
-            pl.concat([_add_partition_columns(_read_json(file), path, file) for file in files], how="diagonal_relaxed"),
-            form,
-            where,
-        )
+    if kind != "text" and kind is not None:  # columns and types may differ, as in a log that has changed over time
+        read = pl.scan_parquet if kind == "parquet" else _read_json
+        files_read = [_add_partition_columns(read(file), path, file) for file in files]
+        return convert_columns(pl.concat(files_read, how="diagonal_relaxed"), form, where)
     parts = [_add_partition_columns(_clean_cells(_scan_text(file, nulls, form), nulls, form), path, file) for file in files]
     first = parts[0].collect_schema().names()
     for number, file in enumerate(files[1:], 1):
@@ -109,10 +111,13 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
             parts[number] = parts[number].select(first)
         elif names:
             differing = [name for name in [*names, *first] if (name in names) != (name in first)]
+            why = f"only one of {files[0].name} and {file.name} has {', '.join(differing[:8])}"
+            if min(len(names), len(first)) == 1:
+                why = f"{file.name} is written with another separator than {files[0].name}: its header is {names[0]!r}"
             raise DataError(
                 "the files of the table have different columns",
                 where=str(path),
-                why=f"only one of {files[0].name} and {file.name} has {', '.join(differing[:8])}",
+                why=why,
                 hint="Give files of one kind; of several, such as views and orders, write one file with the kind in a column",
             )
     return convert_columns(pl.concat(parts), form, where)
@@ -120,10 +125,15 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
 
 def _add_partition_columns(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
     """Add the columns that the folders of a partition name, such as day=2024-01-31."""
+    values = _partition_values(folder, file)
+    return frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in values.items())
+
+
+def _partition_values(folder: Path, file: Path) -> dict[str, str | None]:
+    """Return the columns that the folders above a file name."""
     parts = file.relative_to(folder).parent.parts if folder.is_dir() else ()
     named = [part.partition("=") for part in parts if "=" in part]
-    values = {name: None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for name, _, value in named}
-    return frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in values.items())
+    return {name: None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for name, _, value in named}
 
 
 def unreadable_file(path: Path, error: Exception) -> DataError:
@@ -205,15 +215,42 @@ def separator_for(path: Path, form: FileFormat) -> str:
 
 def _read_json(path: Path) -> pl.LazyFrame:
     raw = read_content(path).removeprefix(codecs.BOM_UTF8)
-    read = (pl.read_json if raw.lstrip()[:1] == b"[" else pl.read_ndjson)(raw, infer_schema_length=None)
+    first, _, more = raw.lstrip().partition(b"\n")
+    one_value = first[:1] == b"[" or (more and first.strip() == b"{")  # an array, or an object over several lines
+    try:
+        read = (pl.read_json if one_value else pl.read_ndjson)(raw, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        _refuse_cut_line(path, raw)
+        raise
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
     return (_rows_of_columns(read) if len(read) == 1 < len(read.columns) else read).lazy()
 
 
+def _refuse_cut_line(path: Path, raw: bytes) -> None:
+    """Raise DataError if the last line cannot be parsed, and all others can."""
+    *lines, last = raw.rstrip().split(b"\n")
+    try:
+        for line in filter(bytes.strip, lines):
+            json.loads(line)
+    except ValueError:
+        return
+    if lines:
+        shown = last[:40].decode(errors="replace")
+        hint = "Remove the line (head -n -1), or write the file again to its end"
+        where = f"{path}, line {len(lines) + 1:,}"
+        raise DataError("the file ends inside a line", where=where, why=f"the last line begins {shown!r}", hint=hint)
+
+
 def _rows_of_columns(read: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of an object of columns: lists, or as pandas writes them."""
+    """Return the rows of an object of columns: lists, or as pandas writes them.
+
+    Of an object with one list of objects, these are the rows.
+    """
     types = read.dtypes
+    rows = [values for values in read if isinstance(values.dtype, pl.List) and isinstance(values.dtype.inner, pl.Struct)]
+    if len(rows) == 1:
+        return rows[0].explode().struct.unnest()
     if all(isinstance(dtype, pl.List) and not dtype.inner.is_nested() for dtype in types):
         are_rows = len({len(values[0]) for values in read}) == 1
         return read.explode(read.columns, empty_as_null=False, keep_nulls=False) if are_rows else read
@@ -276,11 +313,50 @@ def double_escaped_quotes(text: str) -> str:
 
 
 def remove_rules(text: str) -> str:
-    """Return a text without lines of dashes, and without bars around all lines."""
+    """Return a text without lines of dashes, and without bars around all lines.
+
+    Columns of fixed width get tabs between them.
+    """
+    text = _separate_fixed_columns(text)
     unruled = RULE.sub("", text)
     barred = [line for line in split_lines(unruled) if "|" in line]
     outer = unruled != text and all(re.match(r" *\|.*\| *$", line) for line in barred)  # an empty cell may be the first or last
     return re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", unruled) if outer else unruled
+
+
+def _separate_fixed_columns(text: str) -> str:
+    """Put tabs between columns that are as wide as the dashes below the header.
+
+    SQL*Plus and others write such tables. Rows end at an empty line, unless further lines fit the columns. Other text remains
+    unchanged.
+    """
+    ruler = _WIDTHS.search(text)
+    if ruler is None or "\t" in text:
+        return text
+    spans = [(dashes.start(), dashes.end()) for dashes in re.finditer("-+", ruler[1])]
+    header = split_lines(text[: ruler.start()].rstrip("\r\n"))[-1]
+    rows, *pages = re.split(r"\n\s*\n", text[ruler.end() :].replace("\r\n", "\n"))
+    lines = [header, *rows.strip("\n").split("\n")]
+    if sum(_fits(line, spans) for line in lines) < _MIN_FITTING * len(lines):
+        return text
+    more = [line for page in pages for line in page.split("\n") if line.strip() and line not in (header, ruler[1])]
+    lines += [line for line in more if _fits(line, spans)]
+    return "\n".join("\t".join(_cells(line, spans)) for line in lines)
+
+
+def _fits(line: str, spans: Sequence[tuple[int, int]]) -> bool:
+    return all(line[end : end + 1] in ("", " ") for _, end in spans[:-1])
+
+
+def _cells(line: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """Return the cells of a line; a cell longer than its column moves the next ones."""
+    cells, moved = [], 0
+    for start, end in spans:
+        beyond = re.compile(r"\S*").match(line, end + moved) if line[end + moved - 1 : end + moved].strip() else None
+        stop = end + moved if beyond is None else beyond.end()
+        cells.append(line[start + moved : stop].strip())
+        moved = stop - end
+    return cells
 
 
 def _replace_separator(text: str, separator: str) -> str:

@@ -3,10 +3,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from recall.config import FileFormat
 from recall.data.files import files_of, kind_of, read_content, scan_table
+from recall.data.scaffold.file_format import detect_format
 from recall.errors import DataError
 
 
@@ -167,3 +169,60 @@ def test_parts_may_have_their_columns_in_another_order_or_be_empty(tmp_path: Pat
     (tmp_path / "2.csv").write_text("b,c\n4,3\n")
     with pytest.raises(DataError, match=r"different columns \(only one of 1\.csv and 2\.csv has c, a\)"):
         scan_table(tmp_path)
+
+
+def test_files_beside_the_folders_of_a_partition_are_left_out(tmp_path: Path) -> None:
+    for month in (1, 2):
+        (tmp_path / f"month={month}").mkdir()
+        (tmp_path / f"month={month}" / "part-0.json").write_text(f'{{"user": "u{month}"}}\n')
+    (tmp_path / "schema.json").write_text('{"title": "event"}')
+    assert scan_table(tmp_path).collect().rows() == [("u1", "1"), ("u2", "2")]
+
+
+def test_parquet_files_may_differ_in_columns_and_types(tmp_path: Path) -> None:
+    for day, columns in enumerate(({"user": [7]}, {"user": ["8"], "app": ["x"]})):
+        (tmp_path / f"day={day}").mkdir()
+        pl.DataFrame(columns).write_parquet(tmp_path / f"day={day}" / "a.parquet")
+    read = scan_table(tmp_path).collect()
+    assert read.to_dict(as_series=False) == {"user": ["7", "8"], "day": ["0", "1"], "app": [None, "x"]}
+
+
+def test_the_rows_of_a_json_object_may_be_one_of_its_members(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n "meta": {"count": 2},\n "shows": [\n  {"id": 1, "tags": ["a"]},\n  {"id": 2, "tags": []}\n ]\n}')
+    assert scan_table(path).collect().to_dict(as_series=False) == {"id": [1, 2], "tags": [["a"], []]}
+
+
+def test_a_line_of_json_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1}\n{"id": 2}\n{"id": "usr_')
+    with pytest.raises(DataError, match="the file ends inside a line") as caught:
+        scan_table(path)
+    assert str(caught.value.where).endswith("a.jsonl, line 3")
+    path.write_text('{"id": 1}\n{"id": \n{"id": 3}\n')
+    with pytest.raises(pl.exceptions.PolarsError):
+        scan_table(path)
+
+
+def test_dashes_show_the_widths_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "films.lst"
+    lines = ["", "CODE  TITLE        GENRES    YEAR", "----- ------------ --------- ----", "F0001 A Long  Way  Drama|Spy 1999"]
+    lines += ["F0002 Go                     2001", "F0003              Spy|Western 1950", "F0004 Never        Spy"]
+    lines += [f"F{row:04} {f'Film {row}':12} Spy       2001" for row in range(5, 12)]
+    path.write_text("\n".join([*lines, "", "11 rows selected.", ""]))
+    read = scan_table(path, (), FileFormat(rules=True, separator="\t")).collect()
+    assert read.rows()[:3] == [
+        ("F0001", "A Long  Way", "Drama|Spy", "1999"),
+        ("F0002", "Go", None, "2001"),
+        ("F0003", None, "Spy|Western", "1950"),
+    ]
+    assert len(read) == 11
+    assert detect_format(path).settings == FileFormat(rules=True, separator="\t")
+
+
+def test_files_with_different_separators_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n")
+    (tmp_path / "b.csv").write_text("user;item\n1;2\n")
+    with pytest.raises(DataError, match="different columns") as caught:
+        scan_table(tmp_path / "[ab].csv")
+    assert caught.value.why == "b.csv is written with another separator than a.csv: its header is 'user;item'"
