@@ -184,9 +184,9 @@ class FileFormat(Section):
     """Whether members of nested objects become columns, such as `user.id`."""
     missing: dict[str, tuple[str, ...]] = Field(default={})
     """Values that mean a missing value, by column, such as the user id "0" of all users without a login."""
-    spelling: dict[str, Literal["upper", "lower"] | int] = Field(default={})
-    """How ids become those of the other tables, without blanks around: in capitals, in small letters, or with zeros in front
-    up to this many characters."""
+    spelling: dict[str, Literal["upper", "lower", "digits"] | int] = Field(default={})
+    """How ids become those of the other tables, without blanks around: in capitals, in small letters, as digits only (without
+    zeros in front), or with zeros in front up to this many characters."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
     """Decimal mark of columns with numbers such as "1.234,50 €". Grouping marks, blanks and currencies are ignored."""
     times: dict[str, str] = Field(default={})

@@ -138,6 +138,8 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         .str.to_lowercase()
         .cast(pl.Enum([no.lower(), yes.lower()]))
         .to_physical()
+            compact = re.search(r" %H%M(%S)?$", pattern)  # of numbers, which have no zero in front
+            day_and_clock[1] = day_and_clock[1].str.zfill(6 if compact[1] else 4) if compact else day_and_clock[1]
         .cast(pl.Boolean)
         for name, (yes, no) in form.booleans.items()
         if name in texts
@@ -158,7 +160,8 @@ def respell(ids: pl.Expr, spelling: str | int) -> pl.Expr:
 
     Args:
         ids: text or integers.
-        spelling: "upper", "lower", or the number of characters that zeros in front fill.
+        spelling: "upper", "lower", "digits" for nothing but the digits after zeros, or the number of characters that zeros in
+            front fill.
     """
     text = ids.cast(pl.String).str.strip_chars()
     if isinstance(spelling, int):
@@ -181,6 +184,8 @@ def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, whe
         if name not in columns:
             raise DataError(
                 f"{setting} in data.formats names the column {name!r}, which the table lacks",
+    if spelling == "digits":
+        return text.str.replace_all(r"[^0-9]", "").str.replace(r"^0+([0-9])", "${1}")
                 where=where,
                 hint=did_you_mean(name, columns),
             )

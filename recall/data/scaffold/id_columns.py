@@ -10,11 +10,12 @@ import polars as pl
 
 from recall.data.column_names import fallback_id_column, id_column, names_id, names_visit
 from recall.data.conversions import respell
+from recall.data.files import kind_of
 from recall.data.findings import normalize_ids
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts, is_readable
-from recall.data.scaffold.file_format import DetectedFormat
+from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.text_values import are_times, date_pattern, decimal_mark
-from recall.data.tables import Table
+from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
@@ -32,6 +33,11 @@ MIN_UNIQUE = 0.9  # distinct values of an id column in its own table, relative t
 _MIN_ONCE = 0.8  # distinct values / rows of a column that both tables have; former rows may be there, too
 _MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
 _CODE = r"^\pL{0,4}-?\d{5,}$"  # such as a number of a loyalty card
+_NUMBERED = r"^(\D*?)(\d{1,3}(?:[., '\x{2019}]\d{3})+|\d+)([^\pL\d]*)$"  # digits within one text, such as show:1234 or 1'234
+_MAX_BESIDE = 20  # files in the folder that are opened
+_MIN_NUMBERED = 0.95  # share of the ids that have digits within one text
+_ROUNDED = r"^\d[.,]\d+[eE]\+\d+$"
+_MIN_VARIANTS = 0.02  # share of the distinct ids that differ from a second one in case only
 _MAX_FOLLOWING = 1.1  # distinct pairs with ids of the other side / these ids, up to which a column follows from them
 OPTIONS: Final = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 _OPPOSITE = {"user": "item", "item": "user"}
@@ -40,8 +46,8 @@ _OPPOSITE = {"user": "item", "item": "user"}
 def find_id_by_content(interactions: Table, other: Table | None, side: str) -> str | None:
     """Return the column of the interactions that contains the ids of another table.
 
-    None if a column can be chosen by its name, or if no column matches. Small consecutive integers are not accepted as ids:
-    minutes or ratings would match them as well.
+    None if a column can be chosen by its name and has some of the ids, or if no column matches. Small consecutive integers
+    are not accepted as ids: minutes or ratings would match them as well.
 
     Args:
         interactions: the interactions.
@@ -49,27 +55,75 @@ def find_id_by_content(interactions: Table, other: Table | None, side: str) -> s
         side: user or item.
     """
     by_name, opposite = id_column(interactions.columns, side), id_column(interactions.columns, _OPPOSITE[side])
-    if other is None or (by_name is not None and names_id(by_name)):
+    if other is None:
         return None
     named = [name for name in (id_column(other.columns, side),) if name is not None and names_id(name)]
     named = [name for name in named if other.frame.select(pl.col(name).drop_nulls().is_unique().all()).collect().item()]
-    other_ids = id_candidates(other, named or other.columns, unique_ids=True)
+    columns = [name for name in interactions.columns if name != opposite]
+    if named and (found := _best_match(interactions, columns, other, named, by_name)):
+        return found
+    return _best_match(interactions, columns, other, other.columns, by_name) or None
+
+
+def _best_match(
+    interactions: Table, columns: Sequence[str], other: Table, other_columns: Sequence[str], by_name: str | None
+) -> str:
+    """Return which column contains the ids of another table, or "".
+
+    Args:
+        interactions: the interactions.
+        columns: their columns to consider.
+        other: the users or items table.
+        other_columns: its columns to consider.
+        by_name: column whose name says that it has these ids; if it has some, the result is "".
+    """
+    other_ids = id_candidates(other, other_columns, unique_ids=True)
     best: tuple[bool, bool, bool, bool, int, str] = (False, False, False, False, 0, "")
-    for name, own_ids in id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
+    for name, own_ids in id_candidates(interactions, columns).items():
         sample = own_ids.head(_SAMPLE_IDS)
         for column, ids in other_ids.items():
             shared = share_in(normalize_ids(sample), normalize_ids(ids))
+            if shared < MIN_SHARED:
+                shared = max(shared, _share_by_digits(sample, ids))
             if name == by_name and shared > 1 - MIN_SHARED:
-                return None
-            integers = ids.cast(pl.Int64, strict=False)
-            are_integers = not integers.has_nulls() and not ids.str.contains(r"^0\d").any()
-            dense = are_integers and integers.max() < MAX_DENSITY * len(integers)  # type: ignore[operator]
+                return ""
+            are_integers = bool(ids.str.contains(r"^(0|[1-9]\d*)$").all())
+            dense = are_integers and _are_dense(ids)
             covers_few = are_integers and len(own_ids) < _MIN_COVERED * len(ids)
             if shared >= MIN_SHARED and not dense and not covers_few:
                 unique = len(ids) == other.frame.select(pl.col(column).is_not_null().sum()).collect().item()
                 numbered = bool(ids.str.contains(r"\d").all())  # titles are not
                 best = max(best, (unique, numbered, name == column, names_id(column), len(own_ids), name))
-    return best[-1] or None
+    return best[-1]
+
+
+def _are_dense(digits: pl.Series) -> bool:
+    """Return whether integer ids are so small that any integers may be among them."""
+    return float(digits.cast(pl.Float64).max() or 0) < MAX_DENSITY * len(digits)  # type: ignore[arg-type]
+
+
+def _share_by_digits(ids: pl.Series, values: pl.Series) -> float:
+    """Return the share of ids whose digits are those of a value; 0 for small numbers."""
+    digits, others = _id_digits(ids), _id_digits(values)
+    if digits is None or others is None or _are_dense(others.cast(pl.Int64, strict=False).drop_nulls()):
+        return 0.0
+    return share_in(digits, others)
+
+
+def _id_digits(ids: pl.Series) -> pl.Series | None:
+    """Return the digits of ids that differ in nothing else, or None.
+
+    Those of "L 00123" are 123. A few ids without digits, such as that of a fee, remain.
+
+    Args:
+        ids: String [n], distinct and without nulls.
+    """
+    parts = ids.to_frame("id").with_columns(pl.col("id").str.extract_groups(_NUMBERED).struct.unnest())
+    numbered = parts.filter(pl.col("2").is_not_null())
+    if numbered.height < max(1, _MIN_NUMBERED * len(ids)) or numbered.select("1", "3").n_unique() > 1:
+        return None
+    digits = parts.select(pl.coalesce(respell(pl.col("2"), "digits"), "id")).to_series()
+    return digits if digits.n_unique() == len(ids) else None
 
 
 def id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = False) -> dict[str, pl.Series]:
@@ -142,11 +196,16 @@ def name_columns(
             assumed = "assumed: the user comes first, then the item"
             why += f"; {assumed if len(id_positions) < len(ids) else 'the other tables have its ids'}"
         elif name == "items":
-            titles = find_unique_texts(tables[name], ())
+            titles = [title for title in find_unique_texts(tables[name], ()) if _are_phrases(tables[name].column(title))]
             if titles:
                 names[names.index(titles[0])] = "title"
         updated[name] = format_.with_settings({"header": tuple(names)}, {"header": why})
     return updated
+
+
+def _are_phrases(texts: pl.Series) -> bool:
+    """Return whether most texts have words, unlike prices and codes."""
+    return float(texts.drop_nulls().str.contains(r"^\W*\pL+\W+\pL|^\W*\pL{4}").mean() or 0) > 0.5  # type: ignore[arg-type]
 
 
 def _positions_by_tables(tables: Mapping[str, Table], columns: Sequence[str], positions: Sequence[int]) -> dict[str, int]:
@@ -220,6 +279,8 @@ def find_id(tables: Mapping[str, Table], side: str, requested: str | None, conte
         if side == "item" and stem != "column_" and count > max(_MAX_NUMERIC, len(interactions.columns) / 2):
             raise _wide_table_error(interactions, f"{count} columns are called {stem}1, {stem}2, ...")
         if (instead := fallback_id_column(columns, side)) is not None:
+            if names_visit(instead):
+                _refuse_order_lines(interactions, instead, side)
             return instead, f"no name says {side}: each of these counts as one"
         other_side = _OPPOSITE[side]
         other_id = id_column(columns, other_side) or fallback_id_column(columns, other_side)
@@ -239,6 +300,24 @@ def find_id(tables: Mapping[str, Table], side: str, requested: str | None, conte
     suggestion = did_you_mean(column, interactions.columns)
     hint = f"{suggestion}{'' if suggestion.endswith('?') else '.'} Name the column with {OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
+
+
+def _refuse_order_lines(interactions: Table, order: str, side: str) -> None:
+    """Raise DataError if a file beside has the users or items of the orders."""
+    beside = [path for path in interactions.path.parent.glob("*") if path.is_file() and kind_of(path) == "text"]
+    for path in sorted(set(beside) - {interactions.path})[:_MAX_BESIDE]:
+        try:
+            columns = read_table(path, file_format=detect_format(path).settings).columns
+        except DataError:
+            continue
+        found = id_column([name for name in columns if name != order], side) if order in columns else None
+        if found is not None:
+            what = f"the rows have no {side}: {path.name} has it in {found!r}, one for each {order!r}"
+            hint = (
+                f"Join the two files on {order!r} and name the result with --interactions; or count each {order!r} as a {side}"
+            )
+            hint += f", with {OPTIONS[side]}"
+            raise DataError(what, where=str(interactions.path), hint=hint)
 
 
 def _recurring_ids(table: Table, columns: list[str], other_side: str, other_id: str | None) -> list[str]:
@@ -299,6 +378,14 @@ def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
     """
     candidates, spelled_otherwise = [], ""
     by_name = id_column(table.columns, "user") or id_column(table.columns, "item")
+    own_column = column if column in table.types else by_name
+    if own_column is not None and table.types[own_column] == pl.String:
+        rounded = table.column(own_column).drop_nulls()
+        rounded = rounded.filter(rounded.str.contains(_ROUNDED))
+        if 2 * len(rounded) > table.column(own_column).count():
+            why = f"{rounded[0]!r} was an id of more digits, as a spreadsheet shows numbers"
+            hint = "Export the column as text, or leave this table out"
+            raise DataError("the ids have lost digits", where=table.where(own_column), why=why, hint=hint)
     for name, dtype in ({column: table.types[column]} if column in table.types else table.types).items():
         if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not is_readable(table, name):
             continue
@@ -330,23 +417,73 @@ def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
     raise DataError(what, where=str(table.path), why=why, hint=hint)
 
 
-def detect_id_spelling(detected: DetectedFormat, frame: pl.DataFrame, ids: pl.Series) -> DetectedFormat:
-    """Detect ids in another case or without leading zeros (`spelling`).
+def detect_id_spelling(
+    detected: DetectedFormat, frame: pl.DataFrame, own: DetectedFormat, ids: pl.Series
+) -> tuple[DetectedFormat, DetectedFormat]:
+    """Detect ids in another case, with other zeros, or in another text (`spelling`).
 
     Args:
         detected: format of the users or items so far.
         frame: sample of the users or items.
+        own: format of the interactions so far.
         ids: user or item ids of the interactions, [n].
+
+    Returns:
+        The format of the users or items, and that of the interactions, whose ids change only if the others cannot.
     """
-    own_ids = ids.drop_nulls().cast(pl.String).unique()
+    own_ids = ids.drop_nulls().cast(pl.String).unique(maintain_order=True)
     lengths = own_ids.str.len_chars().unique()
-    candidates = id_candidates(Table(Path(), frame.lazy(), frame.schema), frame.columns, unique_ids=True)
+    table = Table(Path(), frame.lazy(), frame.schema)
+    candidates = id_candidates(table, frame.columns, unique_ids=True)
+    named = {ids.name, id_column(frame.columns, "user"), id_column(frame.columns, "item")}  # rows and marks may be of any kind
+    for name in (name for name in frame.columns if name in named and not frame.schema[name].is_nested()):
+        candidates = {
+            name: frame[name].drop_nulls().cast(pl.String).str.strip_chars().unique(maintain_order=True),
+            **candidates,
+        }
     if any(share_in(own_ids, listed) > _MIN_RESPELLED for listed in candidates.values()):
-        return detected
+        return detected, own
     for name, listed in candidates.items():
         for spelling in ("upper", "lower", *(lengths if len(lengths) == 1 else ())):
             respelled = listed.to_frame().select(respell(pl.col(name), spelling)).to_series()
             if share_in(own_ids, respelled) > _MIN_RESPELLED:
-                why = f"{listed[0]!r} here is {respelled[0]!r} in the interactions"
-                return detected.with_settings({"spelling": {name: spelling}}, {"spelling": why})
-    return detected
+                return _respelled(detected, name, spelling, f"{listed[0]!r} here is {respelled[0]!r} in the interactions"), own
+    for name, listed in candidates.items():
+        if _share_by_digits(own_ids, listed) > _MIN_RESPELLED:
+            why = f"{listed[0]!r} here and {own_ids[0]!r} in the interactions are numbers within a text"
+            own_digits, digits = _id_digits(own_ids), _id_digits(listed)
+            if digits is not None and _differ_as_digits(listed, digits):
+                detected = _respelled(detected, name, "digits", why)
+            if own_digits is not None and _differ_as_digits(own_ids, own_digits):
+                why = f"{own_ids[0]!r} here and {listed[0]!r} in the other table are numbers within a text"
+                own = _respelled(own, ids.name, "digits", why)
+            return detected, own
+    return detected, own
+
+
+def detect_id_case(detected: DetectedFormat, ids: pl.Series) -> DetectedFormat:
+    """Detect ids of the interactions that differ in case only (`spelling`).
+
+    Args:
+        detected: format of the interactions so far.
+        ids: their user or item ids, [n].
+    """
+    counts = ids.drop_nulls().cast(pl.String).str.strip_chars().alias("id").value_counts(name="rows", sort=True)
+    variants = counts.filter(pl.col("id").str.to_lowercase().is_duplicated())
+    random = variants["id"].str.contains(r"\p{Ll}\p{Lu}|\p{Lu}{2}\p{Ll}").any()  # codes, in which the case tells ids apart
+    if len(variants) <= _MIN_VARIANTS * len(counts) or len(counts) < MIN_DISTINCT or random:
+        return detected
+    most = str(variants["id"][0])
+    spelling = "upper" if most == most.upper() else "lower"
+    return _respelled(detected, ids.name, spelling, f"ids that differ in case only, such as {variants['id'][0]!r}, are one")
+
+
+def _differ_as_digits(ids: pl.Series, digits: pl.Series) -> bool:
+    """Return whether the spelling "digits" changes ids, and gives all their digits."""
+    respelled = ids.to_frame().select(respell(pl.first(), "digits")).to_series()
+    return bool((digits != ids).any() and (digits == respelled).all())
+
+
+def _respelled(detected: DetectedFormat, name: str, spelling: str | int, why: str) -> DetectedFormat:
+    whys = dict.fromkeys([detected.reasons.get("spelling", why), why])
+    return detected.with_settings({"spelling": {**detected.settings.spelling, name: spelling}}, {"spelling": "; ".join(whys)})

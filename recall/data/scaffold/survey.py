@@ -21,6 +21,7 @@ from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.id_columns import (
     MIN_UNIQUE,
     OPTIONS,
+    detect_id_case,
     detect_id_spelling,
     find_id,
     find_id_by_content,
@@ -145,9 +146,15 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
         )
     heads = _collect_heads(tables)
     formats["interactions"] = detect_carried_columns(formats["interactions"], heads["interactions"], *ids.values())
+    for own_id in ids.values():
+        if not heads["interactions"][own_id].dtype.is_nested():
+            formats["interactions"] = detect_id_case(formats["interactions"], heads["interactions"][own_id])
+    heads = _collect_heads(_open(given, formats, nulls))
     id_columns = {name: ids[side] for name, side in (("users", "user"), ("items", "item")) if name in tables}
     for name, own_id in id_columns.items():
-        formats[name] = detect_id_spelling(formats[name], heads[name], heads["interactions"][own_id])
+        formats[name], formats["interactions"] = detect_id_spelling(
+            formats[name], heads[name], formats["interactions"], heads["interactions"][own_id]
+        )
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
     formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"])

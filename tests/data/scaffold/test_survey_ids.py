@@ -198,3 +198,77 @@ def test_ids_are_not_lists(tmp_path: Path) -> None:
 def test_a_table_is_drafted_although_no_interaction_has_an_id() -> None:
     items = pl.DataFrame({"item": [f"i{row}" for row in range(9)]})
     assert find_table_id(table(items), pl.Series("item", [None, None], dtype=pl.String), "item") == "item"
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "read"),
+    [
+        ("{}", "show:{}", "{}"),
+        ("L {:06}", "{}", "{}"),
+        ('="{:05}"', "{}", "{}"),
+        ("{}", "{:,}", "{}"),
+        ("A-{}", "B-{:07}", "{}"),
+        ("A-{}", "A-{}", "A-{}"),  # the same
+    ],
+)
+def test_ids_that_are_numbers_within_another_text_are_joined(own: str, listed: str, read: str) -> None:
+    numbers = [1_234 + 977 * row for row in range(30)]
+    frame = pl.DataFrame({"user": [f"u{row % 9}" for row in range(90)], "item": [own.format(n) for n in numbers * 3]})
+    items = pl.DataFrame({"product": [listed.format(n) for n in numbers], "genre": ["a", "b"] * 15})
+    found = survey({"interactions": frame, "items": items})
+    expected = [read.format(n) for n in numbers]
+    assert found.table_ids["items"] == "product"
+    assert found.tables["items"].collect(["product"])["product"].to_list() == expected
+    assert found.tables["interactions"].collect(["item"])["item"].unique(maintain_order=True).to_list() == expected
+
+
+def test_the_rows_of_an_item_may_be_several_and_a_fee_has_no_number() -> None:
+    rows = range(90)
+    frame = pl.DataFrame({"user": [f"u{row % 9}" for row in rows], "article": [str(100 + 37 * (row % 30)) for row in rows]})
+    frame = pl.concat([frame, pl.DataFrame({"user": ["u1"], "article": ["FEE"]})])
+    items = pl.DataFrame({"article": [f"ART-{100 + 37 * (row // 2):05}" for row in range(60)], "pack": ["a", "b"] * 30})
+    found = survey({"interactions": frame, "items": items})
+    known = found.tables["items"].collect(["article"])["article"].implode()
+    assert frame.filter(~pl.col("article").is_in(known))["article"].to_list() == ["FEE"]
+
+
+def test_small_numbers_within_a_text_are_not_joined() -> None:
+    frame = pl.DataFrame({"user": [f"u{row % 9}" for row in range(90)], "item": [f"a{row % 30}" for row in range(90)]})
+    items = pl.DataFrame({"code": [f"b{row}" for row in range(30)], "genre": ["a", "b"] * 15})
+    with pytest.raises(DataError, match="there is no column 'item'"):
+        survey({"interactions": frame, "items": items})
+
+
+def test_ids_in_capitals_and_small_letters_are_one() -> None:
+    mails = [f"{name}{row}@shop.org" for row in range(9) for name in ("ida", "Ida", "IDA")]
+    frame = pl.DataFrame({"email": mails * 4, "item": [f"x{row % 20}" for row in range(108)]})
+    assert survey({"interactions": frame}).tables["interactions"].collect(["email"])["email"].n_unique() == 9
+    codes = frame.with_columns(email=pl.Series([f"{'aB' if row % 2 else 'Ab'}{row // 2}" for row in range(108)]))
+    assert survey({"interactions": codes}).tables["interactions"].collect(["email"])["email"].n_unique() == 108
+
+
+def test_an_id_by_name_that_the_items_lack_gives_way_to_one_by_content() -> None:
+    rows = range(200)
+    frame = pl.DataFrame({"user": [f"u{row % 9}" for row in rows], "job_id": [9_000 + row % 50 for row in rows]})
+    frame = frame.with_columns(ref=pl.Series([f"R{row % 50:04}" for row in rows]))
+    items = pl.DataFrame({"ref": [f"R{row:04}" for row in range(50)], "isbn": [f"978-{row}" for row in range(50)]})
+    found = survey({"interactions": frame, "items": items.with_columns(genre=pl.lit("a"))})
+    assert (found.item_id, found.table_ids["items"]) == ("ref", "ref")
+
+
+def test_ids_that_a_spreadsheet_rounded_are_refused() -> None:
+    ids = [str(76_561_190_000_000_000 + row % 9) for row in range(90)]
+    frame = pl.DataFrame({"player": ids, "game": [f"g{row % 20}" for row in range(90)]})
+    players = pl.DataFrame({"player": ["7.65612E+16"] * 9, "level": range(9)})
+    with pytest.raises(DataError, match="the ids have lost digits") as caught:
+        survey({"interactions": frame, "users": players})
+    assert "leave this table out" in str(caught.value.hint)
+
+
+def test_order_lines_whose_customers_are_in_another_file_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "lines.csv").write_text("order_no,sku\n" + "".join(f"{row // 3},a{row % 20}\n" for row in range(90)))
+    (tmp_path / "orders.csv").write_text("order_no;customer\n" + "".join(f"{row};c{row % 9}\n" for row in range(30)))
+    with pytest.raises(DataError, match=r"orders\.csv has it in 'customer', one for each 'order_no'") as caught:
+        draft(tmp_path, files={"interactions": tmp_path / "lines.csv"})
+    assert "--user-id" in str(caught.value.hint)
+    assert 'user_id = "order_no"' in draft(tmp_path, "order_no", files={"interactions": tmp_path / "lines.csv"})

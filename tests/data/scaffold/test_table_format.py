@@ -61,7 +61,8 @@ def test_columns_that_only_the_first_line_of_an_order_fills() -> None:
 def test_ids_in_another_spelling_are_joined(own: str, listed: str, spelling: str | int | None) -> None:
     ids = pl.Series([own.format(number) for number in range(20, 40)] * 3)
     users = pl.DataFrame({"key": [listed.format(number) for number in range(20, 60)], "age": [1, 2] * 20})
-    found = detect_id_spelling(DetectedFormat(), users, ids)
+    found, own = detect_id_spelling(DetectedFormat(), users, DetectedFormat(), ids)
+    assert settings_of(own) == {}
     assert settings_of(found) == ({} if spelling is None else {"spelling": {"key": spelling}})
     read = convert_columns(users.lazy(), found.settings, "").collect()
     assert ids.is_in(read["key"].implode()).all() == (listed != "x{}")
