@@ -204,6 +204,8 @@ class FileFormat(Section):
     """Times composed of the columns of year, month and day, and optionally hour, minute and second, in this order."""
     flags: dict[str, tuple[str, ...]] = Field(default={})
     """Columns composed of boolean or count columns: the name of the last column that is true or above 0 in a row, if any."""
+    years: tuple[str, ...] = ()
+    """Columns with a year within a text, such as "[2007]", "c1999" or "Q3 2019", which is kept; text without is missing."""
     lists: tuple[str, ...] = ()
     """Columns with lists in the notation of a programming language, such as "['a', 'b']"; of objects, the names are used."""
 
@@ -253,7 +255,7 @@ class FileFormat(Section):
     @property
     def converted(self) -> tuple[str, ...]:
         """Columns whose text is converted."""
-        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.lists)
+        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.years, *self.lists)
 
     @property
     def joined(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from recall.config import FileFormat
 from recall.data.column_names import TRUE_MARKS
 from recall.errors import DataError, did_you_mean
 
-LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(\s*\)|\(.*[,'\"].*\))\s*$"
+LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(\s*\)|c?\(.*[,'\"].*\)|c\(.*\)|character\(0\))\s*$"
 """Pattern of lists in programming notation, for polars and for Python."""
 _GROUPS = (
     " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
@@ -31,6 +31,8 @@ NUMBER_PATTERNS: Final = {
     for mark, group in ((",", "."), (".", ","))
 }
 """Patterns of written numbers by the decimal mark, with groups of digits and currencies, for polars."""
+YEAR: Final = r"(?:^|\D)((?:1[5-9]|20)\d\d)(?:\D|$)"
+"""Pattern of a year within a text."""
 _N = r"(\d+(?:[.,]\d+)?)\s*"
 _UNITS = {  # in seconds
     86_400: "d|days?|tage?|jours?|dias?|días?|д|日|天",
@@ -61,6 +63,23 @@ _MONTHS = {
     "Oct": "oktober octobre octubre ottobre outubro października октября okt ott out",
     "Nov": "november novembre noviembre novembro listopada ноября",
     "Dec": "dezember december décembre diciembre dicembre dezembro grudnia декабря dez dic déc",
+}
+_ZONES = {  # abbreviations with one usual meaning
+    **dict.fromkeys(("UTC", "GMT", "WET"), "+0000"),
+    **dict.fromkeys(("BST", "WEST", "CET", "MEZ"), "+0100"),
+    **dict.fromkeys(("CEST", "MESZ", "EET"), "+0200"),
+    "EEST": "+0300",
+    "MSK": "+0300",
+    "JST": "+0900",
+    "AEST": "+1000",
+    "AEDT": "+1100",
+    "EDT": "-0400",
+    "EST": "-0500",
+    "CDT": "-0500",
+    "MDT": "-0600",
+    "MST": "-0700",
+    "PDT": "-0700",
+    "PST": "-0800",
 }
 _ENGLISH = {name.upper(): month for month, names in _MONTHS.items() for name in sorted(names.split(), key=len, reverse=True)}
 _CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
@@ -119,9 +138,12 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         clock = form.clocks.get(name)
         if clock is not None and clock in types:
             day_and_clock = [pl.col(column).cast(pl.String).str.strip_chars() for column in (name, clock)]
+            compact = re.search(r" %H%M(%S)?$", pattern)  # of numbers, which have no zero in front
+            day_and_clock[1] = day_and_clock[1].str.zfill(6 if compact[1] else 4) if compact else day_and_clock[1]
             converted.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
             converted.append(parse_time(pl.col(name), pattern).alias(name))
+    converted += [pl.col(name).str.extract(YEAR) for name in form.years if name in texts]
     converted += [
         pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String))
         for name in form.lists
@@ -138,8 +160,6 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         .str.to_lowercase()
         .cast(pl.Enum([no.lower(), yes.lower()]))
         .to_physical()
-            compact = re.search(r" %H%M(%S)?$", pattern)  # of numbers, which have no zero in front
-            day_and_clock[1] = day_and_clock[1].str.zfill(6 if compact[1] else 4) if compact else day_and_clock[1]
         .cast(pl.Boolean)
         for name, (yes, no) in form.booleans.items()
         if name in texts
@@ -164,6 +184,8 @@ def respell(ids: pl.Expr, spelling: str | int) -> pl.Expr:
             front fill.
     """
     text = ids.cast(pl.String).str.strip_chars()
+    if spelling == "digits":
+        return text.str.replace_all(r"[^0-9]", "").str.replace(r"^0+([0-9])", "${1}")
     if isinstance(spelling, int):
         return text.str.zfill(spelling)
     return text.str.to_uppercase() if spelling == "upper" else text.str.to_lowercase()
@@ -184,8 +206,6 @@ def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, whe
         if name not in columns:
             raise DataError(
                 f"{setting} in data.formats names the column {name!r}, which the table lacks",
-    if spelling == "digits":
-        return text.str.replace_all(r"[^0-9]", "").str.replace(r"^0+([0-9])", "${1}")
                 where=where,
                 hint=did_you_mean(name, columns),
             )
@@ -241,12 +261,13 @@ def _parse_dates(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
 
 
 def _in_english(text: pl.Expr) -> pl.Expr:
-    """Rewrite dates in English, without names of days: "Fr., 5. Januar" is "5 Jan"."""
+    """Rewrite dates in English, without names of days: "Fri 5. Januar" is "5 Jan"."""
     plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
+    plain = plain.str.replace(r"^\pL{3,}\.? +(\d{1,2}\.? +\pL)", "${1}")
     plain = plain.str.replace(r"\b(\d\d?)(ER|ST|ND|RD|TH)\b", "${1}")
     plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
     plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)
-    return plain.str.replace(r" (GMT|UTC)$", " +0000")
+    return plain.str.replace_many([f" {zone}" for zone in _ZONES], [f" {offset}" for offset in _ZONES.values()], leftmost=True)
 
 
 def ambiguous_comma(text: pl.Expr) -> pl.Expr:
@@ -303,16 +324,17 @@ def parse_lists(texts: pl.Series) -> pl.Series:
     Text that is not a list becomes the only member of one.
 
     Args:
-        texts: column of text such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
+        texts: column of text such as "['a', 'b']", "{a,b}", 'c("a", "b")' or '[{"name": "a"}]'.
     """
     known = {text: _parse_list(text) for text in texts.unique().drop_nulls()}
     return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))
 
 
 def _parse_list(text: str) -> list[str]:
-    stripped = text.strip()
+    stripped = re.sub(r"^character\(0\)$", "()", text.strip())  # of R, as c("a", "b")
+    stripped = stripped.removeprefix("c") if stripped.startswith("c(") else stripped
     if re.match(LIST_NOTATION, stripped) is None:
-        return [stripped]
+        return [stripped[1:-1] if re.fullmatch(r'"[^"]*"', stripped) else stripped]
     for parse in (json.loads, ast.literal_eval, _parse_unquoted_list):
         try:
             read = parse(stripped)

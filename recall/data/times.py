@@ -89,13 +89,21 @@ def _parse_text(values: pl.Series, where: str) -> tuple[pl.Series, int]:
     iso8601 = _parse_iso8601(values)
     parsed = iso8601["moment"]
     unread = parsed.is_null() & values.is_not_null()
-    number = unread & values.cast(pl.Float64, strict=False).is_not_null()
+    numbers = pl.select(pl.when(unread).then(values.str.strip_chars().cast(pl.Float64, strict=False))).to_series()
     raise_if_any(
-        values, unread & ~number, where, "neither numbers nor ISO 8601 times", "Write 2024-01-31T10:05:00Z, or unix seconds"
+        values,
+        unread & numbers.is_null(),
+        where,
+        "neither numbers nor ISO 8601 times",
+        "Write 2024-01-31T10:05:00Z, or unix seconds",
     )
-    raise_if_any(values, number, where, "written as numbers among ISO 8601 times")
-    aware = int(iso8601["aware"].sum())
-    return parsed, len(values) - values.null_count() - aware if aware else 0
+    known = numbers.drop_nulls().to_numpy()
+    factor = UNITS[(unit_of_time(known) if len(known) else "") or "seconds"]  # a log that changed how it writes times
+    unix = numbers.is_between(OLDEST * factor, NEWEST * factor, closed="left").fill_null(value=False)
+    raise_if_any(values, numbers.is_not_null() & ~unix, where, "written as numbers among ISO 8601 times")
+    moments = (numbers / factor * 1e6).round().cast(pl.Int64).cast(pl.Datetime("us"))
+    aware = int(iso8601["aware"].sum()) + int(unix.sum())
+    return pl.select(pl.coalesce(parsed, moments)).to_series(), len(values) - values.null_count() - aware if aware else 0
 
 
 def _parse_iso8601(values: pl.Series) -> pl.DataFrame:

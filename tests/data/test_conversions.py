@@ -7,6 +7,7 @@ import pytest
 
 from recall.config import FileFormat
 from recall.data.conversions import convert_columns, parse_lists, parse_time, rewrite_duration, rewrite_number
+from recall.data.scaffold.text_values import time_pattern
 from recall.errors import DataError
 
 
@@ -79,7 +80,8 @@ def test_parts_of_seconds_are_decimals() -> None:
 
 def test_lists_are_parsed_in_any_notation() -> None:
     texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
-    expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
+    texts += ['c("a", "b, c")', "character(0)", '"a"', "c(1, 2)"]  # of R
+    expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"], ["a", "b, c"], [], ["a"], ["1", "2"]]
     assert parse_lists(pl.Series("a", texts)).to_list() == expected
 
 
@@ -226,3 +228,23 @@ def test_a_text_or_number_is_missing_in_one_column_only() -> None:
     frame = pl.LazyFrame({"user": [-1, 7], "name": [" guest", "ann"], "flag": [-1, 1]})
     read = convert_columns(frame, FileFormat(missing={"user": ("-1",), "name": ("guest",), "other": ("x",)}), "here").collect()
     assert read.rows() == [(None, None, -1), (7, "ann", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "utc"),
+    [
+        ("Sun 01 Sep 2019 8:46 AM BST", "%d %b %Y %I:%M %p %z", "2019-09-01 07:46:00"),
+        ("Sunday 1 Dec 2019 8:46 PM GMT", "%d %b %Y %I:%M %p %z", "2019-12-01 20:46:00"),
+        ("1 Dez 2019 20:46 CET", "%d %b %Y %H:%M %z", "2019-12-01 19:46:00"),
+    ],
+)
+def test_names_of_days_and_time_zones(text: str, pattern: str, utc: str) -> None:
+    parsed = pl.DataFrame({"a": [text]}).select(parse_time(pl.col("a"), pattern))["a"]
+    assert str(parsed[0]) == utc
+    assert time_pattern(pl.Series([text])) == pattern
+
+
+def test_a_time_of_day_may_be_a_number() -> None:
+    frame = pl.LazyFrame({"day": ["20240131", "20240201"], "clock": [905, 1830]})
+    read = converted(frame, FileFormat(times={"day": "%Y%m%d %H%M"}, clocks={"day": "clock"})).collect()
+    assert read["day"].to_list() == [datetime.datetime(2024, 1, 31, 9, 5), datetime.datetime(2024, 2, 1, 18, 30)]

@@ -163,9 +163,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     }
     for name, frame in heads.items():
         known = {*ids.values(), table_ids.get(name, "")}
-        formats[name] = (
-            formats[name] if name == "interactions" else detect_missing_numbers(formats[name], frame.drop(known, strict=False))
-        )
+        values = frame.drop(known, strict=False)
+        formats[name] = detect_missing_numbers(formats[name], values, interactions=name == "interactions")
         formats[name] = detect_conversions(formats[name], frame, known, interactions=name == "interactions")
     tables = _open(given, formats, nulls)
     row_settings = detect_row_settings(tables, ids["user"], ids["item"], table_ids)

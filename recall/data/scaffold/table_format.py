@@ -31,10 +31,12 @@ from recall.data.scaffold.text_values import (
     decimal_mark,
     detect_unit,
     duration_pattern,
+    hold_years,
     list_separator,
     time_pattern,
 )
 from recall.data.tables import Table
+from recall.data.times import UNITS, unit_of_time, within_unit
 
 # Thresholds. Chosen, not tuned.
 _MAX_IRREGULAR = 0.01  # share of lines, such as totals, that may break a rule
@@ -129,7 +131,8 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
     if frame[user_id].dtype.is_nested():
         return detected
     counts = frame[user_id].drop_nulls().cast(pl.String).str.strip_chars().value_counts(sort=True, name="rows")
-    if len(counts) < MIN_DISTINCT or str(counts[user_id][0]).lower() not in _PLACEHOLDERS:
+    most = str(counts[user_id][0]).lower() if len(counts) else ""
+    if len(counts) < MIN_DISTINCT or (most not in _PLACEHOLDERS and not re.fullmatch("0{4,}|9{4,}", most)):
         return detected
     (placeholder, rows), (_, next_rows) = counts.rows()[:2]
     numbers = counts[user_id].cast(pl.Int64, strict=False)
@@ -140,24 +143,32 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
     return detected.with_settings({"missing": {user_id: (placeholder,)}}, {"missing": why})
 
 
-def detect_missing_numbers(detected: DetectedFormat, frame: pl.DataFrame) -> DetectedFormat:
-    """Detect numbers of nines, such as 9999, far above all others (`missing`).
+def detect_missing_numbers(detected: DetectedFormat, frame: pl.DataFrame, *, interactions: bool) -> DetectedFormat:
+    """Detect 0 among unix times, and 9999 far above all others (`missing`).
 
     Args:
-        detected: format of the users or items so far.
+        detected: format of the table so far.
         frame: sample of its rows, without ids.
+        interactions: whether the table is the interactions; there nines may be amounts.
     """
     found = {}
     for column in frame:
         numbers = None if column.dtype.is_nested() else numbers_of(column)
         high = None if numbers is None else numbers.max()
-        if numbers is None or high is None or not re.fullmatch(r"9{3,}(\.0)?", str(high)):
+        if numbers is None or high is None:
             continue
-        others = numbers.filter(numbers < high)
-        if 0 < len(others) < numbers.count() - 1 and float(others.max()) < high / 2:  # type: ignore[arg-type, operator]
-            found[column.name] = (str(column.filter(numbers == high)[0]),)
-    why = f"far above all other numbers of {', '.join(found)}"
-    return detected.with_settings({"missing": found}, {"missing": why}) if found else detected
+        others = numbers.filter(numbers != 0).to_numpy()
+        unit = unit_of_time(others) if 0 < len(others) < numbers.count() else ""
+        if unit and within_unit(others, UNITS[unit]).all():
+            found[column.name] = (str(column.filter(numbers == 0)[0]),)
+        elif not interactions and re.fullmatch(r"9{3,}(\.0)?", str(high)):
+            below = numbers.filter(numbers < high)
+            if 0 < len(below) < numbers.count() - 1 and float(below.max()) < high / 2:  # type: ignore[arg-type, operator]
+                found[column.name] = (str(column.filter(numbers == high)[0]),)
+    if not found:
+        return detected
+    whys = [*filter(None, [detected.reasons.get("missing")]), f"far from all other numbers of {', '.join(found)}"]
+    return detected.with_settings({"missing": {**detected.settings.missing, **found}}, {"missing": "; ".join(whys)})
 
 
 def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_id: str, item_id: str) -> DetectedFormat:
@@ -196,7 +207,7 @@ def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_i
 
 
 _GROUPS = r"^\D*\d{1,3}([.,]\d{3})+\D*$"  # such as 1,234
-_CONVERTED = ("numbers", "units", "times", "durations", "lists", "booleans")
+_CONVERTED = ("numbers", "units", "times", "durations", "years", "lists", "booleans")
 
 
 def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[str], *, interactions: bool) -> DetectedFormat:
@@ -238,6 +249,8 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
             numbers = known.str.strip_suffix(units[0]).str.strip_suffix(units[-1]).str.strip_chars()
             columns_of["numbers"][column.name] = decimal_mark(numbers) or "."
             ambiguous_marks += [column.name] if numbers.str.contains(_GROUPS).all() else []
+        elif not interactions and hold_years(known) and not are_times(known):
+            columns_of["years"][column.name] = None
         elif are_lists(known):
             columns_of["lists"][column.name] = None
         elif not interactions and (pair := boolean_words(known)) is not None:
@@ -252,7 +265,7 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
     if len(marks) == 1:  # 1,234 and 1.234 are read as the other numbers of the file
         columns_of["numbers"] |= dict.fromkeys(ambiguous_marks, marks.pop())
     changes: dict[str, Any] = {name: values for name, values in columns_of.items() if values}
-    changes |= {"lists": tuple(columns_of["lists"])} if columns_of["lists"] else {}
+    changes |= {name: tuple(columns_of[name]) for name in ("years", "lists") if columns_of[name]}
     changes |= {"clocks": clocks} if clocks else {}
     reasons = {}
     for setting, value in changes.items():

@@ -15,6 +15,7 @@ from recall.data.conversions import (
     MONTH_DURATION,
     NUMBER_PATTERNS,
     WORDED_DURATION,
+    YEAR,
     ambiguous_comma,
     minus_first,
     parse_time,
@@ -51,6 +52,7 @@ _MAX_UNIT_LENGTH = 16  # characters
 # share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
 _MIN_RECURRING = 0.3
 _MIN_LISTS = 0.05  # share of cells in list notation
+_MAX_LETTERS = 4  # around a year, such as those of a month
 _MAX_WORDS, _MIN_PRICED = 2, 3  # distinct words and prices in a column where words mean a missing price
 _MIN_NUMBERS = 100  # distinct formatted numbers beside which the only word means a missing one; fewer may be sizes or codes
 _MAX_CATEGORIES = 50  # distinct texts that are categories
@@ -65,19 +67,19 @@ _DAY_PATTERNS = (
 _MONTH_NAME_PATTERNS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
 _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _COMPACT_MOMENT = r"^(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])([01]\d|2[0-3])([0-5]\d){2}$"
-_COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
+_COMPACT_CLOCK = r"^(([01]?\d|2[0-3])[0-5]\d|([01]?\d|2[0-3])[0-5]\d[0-5]\d)$"  # also of numbers: 905 is 9:05
 _DURATION_WORDS = word_set(
     "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
     "spielzeit langd snittlangd speltid duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
 )
 _MOMENT_WORDS = word_set("at on start started begin end um von bis")
-_LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]$"  # of a cable, or a size
-_CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
+_LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]\.?$"  # of a cable, or a size, or pages (S.)
+_CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas godz godzina")  # 1955 is a year elsewhere
 _CLOCK_PATTERNS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %Hh%M", ", %H:%M:%S", ", %H:%M")
 _TIME_PATTERNS: Final = (
     *(day + clock for day in (*_DAY_PATTERNS, *_MONTH_NAME_PATTERNS) for clock in _CLOCK_PATTERNS),
     *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
-    *("%d %b %Y %H:%M:%S %z", "%d%b%Y:%H:%M:%S"),
+    *("%d %b %Y %H:%M:%S %z", "%d %b %Y %H:%M %z", "%d %b %Y %I:%M %p %z", "%d%b%Y:%H:%M:%S"),
 )
 """Patterns of times, tried in this order."""
 
@@ -276,7 +278,7 @@ def clock_pattern(values: pl.Series) -> str:
     if texts.is_empty():
         return ""
     if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(_COMPACT_CLOCK).all():
-        return "%H%M" if texts.str.len_chars().max() == 4 else "%H%M%S"
+        return "%H%M" if texts.str.len_chars().max() <= 4 else "%H%M%S"  # type: ignore[operator]
     if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(r"^([01]?\d|2[0-3])\.[0-5]\d$").all():
         return "%H.%M"
     if not texts.str.contains(r"^\d{1,2}[:h]\d{2}").all():
@@ -310,6 +312,21 @@ def duration_pattern(values: pl.Series) -> Literal["", "m:s"]:
     named_as_duration = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
     midnight = texts.str.replace("^24:00", "00:00").alias(values.name)
     return "m:s" if named_as_duration or not has_colons.all() or not clock_pattern(midnight) else ""
+
+
+def hold_years(values: pl.Series) -> bool:
+    """Return whether texts hold a year and little else, such as "Q3 2019".
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    dated = texts.filter(texts.str.contains(r"\d"))
+    if len(dated) < _MIN_PRICED or len(texts) - len(dated) > _MAX_WORDS or not dated.str.contains(YEAR).all():
+        return False
+    around = dated.str.replace(r"(1[5-9]|20)\d\d", "").unique()
+    short = (around.str.count_matches(r"\pL") <= _MAX_LETTERS) & (around.str.count_matches(r"\d") <= 2)
+    return len(around) > 1 and bool(short.all())
 
 
 def any_names_clock(names: Iterable[str]) -> bool:

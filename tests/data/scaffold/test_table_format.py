@@ -79,10 +79,27 @@ def test_ids_in_another_spelling_are_joined(own: str, listed: str, spelling: str
 )
 def test_numbers_of_nines_far_above_all_others_are_missing(values: list[object], missing: tuple[str, ...] | None) -> None:
     frame = pl.DataFrame({"a": values})
-    found = detect_missing_numbers(DetectedFormat(), frame)
+    found = detect_missing_numbers(DetectedFormat(), frame, interactions=False)
+    assert settings_of(detect_missing_numbers(DetectedFormat(), frame, interactions=True)) == {}
     assert settings_of(found) == ({} if missing is None else {"missing": {"a": missing}})
     read = convert_columns(frame.lazy(), found.settings, "").collect()["a"]
     assert read.null_count() == (0 if missing is None else 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ([0, 1_700_000_000, 1_700_086_400, 0], ("0",)),
+        (["1700000000000", "0", "1700086400000", "0"], ("0",)),
+        ([0, 1_700_000_000, 12, 0], None),  # not all others are times
+        ([0, 5, 7, 0], None),
+    ],
+)
+def test_0_among_unix_times_is_no_time(values: list[object], missing: tuple[str, ...] | None) -> None:
+    frame = pl.DataFrame({"a": values})
+    detected = DetectedFormat().with_settings({"missing": {"b": ("x",)}}, {"missing": "b"})
+    found = detect_missing_numbers(detected, frame, interactions=True)
+    assert settings_of(found) == {"missing": {"b": ("x",)} | ({} if missing is None else {"a": missing})}
 
 
 def test_the_items_of_an_order_are_a_list() -> None:
@@ -304,3 +321,10 @@ def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
     assert dates[:2].to_list() == [datetime.datetime(2023, 1, 1), datetime.datetime(2023, 2, 4)]
     of_items = frame.with_columns(jahr=1990 + pl.col("i"))
     assert settings_of(combine_date_parts(DetectedFormat(), of_items, detect_roles(of_items, "u", "i", {}))[0]) == {}
+
+
+def test_years_are_read_without_the_text_around() -> None:
+    frame = pl.DataFrame({"year": ["[2007]", "c1999", "2010.", "o.J."]})
+    found = detect_conversions(DetectedFormat(), frame, set(), interactions=False)
+    assert settings_of(found) == {"years": ("year",)}
+    assert convert_columns(frame.lazy(), found.settings, "").collect()["year"].to_list() == ["2007", "1999", "2010", None]

@@ -11,6 +11,7 @@ from recall.data.scaffold.text_values import (
     decimal_mark,
     duration_pattern,
     find_null_spellings,
+    hold_years,
     list_separator,
     time_pattern,
 )
@@ -146,6 +147,7 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
     assert date_pattern(pl.Series("DATUM", ["20240305", "20241231"])) == "%Y%m%d"
     assert date_pattern(pl.Series("number", ["20240305", "20241331"])) == ""
     assert clock_pattern(pl.Series("UHRZEIT", ["0915", "2359"])) == "%H%M"
+    assert clock_pattern(pl.Series("godz", ["915", "2359"])) == "%H%M"
     assert clock_pattern(pl.Series("time", ["091500", "235959"])) == "%H%M%S"
     assert clock_pattern(pl.Series("year", ["1955", "1959"])) == ""
     assert clock_pattern(pl.Series("price", ["18.30", "7.05"])) == ""
@@ -190,3 +192,18 @@ def test_a_word_among_dates_is_a_missing_one() -> None:
         "offen"
     ]
     assert not list(find_null_spellings(pl.Series("size", ["38", "40", "42", "M"])))
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (["[2007]", "c1999", "2010.", "2012", "o.J."], True),
+        (["Q3 2019", "2018", "12 Mar, 2017", "Coming soon"], True),
+        (["2007", "2008", "2009"], False),  # numbers
+        (["Heat (1995)", "Alien (1979)", "Se7en (1995)", "Brazil (1985)"], False),  # titles
+        (["2007-05-01", "2008-06-02", "2009-07-03"], False),  # dates
+        (["A-100", "B-2000", "C-30"], False),  # codes
+    ],
+)
+def test_years_within_a_text(texts: list[str], found: bool) -> None:
+    assert hold_years(pl.Series(texts)) == found
