@@ -154,7 +154,9 @@ class TimeCandidate:
         return self.rank[0] > 0
 
 
-def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeCandidate | None:
+def rank_time_column(
+    values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes, taken: pl.Series | None = None
+) -> TimeCandidate | None:
     """Return the rank of a column that may be the time, or None.
 
     Args:
@@ -163,6 +165,7 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
         users: integer [n], user of each row.
         items: integer [n], item of each row. A value that all rows of an item share, such as a release date, is not the time
             of an interaction.
+        taken: bool [n], rows that need a time; None for all.
     """
     known = values.drop_nulls()
     if known.is_empty() or values.dtype == pl.Boolean:
@@ -185,7 +188,8 @@ def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes,
     name = max((_TIME_WORDS.get(word, 0) for word in named), default=0) if not COLUMN_WORDS["later"] & set(named) else LATER
     missing = values.null_count() / len(values)
     reason = ranked[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    rank = 0 if missing > _MAX_MISSING else ranked[0] - (missing > 0) / 2
+    needed = values if taken is None else values.filter(taken)
+    rank = 0 if needed.null_count() > _MAX_MISSING * len(needed) else ranked[0] - (missing > 0) / 2
     return TimeCandidate((rank, name, known.n_unique()), reason, holds_dates=numbers is None)
 
 

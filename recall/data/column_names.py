@@ -172,7 +172,7 @@ def accumulates(name: str, side: str, *, fractions: bool) -> bool:
         averaged
         or counts_events(name)
         or bool(parts & TEXT - RATING - GRADE)
-        or (side == "user" and bool(parts & COLUMN_WORDS["total"]))
+        or bool(parts & COLUMN_WORDS["total" if side == "user" else "popularity"])
     )
 
 
@@ -207,7 +207,7 @@ def _event_meaning(name: str) -> float | str | None:
 # Names of id columns and of files.
 
 _ID_ENDING = re.compile(
-    r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$"
+    r"^(n°|nº|№)|(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$"
 )
 
 _FALLBACK_ID_WORDS: Final = {side: [word_set(text) for text in texts] for side, texts in _VOCABULARY["fallback_ids"].items()}

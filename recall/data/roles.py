@@ -129,8 +129,12 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     complete = np.flatnonzero((users >= 0) & (items >= 0))
     frame, users, items = frame[complete], users[complete], items[complete]
     columns = [name for name in frame.columns if name not in (user_id, item_id)]
+    labels = (
+        numbers_of(frame[name]) for name in columns if outcome_word(name, LABEL) and looks_like_outcome(frame[name]) == "switch"
+    )
+    taken = next((label > 0 for label in labels if label is not None), None)
     ranked = {
-        name: rank_time_column(frame[name], numbers_of(frame[name]), users, items)
+        name: rank_time_column(frame[name], numbers_of(frame[name]), users, items, taken)
         for name in columns
         if not frame[name].dtype.is_nested()
     }
@@ -325,9 +329,8 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
         )
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
-    numbered = values.dtype.is_numeric() or (values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"\d").all()))
-    if numbered and different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
-        return Role("consequence", "its values nearly tell the item, such as the number of a copy")
+    if different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
+        return Role("consequence", "its values nearly tell the item, such as the number of a copy, or a title in several forms")
     return Role("context", "")
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from recall.config.docs import toml, toml_key
 from recall.data.column_names import names_person, title_of
+from recall.data.entities import id_missing
 from recall.data.roles import MOST_LEVELS, Role, detect_roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
@@ -259,7 +260,9 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         per_row = interactions_per_row(users, table_ids["users"], frame[user_id])
         lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names, per_row)
     lines += draft_described_fields(frame, describing.user_fields, "user", user_id, field_names)
-    lines += draft_context_fields(_counted_rows(frame, roles), roles, () if users is None else users.columns, field_names)
+    lines += draft_context_fields(
+        _counted_rows(frame, roles, (user_id, item_id)), roles, () if users is None else users.columns, field_names
+    )
     lines += [unreadable_comment(interactions, name) for name in interactions.columns if name not in frame.columns]
     history = toml_key(field_names.allocate("previous", "previous_items"))
     lines += [f'{history} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'] if time else []
@@ -286,8 +289,9 @@ def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> 
             yield name, "a column without a name, assumed to be unknown when a request comes"
 
 
-def _counted_rows(frame: pl.DataFrame, roles: Mapping[str, Role]) -> pl.DataFrame:
-    """Return the rows that the drafted outcome counts, without returns."""
+def _counted_rows(frame: pl.DataFrame, roles: Mapping[str, Role], ids: Sequence[str]) -> pl.DataFrame:
+    """Return the rows with ids that the drafted outcome counts, without returns."""
+    frame = frame.filter(~id_missing(ids))
     amount = next((name for name, role in roles.items() if role.kind == "amount" and role.low < 0), None)
     kept = frame if amount is None else frame.filter(pl.col(amount).cast(pl.Float64, strict=False) > 0)
     return frame if kept.is_empty() else kept
@@ -363,11 +367,11 @@ def _find_copy(frame: pl.DataFrame, name: str, own_id: str, table: Table, table_
     if name in table.types:
         return name
     own = (
-        frame.select(pl.col(own_id).cast(pl.String).alias("id"), pl.col(name).alias("own"))
+        frame.select(pl.col(own_id).cast(pl.String).alias("\0id"), pl.col(name).alias("\0own"))
         .drop_nulls()
-        .unique("id", keep="last")
+        .unique("\0id", keep="last")
     )
-    rows = table.frame.head(SAMPLE_ROWS).collect().with_columns(pl.col(table_id).cast(pl.String))
-    both = own.join(rows.rename({table_id: "id"}), on="id")
-    alike = (one for one in both.drop("id", "own").iter_columns() if one.dtype == both["own"].dtype)
-    return next((one.name for one in alike if (one == both["own"]).sum() > _MIN_SAME * len(both)), "")
+    rows = table.frame.head(SAMPLE_ROWS).collect().with_columns(pl.col(table_id).cast(pl.String).alias("\0id"))
+    both = own.join(rows, on="\0id")
+    alike = (one for one in both.drop("\0id", "\0own", table_id).iter_columns() if one.dtype == both["\0own"].dtype)
+    return next((one.name for one in alike if (one == both["\0own"]).sum() > _MIN_SAME * len(both)), "")

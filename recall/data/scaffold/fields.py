@@ -7,7 +7,7 @@ from itertools import chain, count
 import polars as pl
 
 from recall.config.docs import toml, toml_key
-from recall.data.column_names import accumulates, names_person, word_set, words
+from recall.data.column_names import COLUMN_WORDS, accumulates, names_person, word_set, words
 from recall.data.columns import RESERVED
 from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
 from recall.data.roles import Role, numbers_of
@@ -142,7 +142,7 @@ def guess_field(values: pl.Series) -> FieldGuess:
         and bool((known == known.round()).all())
     ):
         return FieldGuess('kind = "categorical"', f"whole numbers, {different:,} different")
-    if _CODE_WORDS & set(words(values.name)[-1:]) or _are_long_codes(known):
+    if _CODE_WORDS & {word.rstrip("0123456789") for word in words(values.name)[-1:]} or _are_long_codes(known):
         return FieldGuess("", f"{different:,} different numbers that identify: nothing to learn from")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return FieldGuess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
@@ -263,10 +263,13 @@ def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> st
         side: user or item.
     """
     numbers = None if values.dtype.is_nested() else numbers_of(values)
-    if numbers is None or numbers.n_unique() < _MIN_AMOUNTS:
+    if numbers is None:
         return ""
-    if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())):
+    few = numbers.n_unique() < _MIN_AMOUNTS and not COLUMN_WORDS["average"] & set(words(values.name))
+    if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())) and not few:
         return "by its name it adds up what interactions say"
+    if few:
+        return ""
     if numbers.is_between(*_YEARS).all():
         return ""
     both = pl.DataFrame({"number": numbers, "count": per_row}).drop_nulls()

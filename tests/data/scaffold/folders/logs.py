@@ -126,7 +126,7 @@ def mails_and_uuids(at: Path, w: World) -> Folder:
             ("items", item(2), "rating_avg"): 4.5,
             ("items", item(1), "rating_avg"): None,
         },
-        fields={("item", "topics"): "bag", ("item", "rating_avg"): "numeric"},
+        fields={("item", "topics"): "bag"},
         title="headline",
     )
     return Folder({"interactions": "log.psv", "items": "content.psv"}, told)
