@@ -80,7 +80,8 @@ def find(root: Path, name: str) -> Path:
     folder = root / VERSIONS / name
     known = [one.name for one in versions(root)]
     if name not in known or folder.is_symlink() or not folder.is_dir():
-        raise BundleError(f"there is no version {name}", where=str(root), hint=did_you_mean(name, known))
+        hint = did_you_mean(name, known) if known else "Give the folder that bundles are published to"
+        raise BundleError(f"there is no version {name}", where=str(root), hint=hint)
     return folder
 
 

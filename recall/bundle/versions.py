@@ -196,7 +196,7 @@ def resolve(path: Path) -> Path:
         raise BundleError(
             "neither a bundle nor a folder of published versions",
             where=str(path),
-            hint=f"Give a folder that holds {MANIFEST} or {CURRENT}",
+            hint=f"Give a bundle (with {MANIFEST}) or the folder that bundles are published to (with {CURRENT})",
         ) from None
     if not VERSION.fullmatch(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(current))

@@ -232,8 +232,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("no such configuration file", where=str(path), hint="Give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the configuration cannot be read", where=str(path), why=str(error)) from None
+    except IsADirectoryError:
+        hint = f"Give the file, such as {path / 'recall.toml'}"
+        raise ConfigError("the configuration is a folder", where=str(path), hint=hint) from None
+    except OSError as error:
+        raise ConfigError("the configuration cannot be read", where=str(path), why=error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        hint = "Give the path of a TOML file, in UTF-8"
+        raise ConfigError("the configuration cannot be read", where=str(path), why=str(error), hint=hint) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("this is not TOML", where=str(path), why=str(error), hint="Correct the line that is named") from None
     for override in overrides:

@@ -93,6 +93,12 @@ def test_a_name_cannot_leave_the_root(tmp_path: Path, five: list[str], name: str
         activation.find(tmp_path, name)
 
 
+def test_a_folder_without_versions_gets_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is no version 000009-00000000") as refused:
+        activation.find(tmp_path, "000009-00000000")
+    assert refused.value.hint == "Give the folder that bundles are published to"
+
+
 def test_links_and_foreign_folders_are_not_versions(tmp_path: Path, five: list[str]) -> None:
     (tmp_path / "versions" / "000009-00000000").symlink_to(tmp_path / "versions" / five[0])
     (tmp_path / "versions" / "other").mkdir()

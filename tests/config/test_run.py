@@ -226,8 +226,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"broken\.toml: this is not TOML .*line 1"):
         load_config(broken)
     broken.write_bytes(b"name = '\xff'")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
         load_config(broken)
+    assert caught.value.hint == "Give the path of a TOML file, in UTF-8"
+    with pytest.raises(ConfigError, match="the configuration is a folder") as caught:
+        load_config(tmp_path)
+    assert caught.value.hint == f"Give the file, such as {tmp_path / 'recall.toml'}"
 
 
 def test_a_configuration_is_immutable(file: Path) -> None:
