@@ -196,7 +196,7 @@ def _row(one: "Version") -> list[object]:
     if manifest is None:
         return [one.fault, "", "", "", ""]
     parent = "" if manifest.parent is None else manifest.parent
-    return [manifest.created, manifest.model.kind, manifest.sizes.items, round(one.size / 1e6, 1), str(parent)]
+    return [manifest.created, manifest.model.kind, manifest.sizes.items, f"{one.size / 1e6:.1f}", str(parent)]
 
 
 def _plain(one: "Version") -> dict[str, object]:

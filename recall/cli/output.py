@@ -19,10 +19,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def show(values: Mapping[str, object]) -> None:
-    """Print named results, one a line."""
+    """Print named results, one a line; further lines of a value are indented."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
-        typer.echo(f"{name:{width}}  {value}")
+        typer.echo(f"{name:{width}}  " + str(value).replace("\n", "\n" + " " * (width + 2)))
 
 
 def show_json(value: object) -> None:

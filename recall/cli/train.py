@@ -239,7 +239,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     yield "new items", trained.new_items
     yield "unknown users", trained.unknown_users
     if trained.fields:
-        yield "fields", "; ".join(map(str, trained.fields))
+        yield "fields", "\n".join(map(str, trained.fields))
     yield from _growth_lines(manifest)
     kept = manifest.model.kept
     if isinstance(finished.config.train, GradientConfig) and finished.config.train.first_order is not None:

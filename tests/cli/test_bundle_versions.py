@@ -23,7 +23,8 @@ def test_versions_are_listed_and_changed(run, root: Path) -> None:
     assert [one["live"] for one in listed] == [True, False, False]
     third, second, first = (one["version"] for one in listed)
     shown = run("versions", root)
-    assert shown.out.splitlines()[1].split()[:2] == ["live", third]
+    live, name, *_, size = shown.out.splitlines()[1].split()[:6]
+    assert (live, name, size) == ("live", third, f"{listed[0]['bytes'] / 1e6:.1f}")
     assert run("rollback", root, "--json").json == {"version": second, "previous": third}
     assert run("activate", root, third, "--expect", second, "--json").json == {"version": third, "previous": second}
     assert run("activate", root, first).code == 0

@@ -57,6 +57,12 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender.close()
 
 
+def test_the_list_of_a_query_begins_with_titles(run, bundles: Path) -> None:
+    lines = run("query", bundles, "-n", 2).out.splitlines()
+    assert lines[0].split() == ["rank", "item", "score", "title", "category", "brand", "tags"]
+    assert len(lines) == 3
+
+
 @pytest.mark.parametrize("kind", ["milvus", "pgvector_hnsw"])
 def test_a_server_without_an_address_ends_the_run_before_tables_are_read(
     run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
