@@ -171,13 +171,20 @@ def _order_by_time(time: Int64) -> Int64:
 def _sorted_rows(order: Int64, events: "_Events", chosen: Int32, user_ids: pl.Series, item_ids: pl.Series) -> pl.DataFrame:
     """Return the table of the events at some positions, int64 [m]."""
     columns = {
-        "user_id": user_ids.gather(events.user[order]),
-        "item_id": item_ids.gather(chosen[order]),
-        "time": events.time[order],
-        "device": pl.Series(DEVICES).gather(events.device[order]),
-        "daypart": pl.Series(DAYPARTS).gather(events.daypart[order]),
+        "user": events.user,
+        "item": chosen,
+        "time": events.time,
+        "device": events.device,
+        "daypart": events.daypart,
     }
-    return pl.DataFrame(columns)
+    rows = pl.DataFrame(columns)[order]  # polars gathers the columns in parallel, here and below
+    return rows.select(
+        pl.lit(user_ids).gather("user").alias("user_id"),
+        pl.lit(item_ids).gather("item").alias("item_id"),
+        "time",
+        pl.lit(pl.Series(DEVICES)).gather("device").alias("device"),
+        pl.lit(pl.Series(DAYPARTS)).gather("daypart").alias("daypart"),
+    )
 
 
 def _draw_truth(random: np.random.Generator, style: Float32, taste: Float32, year: Int64) -> Truth:

@@ -31,6 +31,7 @@ DAYPARTS = ("night", "morning", "afternoon", "evening")
 HOURS = tuple(
     weight / 100 for weight in (2, 1, 1, 0, 0, 1, 2, 4, 5, 5, 5, 5, 6, 5, 4, 4, 5, 6, 7, 8, 9, 8, 5, 2)
 )  # share of interactions in each hour of the day
+_AT_ONCE = 1 << 16  # bags summed at a time
 _SYLLABLES = ("ba", "den", "ko", "lu", "mar", "nor", "pi", "ra", "sol", "tem", "va", "zen")
 
 
@@ -161,14 +162,21 @@ def _bags(random: np.random.Generator, group: Int64, n_values: int, mean: float,
     for number in range(len(shares)):
         own = np.flatnonzero(of_row == number)
         value[own] = np.minimum(np.searchsorted(shares[number], luck[own]), n_values - 1)
-    return pl.DataFrame({"row": row, "value": value}).unique(maintain_order=True)
+    first = pl.Series(row * n_values + value).is_first_distinct().to_numpy()
+    return pl.DataFrame({"row": row[first], "value": value[first]}).set_sorted("row")
 
 
 def _sums(bags: pl.DataFrame, vectors: Float32, n: int) -> Float32:
     """Return the sum of the vectors of each bag over the root of its size."""
     row, value = bags["row"].to_numpy(), bags["value"].to_numpy()
-    sums = np.stack([np.bincount(row, vectors[value, column], n) for column in range(FACTORS)], axis=1)
-    return (sums / np.sqrt(np.maximum(np.bincount(row, minlength=n), 1))[:, None]).astype(np.float32)
+    holds = np.zeros((n, len(vectors)), dtype=np.uint8)
+    holds[row, value] = 1
+    size = np.maximum(np.bincount(row, minlength=n), 1)
+    sums = np.empty((n, FACTORS), dtype=np.float32)
+    for first in range(0, n, _AT_ONCE):
+        piece = slice(first, first + _AT_ONCE)
+        sums[piece] = holds[piece].astype(np.float64) @ vectors / np.sqrt(size[piece])[:, None]
+    return sums
 
 
 def _lists(bags: pl.DataFrame, names: tuple[str, ...], n: int) -> pl.Series:

@@ -37,7 +37,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
     """Draw the choices of users `first` to `last`, each from a generator of its own.
 
     Items are offered by popularity, by the alias method (Walker 1977), and one of them is chosen with probability
-    softmax(utility), by weighted reservoir sampling (Chao 1982).
+    softmax(utility).
 
     Args:
         first: first user.
@@ -57,8 +57,8 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
     """
     items = len(style)
     query = np.empty(FACTORS, dtype=np.float32)
-    # memory answers in one go what loops of their own ask for: which items, their styles, and which of them is chosen
-    offered, weights = np.empty(considered, dtype=np.int64), np.empty(considered, dtype=np.float32)
+    # memory answers in one go what a loop of its own asks for: which items are offered, and their styles
+    offered, shares = np.empty(considered, dtype=np.int64), np.empty(considered, dtype=np.float32)
     for user in range(first, last):
         state = _splitmix64(seed ^ (np.uint64(user) * _STEP))
         previous = items  # the last row of `successor`: none
@@ -69,7 +69,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
             chosen[at] = -1
             for _ in range(_TRIES):
                 for place in range(considered):
-                    drawn = _splitmix64(state + np.uint64(2 * place + 1) * _STEP)
+                    drawn = _splitmix64(state + np.uint64(place + 1) * _STEP)
                     item = np.int64(((drawn >> np.uint64(32)) * np.uint64(items)) >> np.uint64(32))
                     own = np.int64(drawn & np.uint64(0xFFFFFF)) < aliases[item, 0]
                     offered[place] = item if own else np.int64(aliases[item, 1])
@@ -77,14 +77,17 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
                     utility = np.float32(0)
                     for factor in range(FACTORS):
                         utility += query[factor] * style[offered[place], factor]
-                    weights[place] = np.exp(utility)
-                total, best = 0.0, 0
+                    shares[place] = utility
+                total = np.float32(0)  # shares become sums of the shares up to each place
                 for place in range(considered):
-                    weight = weights[place]
-                    total += weight
-                    luck = (_splitmix64(state + np.uint64(2 * place + 2) * _STEP) >> np.uint64(11)) * _UNIT
-                    best = offered[place] if luck * total < weight else best
-                state += np.uint64(2 * considered) * _STEP
+                    total += np.exp(shares[place])
+                    shares[place] = total
+                state += np.uint64(considered + 1) * _STEP
+                luck = np.float32((_splitmix64(state) >> np.uint64(11)) * _UNIT * total)
+                place = 0
+                for other in range(considered - 1):  # without a branch, which could not be predicted
+                    place += np.int64(shares[other] < luck)
+                best = offered[place]
                 new = True
                 for earlier in range(start[user], at):
                     new = new and chosen[earlier] != best
