@@ -15,13 +15,13 @@ _FORMS = {"hosts": (re.compile(r"[^\s/@]+"), "a name such as api.example.com")}
 
 
 class Settings(BaseSettings):
-    """All settings; the command line overrides the environment."""
+    """Serve recommendations over HTTP; options override environment variables."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
-        cli_prog_name="python -m service",
+        cli_prog_name="recall serve",
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,

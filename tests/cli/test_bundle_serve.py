@@ -67,6 +67,14 @@ def test_invalid_options_are_named(published: Path, arguments: tuple[str, str]) 
     assert "Traceback" not in ended.stderr
 
 
+def test_the_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Settings(_cli_parse_args=["--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: recall serve ")
+    assert "Serve recommendations over HTTP; " in shown
+
+
 def test_a_folder_without_a_bundle_is_an_error(tmp_path: Path) -> None:
     command, environment = service_command([str(tmp_path), "--port", "0", "--no-wait"])
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
