@@ -20,7 +20,7 @@ class Breaker:
 
         Args:
             failures: number of consecutive failures that open it.
-            pause: seconds from there to the next call that is let through, and from one such call to another.
+            pause: seconds until the next call is admitted, and between calls while it is open.
             clock: returns seconds.
         """
         self._failures, self._pause, self.clock = failures, pause, clock
@@ -35,7 +35,7 @@ class Breaker:
         return "closed" if not self._broken else "half-open" if self._trying else "open"
 
     def admits(self) -> bool:
-        """Whether to make a call now; `succeeded` or `failed` is to report its outcome."""
+        """Return whether to make a call now; `succeeded` or `failed` reports its outcome."""
         if not self._broken:
             return True
         with self._lock:

@@ -49,14 +49,14 @@ class ColumnEncoder(ABC):
 
     @abstractmethod
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        """Rows of a whole table, in the field's own rows. Raises DataError."""
+        """Encode a table in the field's own rows. Raises DataError."""
 
     @abstractmethod
     def encode_one(self, values: Mapping[str, object]) -> WeightedRows:
-        """Rows of one request; an absent column is missing. Raises RequestError."""
+        """Encode one request; an absent column is a missing value. Raises RequestError."""
 
     def state(self) -> dict[str, object]:
-        """Numbers that were learnt beside the vocabulary, ready for JSON."""
+        """Return the learnt numbers, besides the vocabulary, as JSON values."""
         return {}
 
     def describe(self, row: int, weight: float) -> str:  # noqa: ARG002
@@ -145,7 +145,7 @@ class FieldGroup:
         return tuple(dict.fromkeys(column for _, encoder in self.fields for column in encoder.columns))
 
     def encode(self, frame: pl.DataFrame) -> SparseRows:
-        """Rows [n] of a table with the columns `columns`. Raises DataError."""
+        """Encode a table with the columns `columns`: [n]. Raises DataError."""
         parts = [encoder.encode(frame).shifted(offset, self.n_features) for offset, encoder in self.fields]
         return SparseRows.hstack(parts) if parts else SparseRows.empty(len(frame), self.n_features)
 

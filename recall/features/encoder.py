@@ -23,7 +23,7 @@ from recall.features.fitting import ENCODERS, TrainingData, fit_fields, order_by
 from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
-# of one request's row: numpy takes longer to resolve a type than to make a dozen numbers an array
+# dtypes of one request's row: numpy takes longer to resolve a type than to convert a dozen numbers
 _STARTS, _INDICES, _WEIGHTS = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
 _VOCABULARIES = {"field": pl.String(), "value": pl.String()}
 
@@ -94,7 +94,7 @@ class FeatureEncoder:
         return FeatureEncoder(self.schema, dataset.context_columns, *grown, self.types)
 
     def count_new_values(self, other: "FeatureEncoder") -> dict[str, int]:
-        """Return how many values of each field the encoder that this one grew from lacked."""
+        """Return the number of values of each field that an earlier encoder lacks."""
         before = dict(other._vocabularies())  # noqa: SLF001 - of the same class
         return {
             name: len(vocabulary) - len(known)
@@ -136,24 +136,24 @@ class FeatureEncoder:
 
     @cached_property
     def user_fields(self) -> FeatureLayout:
-        """The user blocks as a model sees them."""
+        """Layout of the user blocks."""
         return FeatureLayout.of_sizes([(block.name, block.size) for block in self.user_blocks])
 
     @cached_property
     def item_fields(self) -> FeatureLayout:
-        """The item blocks as a model sees them."""
+        """Layout of the item blocks."""
         return FeatureLayout.of_sizes([(block.name, block.size) for block in self.item_blocks])
 
     @cached_property
     def users(self) -> FieldGroup:
-        """User fields that are known of the user alone."""
+        """User fields that do not read context columns."""
         return self._group(self.user_blocks, context=False)
 
     @cached_property
     def contexts(self) -> FieldGroup:
-        """User fields that come with the request.
+        """User fields that read context columns.
 
-        A column of the users table is among theirs when a cross combines it with a context column.
+        They also read a column of the users table if a cross combines it with a context column.
         """
         return self._group(self.user_blocks, context=True)
 
@@ -189,7 +189,7 @@ class FeatureEncoder:
         )
 
     def reads_context(self, field: str) -> bool:
-        """Whether a field reads a column that comes with the request."""
+        """Return whether a field reads a context column."""
         columns = self.columns[field].columns if field in self.columns else ()
         return self.schema.fields[field].side == "user" and any(column in self.context_columns for column in columns)
 

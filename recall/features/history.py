@@ -75,7 +75,7 @@ class HistoryEncoder:
         return self.vocabulary.size * (len(self.field.lags) if self._stride else 1)
 
     def blocks(self, name: str) -> list[tuple[str, int]]:
-        """Name and number of rows of each table, for a field of that name."""
+        """Return the name and number of rows of each table, for a field of this name."""
         if self.field.shared:
             return [(name, self.size)]
         return [
@@ -106,7 +106,7 @@ class HistoryEncoder:
         row, slot = np.nonzero(lag <= lengths[:, None])
         feature = learnt[history.items[history.indptr[row] + lag[slot] - 1]].astype(np.int64)
         keys = row * self.size + feature + part[slot] * self._stride
-        order = np.argsort(keys, kind="stable")  # adds up what a repeated item weighs in the order of `encode_one`
+        order = np.argsort(keys, kind="stable")  # sums the weights of a repeated item in the order of `encode_one`
         keys, weights = keys[order], self._by_length[np.minimum(lengths, self._longest)][row, slot][order]
         first = np.diff(keys, prepend=-1) > 0
         indptr = np.searchsorted(keys[first], np.arange(len(lengths) + 1) * self.size).astype(np.int64)
@@ -159,7 +159,7 @@ class HistoryEncoder:
 
     @cached_property
     def _slots(self) -> tuple[Int64, Int64]:
-        """Lag and range of each position, all ranges side by side: int64 [L] both."""
+        """Lag and range of each position in all ranges: int64 [L] each."""
         lags = self.field.lags
         lag = np.concatenate([np.arange(first, last + 1) for first, last in lags])
         return lag, np.repeat(np.arange(len(lags)), [last - first + 1 for first, last in lags])
@@ -201,6 +201,6 @@ class HistoryGroup:
         return max((encoder.field.longest for _, encoder, _ in self.fields), default=0)
 
     def encode(self, history: History) -> SparseRows:
-        """n histories as n rows in the feature space."""
+        """Encode n histories as n rows in the feature space."""
         parts = [encoder.encode(history, learnt).shifted(offset, self.n_features) for offset, encoder, learnt in self.fields]
         return SparseRows.hstack(parts) if parts else SparseRows.empty(len(history), self.n_features)

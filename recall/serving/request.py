@@ -66,8 +66,8 @@ class ScoredItem(NamedTuple):
     """One result.
 
     The score is the inner product of the query vector and the item's, plus boosts; or, if channels were merged, the merged
-    score of `recall.serving.rerank.channels.Channels`. With a `popularity` of 1 and neither, the model's score is this score
-    plus the answer's `user_offset`.
+    score of `recall.serving.rerank.channels.Channels`. With a `popularity` of 1 and without boosts and channels, the model's
+    score is this score plus the answer's `user_offset`.
 
     Attributes:
         sources: channels with the item, and its rank in each; None unless the request has channels.

@@ -57,7 +57,7 @@ class MarkState(NamedTuple):
 
     @property
     def first_loss(self) -> Loss | None:
-        """The earliest loss, or None when nothing is known to be missing."""
+        """The earliest loss; None if no writes are known to be missing."""
         return self.losses[0] if self.losses else None
 
 
@@ -81,7 +81,7 @@ class HighWaterMark:
     """The mark file of one store. Safe for concurrent processes."""
 
     def __init__(self, path: Path) -> None:
-        """Open nothing yet; the file is created with the first write."""
+        """Describe the mark; the file is created with the first write."""
         self.path = path
 
     def read(self) -> MarkState | None:

@@ -114,7 +114,7 @@ class ItemReader:
     """Coerces and encodes items with the schema and the model of one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Read nothing yet; the bundle's columns are read with the first item."""
+        """Use a bundle; its columns are read with the first item."""
         self._bundle = bundle
         self._last_encoded: tuple[list[tuple[str, bytes]], EncodedItems] | None = None
 

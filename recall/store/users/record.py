@@ -84,7 +84,7 @@ class StoredUsers(Protocol):
         """
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release connections and files."""
 
 
 MAX_HISTORY = 1000
@@ -184,7 +184,7 @@ class LiveUser:
 
     @staticmethod
     def from_json(raw: bytes) -> "LiveUser":
-        """Parse what `to_json` wrote.
+        """Parse the result of `to_json`.
 
         Raises:
             StoreError: The stored form is damaged, or newer than this version.
