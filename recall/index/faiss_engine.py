@@ -23,7 +23,7 @@ from recall.index.coarse import cut_into_cells, lists_for
 from recall.index.flat import SCAN_SHARE, ExactIndex, faiss_threads, read_faiss, selector, write_faiss
 from recall.index.query import SearchQuery
 from recall.index.topk import LANES, pad, rank
-from recall.index.tuning.recall import GroundTruth, least_param, spread
+from recall.index.tuning.recall import GroundTruth, calibrated, least_param, spread
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
 """Kinds of inverted files, and the candidates that are scored again for each result, unless their parameters say otherwise.
@@ -119,19 +119,6 @@ class IvfIndex(TunableIndex):
         goal = min(float(GroundTruth.of(vectors, more.queries, n).recalls(self).mean()), target)
         most = least_param(self, more, goal, nprobe - 1)
         return self.with_effort(Effort(nprobe, math.log(most / nprobe) / math.log(longer / n), n))
-
-    def calibrated(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
-        """Return the index with the least effort that reaches a target, or with all lists.
-
-        Args:
-            vectors: float32 [size, dim], the vectors that it was built over.
-            queries: float32 [q, dim], at least one, to measure with.
-            n: length of the result lists; cut to the number of items.
-            target: mean share of the exact list to find.
-        """
-        truth = GroundTruth.of(vectors, queries, n)
-        least = least_param(self, truth, target)
-        return self.with_search_param(least, truth.n).for_longer_lists(vectors, truth.queries, truth.n, target)
 
     @property
     def nlist(self) -> int:
@@ -231,8 +218,6 @@ def _unwrapped(lists: Any) -> tuple[Any, Float32 | None]:
 
 FaissIndex = TypeVar("FaissIndex", bound=faiss.Index)
 
-_CALIBRATION_QUERIES = 256  # that the effort of a prescribed kind is set with
-
 
 @dataclass(frozen=True, slots=True)
 class InvertedFile(Candidate):
@@ -266,7 +251,7 @@ class FaissEngine(Engine):
         if kind == "exact":
             return ExactIndex.build(vectors)
         index = InvertedFile(lists_for(len(vectors))).build(vectors, queries, seed, threads)
-        return index.calibrated(vectors, spread(queries, _CALIBRATION_QUERIES), config.n, config.target)
+        return calibrated(index, vectors, queries, config)
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> ItemIndex:

@@ -15,10 +15,9 @@ from recall.index.base import Candidate, Engine, Params, TunableIndex, check_vec
 from recall.index.query import CodedColumn
 from recall.index.remote import RemoteIndex
 from recall.index.servers import StoredColumns, collection_of
-from recall.index.tuning.recall import GroundTruth, least_param
+from recall.index.tuning.recall import calibrated
 
 _LINKS = 16  # links of a vector in a graph (HNSW's M): the default of pgvector
-_CALIBRATION_QUERIES = 256  # that the effort of a prescribed kind is set with
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +100,7 @@ class RemoteEngine(Engine):
     ) -> TunableIndex:
         links = 0 if kind == self.kinds[0] else _LINKS
         built = Collection(self._index, links, self._columns).build(vectors, queries, seed, threads)
-        if built.exact:
-            return built
-        truth = GroundTruth.of(vectors, queries[:_CALIBRATION_QUERIES], config.n)
-        return built.with_search_param(least_param(built, truth, config.target), truth.n)
+        return built if built.exact else calibrated(built, vectors, queries, config)
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> RemoteIndex:

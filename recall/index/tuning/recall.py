@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Float64
+from recall.config import IndexConfig
 from recall.index.base import ItemIndex, TunableIndex
 from recall.index.flat import brute_force
 from recall.index.topk import longest_of, rounding
@@ -144,6 +145,25 @@ def least_param(index: TunableIndex, truth: GroundTruth, target: float, first: i
 
     found = bisect(index.param_grid, enough, first)
     return index.param_grid[-1] if found is None else found
+
+
+_CALIBRATION_QUERIES = 256  # that the effort of a prescribed kind is set with
+
+
+def calibrated(index: TunableIndex, vectors: Float32, queries: Float32, config: IndexConfig) -> TunableIndex:
+    """Return an index with the least effort that reaches the target recall.
+
+    If no effort does, the index has the largest.
+
+    Args:
+        index: over `vectors`.
+        vectors: float32 [size, dim].
+        queries: float32 [q, dim], at least one.
+        config: target, and length of the lists; cut to the number of items.
+    """
+    truth = GroundTruth.of(vectors, spread(queries, _CALIBRATION_QUERIES), config.n)
+    tuned = index.with_search_param(least_param(index, truth, config.target), truth.n)
+    return tuned.for_longer_lists(vectors, truth.queries, truth.n, config.target)
 
 
 def spread(queries: Float32, count: int) -> Float32:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.config import IndexConfig
 from recall.index.faiss_engine import Effort, IvfIndex
 from recall.index.flat import ExactIndex
-from recall.index.tuning.recall import bisect, recalls_found
+from recall.index.tuning.recall import bisect, calibrated, recalls_found
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 
 
@@ -26,16 +27,22 @@ def inverted() -> IvfIndex:
     return IvfIndex.build(model_vectors(), users_like_a_model(500, 25, 3), 128, seed=0)
 
 
+def tuned(index: IvfIndex, vectors: np.ndarray, n: int, target: float) -> IvfIndex:
+    found = calibrated(index, vectors, model_queries(), IndexConfig(n=n, target=target))
+    assert isinstance(found, IvfIndex)
+    return found
+
+
 @pytest.mark.parametrize("target", [0.9, 0.99])
 def test_no_more_lists_than_needed_are_probed(inverted: IvfIndex, target: float) -> None:
-    index = inverted.calibrated(model_vectors(), model_queries(), 50, target)
+    index = tuned(inverted, model_vectors(), 50, target)
     assert recalls_found(index, model_vectors(), model_queries(), 50).mean() >= target
     fewer = index.with_effort(Effort(max(index.effort.nprobe * 7 // 10, 1), 0.0, 50))
     assert index.effort.nprobe == 1 or recalls_found(fewer, model_vectors(), model_queries(), 50).mean() < target
 
 
 def test_other_users_have_similar_recall(inverted: IvfIndex) -> None:
-    index = inverted.calibrated(model_vectors(), model_queries(), 50, 0.95)
+    index = tuned(inverted, model_vectors(), 50, 0.95)
     others = recalls_found(index, model_vectors(), users_like_a_model(300, 25, 2), 50)
     assert others.shape == (300,)
     assert others.mean() > 0.92
@@ -43,7 +50,7 @@ def test_other_users_have_similar_recall(inverted: IvfIndex) -> None:
 
 
 def test_longer_lists_and_long_exclusions_reach_the_target_too(inverted: IvfIndex) -> None:
-    index = inverted.calibrated(model_vectors(), model_queries(), 20, 0.95)
+    index = tuned(inverted, model_vectors(), 20, 0.95)
     assert recalls_found(index, model_vectors(), model_queries(), 200).mean() > 0.93
     best = [brute_force(model_vectors(), query, 220) for query in model_queries()[:40]]
     hits = index.search(model_queries()[:40], 20, [rows[:200] for rows in best])
@@ -79,7 +86,7 @@ def test_an_exact_index_is_recorded_as_exact() -> None:
 
 def test_a_list_may_be_as_long_as_the_catalogue() -> None:
     few = model_vectors()[:30]
-    index = IvfIndex.build(few, model_queries(), 3, seed=0).calibrated(few, model_queries(), 100, 0.99)
+    index = tuned(IvfIndex.build(few, model_queries(), 3, seed=0), few, 100, 0.99)
     assert recalls_found(index, few, model_queries(), 100).mean() >= 0.99
 
 
