@@ -5,7 +5,8 @@ the same answer, bit for bit, alone or in a batch; equal scores are ordered by r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.config import IndexConfig
-from recall.errors import ExportError
+from recall.errors import ExportError, IndexDownError
 from recall.index.bitmap import Mask, RowBitmap
 from recall.index.query import CodedColumn, Predicate, SearchQuery, check_queries, sorted_distinct
 
@@ -371,6 +372,22 @@ class Engine(Protocol):
             kind: one of `kinds`.
             params: the index's `params`.
         """
+
+
+@contextmanager
+def discarded_on_error(*indexes: ItemIndex) -> Iterator[None]:
+    """Discard indexes if the block raises: on a server, they would remain.
+
+    Args:
+        indexes: the indexes.
+    """
+    try:
+        yield
+    except BaseException:
+        for index in indexes:
+            with suppress(IndexDownError):
+                index.discard()
+        raise
 
 
 def check_vectors(vectors: Float32) -> None:

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from typing_extensions import override
 from recall._arrays import Float32
 from recall.config import IndexConfig
 from recall.errors import IndexDownError
-from recall.index.base import Candidate, Engine, Params, TunableIndex, check_vectors
+from recall.index.base import Candidate, Engine, Params, TunableIndex, check_vectors, discarded_on_error
 from recall.index.query import CodedColumn
 from recall.index.remote import RemoteIndex
 from recall.index.servers import StoredColumns, collection_of
@@ -53,16 +52,13 @@ class Collection(Candidate):
         params = {"collection": name, "links": self.links, "effort": 0, **StoredColumns.of(columns).params}
         index = self.index(server, self._kind, params, vectors)
         try:
-            index.fill(vectors, columns, threads)
-            index.check()
-            index.check_columns(columns)
-        except BaseException as error:
-            with suppress(IndexDownError):
-                index.discard()
-            if isinstance(error, index.failures()):
-                why = server.reason(error, lost=index.lost(error))
-                raise IndexDownError("the index could not be built", where=index.location, why=why) from None
-            raise
+            with discarded_on_error(index):
+                index.fill(vectors, columns, threads)
+                index.check()
+                index.check_columns(columns)
+        except index.failures() as error:
+            why = server.reason(error, lost=index.lost(error))
+            raise IndexDownError("the index could not be built", where=index.location, why=why) from None
         return index
 
 
@@ -100,7 +96,8 @@ class RemoteEngine(Engine):
     ) -> TunableIndex:
         links = 0 if kind == self.kinds[0] else _LINKS
         built = Collection(self._index, links, self._columns).build(vectors, queries, seed, threads)
-        return built if built.exact else calibrated(built, vectors, queries, config)
+        with discarded_on_error(built):
+            return built if built.exact else calibrated(built, vectors, queries, config)
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> RemoteIndex:

@@ -7,7 +7,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
@@ -122,6 +122,17 @@ def test_a_column_that_the_server_has_otherwise_is_refused_before_publishing(
     before = engine.server.tables()
     with pytest.raises(ExportError, match="7 rows on the server where it must have"):
         built(engine, columns=coded(FRAME.select("category")))
+    assert engine.server.tables() == before
+
+
+def test_an_index_that_cannot_be_calibrated_is_deleted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RemoteIndex, "find", interrupted)
+    chosen, before = SERVERS[engine.name], engine.server.tables()
+    with pytest.raises(KeyboardInterrupt):
+        chosen.build(chosen.kinds[1], VECTORS, USERS, IndexConfig(n=20), 0, 1)
     assert engine.server.tables() == before
 
 
