@@ -1,8 +1,9 @@
 """Race of recipes by successive halving (Jamieson and Talwalkar 2016).
 
-Large data are raced on a share of the users. Three heats share the time. The first one trains square losses, which are the
-cheapest, and chooses the fields. In the second, the other objectives continue from the best models. In the third, single
-settings of the winner are changed, as long as that improves it by more than a standard error.
+Large data are raced on a share of the users. Three or four heats share the time. The first one trains square losses, which are
+the cheapest, and chooses the fields. Where the best of them takes little of the time, the second changes single settings of
+it, beginning with the number of factors, as long as that improves it by more than a standard error. In the third, the other
+objectives continue from the best models. In the last, single settings of the winner are changed in the same way.
 """
 
 import time
@@ -45,7 +46,8 @@ _FEWEST_REQUESTS, _MOST_SCORES = (
     60_000_000,
 )  # requests over a large catalogue, and scores of one evaluation. Chosen, not tuned.
 _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
-_HEAT_ENDS = (0.5, 0.9)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
+_HEAT_ENDS = (0.5, 0.65, 0.9)  # of the time, at which the first three heats end. Chosen, not tuned.
+_CHEAP = 0.07  # of the time: a square loss up to this is refined early. Twice the factors take three times as long.
 _FIRST_SWEEPS = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
 _STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _MOST_COMPONENTS, _LEAST_FFM_K = 512, 4  # of an FFM's vector, k for each pair of fields. Chosen, not tuned.
@@ -141,7 +143,10 @@ def race(
     share = min(1.0, min(max(_FEWEST_TRAIN, _SHARE * trains), _MOST_TRAIN) / trains)
     run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, report, without)
     run.successive_halving(run.squares(), _HEAT_ENDS[0])
-    run.train_in_turn(run.objectives(), _HEAT_ENDS[1])
+    rival = run.rival()
+    if run.leader_is_cheap():
+        run.hill_climb(_HEAT_ENDS[1])
+    run.train_in_turn(run.objectives(rival), _HEAT_ENDS[2])
     run.hill_climb()
     return run.result()
 
@@ -170,6 +175,7 @@ class _RaceRun:
         self._shared_data: dict[str, SharedData] = {}
         self._ran: list[Entrant] = []
         self._leader: Entrant | None = None
+        self._tried: set[str] = set()  # neighbours of leaders
 
     # The clock.
 
@@ -202,6 +208,11 @@ class _RaceRun:
     def _over(self, share: float = 1.0) -> bool:
         """Return whether a share of the time is over."""
         return self._leader is not None and self._elapsed() > share * self._budget()
+
+    def leader_is_cheap(self) -> bool:
+        """Return whether changes of the leader take little of the time."""
+        leader = self._leader
+        return leader is not None and leader.seconds + leader.validation_seconds <= _CHEAP * self._budget()
 
     # Entrants.
 
@@ -253,19 +264,29 @@ class _RaceRun:
     def _field_choices(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
         return field_choices(leader.config, self._dataset, leader.shared.encoder, self._without)
 
-    def objectives(self) -> Iterator[tuple[str, Values]]:
-        """Yield the other objectives, which continue from the best square loss.
+    def rival(self) -> Entrant | None:
+        """Return the best entrant with other fields, if it is about as good.
 
-        The first one also continues from the best with other fields, if those are as good within a standard error; the rest
-        continue from the better of the two. After a softmax, a long history may overtake a short one.
+        That is, if the leader does not lead by more than a standard error.
         """
         if (leader := self._leader) is None:
-            return
+            return None
         rivals = [
             one for one in self._ran if one.best is not None and not one.fault and one.config.fields != leader.config.fields
         ]
-        rival = max(rivals, key=lambda one: one.figure, default=None)
-        squares = [leader] if rival is None or _beats(leader, rival) else [leader, rival]
+        best = max(rivals, key=lambda one: one.figure, default=None)
+        return None if best is None or _beats(leader, best) else best
+
+    def objectives(self, rival: Entrant | None) -> Iterator[tuple[str, Values]]:
+        """Yield the other objectives, which continue from the best square loss.
+
+        Args:
+            rival: with other fields. The first objective also continues from it; the rest continue from the better of the two.
+                After a softmax, a long history may overtake a short one.
+        """
+        if (leader := self._leader) is None:
+            return
+        squares = [leader] if rival is None or rival.config.fields == leader.config.fields else [leader, rival]
         following, figures = [self._objectives_after(square) for square in squares], []
         for proposals in following:
             yield next(proposals)
@@ -284,7 +305,8 @@ class _RaceRun:
             self._share,
             item_ids_only=has_item_ids_only(schema),
         )
-        for recipe in softmaxes(cast(Values, square.values["train"]), scale):
+        k = cast(int, cast(Values, square.values["model"]).get("k", USUAL_K))
+        for recipe in softmaxes(cast(Values, square.values["train"]), scale, k):
             if not (recipe.cosine and self._config.model.kind == "lr"):
                 yield f"{recipe.name}, after {square.name}", self._values(recipe, fields)
 
@@ -307,7 +329,7 @@ class _RaceRun:
             alive, sweeps = kept, 2 * sweeps
             if all(one.finished for one in alive) or self._over(share):
                 break
-            for entrant in alive:
+            for entrant in sorted(alive, key=lambda one: one.seconds):  # the time may not suffice for all
                 self._run(entrant, sweeps, share)
         for entrant in alive:
             self._finish(entrant)
@@ -335,19 +357,23 @@ class _RaceRun:
         if not entrant.fault and (self._leader is None or entrant.figure > self._leader.figure):
             self._leader = entrant
 
-    def hill_climb(self) -> None:
-        """Change single settings of the leader as long as one helps."""
-        tried: set[str] = set()
+    def hill_climb(self, share: float = 1.0) -> None:
+        """Change single settings of the leader as long as one helps.
+
+        Args:
+            share: of the time, after which to stop.
+        """
         while (leader := self._leader) is not None:
             for name, values in self._neighbours(leader):
                 key = repr(values)
-                if key in tried:
+                if key in self._tried:
                     continue
-                tried.add(key)
-                if self._over():
+                if self._over(share):
                     return
                 entrant = self._start(name, values)
-                entrant.run(entrant.config.method.sweeps, self._over)
+                entrant.run(entrant.config.method.sweeps, lambda: self._over(share))
+                if entrant.finished:
+                    self._tried.add(key)
                 self._finish(entrant)
                 if not entrant.fault and entrant.best is not None and _beats(entrant, leader):
                     self._leader = entrant

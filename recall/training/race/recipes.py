@@ -96,6 +96,12 @@ _LARGE = 100_000  # pairs of a race from which there is time for ten epochs befo
 _LARGE_K = {700_000: 192, 500_000: 128}
 """Factors, by the pairs of the final training from which they help, where a user has one context. NDCG@20 on parts of gowalla's
 training rows: .107 with 64 and .117 with 128; by its example, .119 with 128 and .123 with 192, in 1.5 times the time."""
+_OF_USERS: Values = {"learning_rate": 0.02, "dropout": 0.0, "epochs": 10}
+"""Where a user has one context, in batches of 1,024. A context has many items, so a small batch has as many pairs as a large
+one elsewhere, and takes more time. NDCG@20 of ten epochs (k 64, temperature .08), against the rate .01 in batches of 256 with
+dropout .1: toys without its order .0587 and .0513, ml-100k without its order .108 and .106, all training rows of gowalla .110
+and .104, half of those of amazon-book-kg .116 and .114."""
+_FEWEST_OF_USERS = 8_000  # contexts for such batches: fewer leave too few steps. Chosen, not tuned.
 _OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale", "start")
 
 
@@ -129,32 +135,36 @@ def has_item_ids_only(schema: Schema) -> bool:
     return all(schema.item_id in field.columns(name) for name, field in schema.fields.items() if field.side == "item")
 
 
-def softmaxes(square: Mapping[str, JsonValue], scale: Scale) -> tuple[Recipe, ...]:
+def softmaxes(square: Mapping[str, JsonValue], scale: Scale, least_k: int = USUAL_K) -> tuple[Recipe, ...]:
     """Return the objectives that continue from a square loss.
 
     Args:
         square: the section `train` of the best square loss, which becomes the opening.
         scale: of the data; decides batch, candidates, factors, and whether items train as new ones.
+        least_k: number of factors that the square loss has use for.
 
     Where items have their ids only, nothing can be learnt about new ones, which only take the place of others: on gowalla's
     training rows (k 64, six epochs) NDCG@20 is .1066 with a twentieth of them, and .1078 without.
     """
     opening: Values = {**{key: square[key] for key in _OPENING if key in square}, "sweeps": 5}
     contexts, one_each = scale.contexts, scale.contexts <= _ONE * scale.users
-    batch = 256 if contexts <= 60_000 else 512 if contexts <= 300_000 else 1024
+    batch = 1024 if contexts > (_FEWEST_OF_USERS if one_each else 300_000) else 512 if contexts > 60_000 else 256
     most, samples = (_LARGEST_OF_USERS, _SAMPLES_OF_USERS) if one_each else (_LARGEST_SOFTMAX, _SAMPLES)
     sampled: Values = {"candidates": "sampled", "samples": samples} if contexts * scale.items > most else {}
     gradients: Values = {"epochs": 6, "learning_rate": 0.005, "dropout": 0.1, "opening": opening}
     if scale.item_ids_only:
         gradients["drop"] = 0.0
-    k = next((k for pairs, k in _LARGE_K.items() if one_each and scale.pairs / scale.share >= pairs), USUAL_K)
+    k = max(least_k, next((k for pairs, k in _LARGE_K.items() if one_each and scale.pairs / scale.share >= pairs), 0))
 
     def softmax(temperature: float, reason: str, **changes: JsonValue) -> Recipe:
         train = {"objective": "softmax", "batch": batch, "temperature": temperature, **gradients, **sampled, **changes}
         return Recipe(f"softmax, temperature {temperature:g}", reason, train, cosine=True, k=k)
 
     usual = softmax(0.1, "the best on frappe and ml-1m, with small differences between temperatures")
-    many = softmax(0.08, "one context of each user, with many items: gowalla, amazon-book-kg", learning_rate=0.01, epochs=10)
+    many = softmax(0.08, "many interactions of each item", learning_rate=0.01, epochs=10)
+    if one_each:
+        usual = softmax(0.12, "one context of each user, with few items: toys without its order", **_OF_USERS)
+        many = softmax(0.08, "one context of each user, with many items: gowalla, amazon-book-kg", **_OF_USERS)
     return (
         *((many, usual) if one_each and scale.pairs >= _LARGE else (usual, many)),
         softmax(0.14, "few interactions", dropout=0.3, learning_rate=0.003),
@@ -162,6 +172,7 @@ def softmaxes(square: Mapping[str, JsonValue], scale: Scale) -> tuple[Recipe, ..
             "bpr",
             "comparable with other systems; seldom the best",
             {"objective": "bpr", **gradients, "negatives": 4, "popularity": 0.5, "learning_rate": 0.003},
+            k=least_k,
         ),
     )
 
@@ -252,11 +263,10 @@ def neighbours(train: Mapping[str, JsonValue], k: int, fixed_k: bool) -> Iterato
         fixed_k: whether k was configured, and stays.
     """
     near = _near_square if train["objective"] == "square" else _near_gradients
+    others = [] if fixed_k else [other for other in (k * 2, k // 2) if _LEAST_K <= other <= _MOST_K]
+    yield from ((f"k {other}", {}, other) for other in others if other > k)  # first, since it helps most often
     yield from ((name, change, k) for name, change in near(train))
-    if not fixed_k:
-        for other in (k * 2, k // 2):
-            if _LEAST_K <= other <= _MOST_K:
-                yield f"k {other}", {}, other
+    yield from ((f"k {other}", {}, other) for other in others if other < k)
 
 
 _LEAST_K, _MOST_K = 16, 128
