@@ -42,6 +42,7 @@ from recall.features.values import canonical_series, examples, to_float
 
 _MAX_UNKNOWN = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
 _MAX_SHARE = 0.5  # share of the rows with one user above which it is a warning. Chosen, not tuned.
+_HEAVY_SHARE, _MAX_TIMES = 0.05, 4  # also a warning: a share above it, with more rows than so many times those of the next user
 _MIN_USERS = 20  # users from which on one of them should not have most of the interactions. Chosen, not tuned.
 _SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
 
@@ -239,11 +240,15 @@ def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         type_ = TEXT if column in data.text else id_type(raw.values())
         ids = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
         used = ids.unique()
-        user_id, count = ids.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _MIN_USERS else ("", 0)
-        if count > _MAX_SHARE * len(ids):
-            message = f"{count:,} of {len(ids):,} interactions are of one user, {user_id!r}: if it means an unknown user, "
-            message += "leave these rows out; data.nulls may name it if it means nothing else"
-            yield report("warning", message, count)
+        if name == "users" and len(used) >= _MIN_USERS:
+            (user_id, count), (_, next_count) = ids.value_counts(sort=True).head(2).rows()
+            heavy = count > _HEAVY_SHARE * len(ids) and count > _MAX_TIMES * next_count
+            if heavy or count > _MAX_SHARE * len(ids):
+                message = (
+                    f"{count:,} of {len(ids):,} interactions are of one user, {user_id!r}: if it means an unknown user or "
+                )
+                message += "a test account, leave these rows out; data.nulls may name it if it means nothing else"
+                yield report("warning", message, count)
         yield from spelling_findings(used, report)
         if name not in tables.named:
             continue

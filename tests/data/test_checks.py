@@ -137,7 +137,9 @@ def test_a_user_with_most_interactions_may_stand_for_unknown_ones(tmp_path: Path
     found = one(check(config(), many), "are of one user")
     assert (found.level, found.count) == ("warning", 40)
     assert "40 of 70 interactions are of one user, '0'" in found.message
-    few = write(tmp_path, e=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(20)))
+    heavy = write(tmp_path, e=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(5)))
+    assert "5 of 35 interactions" in one(check(config(), heavy), "are of one user").message
+    few = write(tmp_path, e=f"user_id,item_id\n{rows}{rows}" + "".join(f"0,i{n % 7}\n" for n in range(8)))
     assert not [each for each in check(config(), few) if "are of one user" in each.message]
 
 
