@@ -23,7 +23,7 @@ _CODES = (  # not any three capitals, which begin article numbers, too: SKU001
     "KZT LKR MAD MXN MYR NGN NOK NPR NZD PEN PHP PKR PLN QAR RMB RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH USD UYU UZS VND "
     "XAF XOF ZAR"
 )
-_MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
+_MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|[A-Z]{{1,2}}\$)"
 NUMBER_PATTERNS: Final = {
     mark: rf"^(?<minus>[-+−▲△]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
     rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
