@@ -78,6 +78,7 @@ def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 _MAX_GRADE = 100  # of marks at school or in percent
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
+_LETTER_CODE = r"^\pL{1,2}$"  # for the kind of a row
 _MAX_STATES = 4  # texts of a state up to which it is not a part of a country
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
 _MIN_MULTIPLES = 0.9  # share of the rows that are multiples of the smallest number of their item
@@ -210,9 +211,13 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
 def _state_role(values: pl.Series) -> Role | None:
     """Return the role of words for the state of a row, or None."""
     named = set(words(values.name))
-    if values.dtype != pl.String or not STATE & named or COLUMN_WORDS["personal_state"] & named:
+    if values.dtype != pl.String or COLUMN_WORDS["personal_state"] & named:
         return None
     texts = values.drop_nulls().unique()
+    if named <= COLUMN_WORDS["kind"] and 1 < len(texts) <= _MAX_STATES and texts.str.contains(_LETTER_CODE).all():
+        return Role("consequence", f"{', '.join(texts.sort())} may say what happened, such as a sale and its return")
+    if not STATE & named:
+        return None
     if len(texts) > _MAX_EVENTS[True]:
         return None
     is_state = not PLACE & named or (len(texts) <= _MAX_STATES and texts.str.len_chars().min() > 3)  # type: ignore[operator]
@@ -408,7 +413,7 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("label", f"{yes} and {no}, and the name says what the user did", flag=True)
     if lower in BOOLEAN_WORDS and not outcome_word(name, EVENT):  # a column of yes and no may answer any question
         return None
-    by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | COLUMN_WORDS["kind"]))
     recognised = [] if COLUMN_WORDS["source"] & named else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
     rule = event_rule(texts, state=bool(STATE & named)) if few else EventRule({}, (), (), ())

@@ -196,3 +196,27 @@ def test_rows_without_an_outcome_count_by_what_the_others_say(
 def test_a_column_of_nan_alone_is_no_outcome() -> None:
     frame = pl.DataFrame({"u": ["a", "b"], "i": ["x", "y"], "rating": ["nan", "nan"]})
     assert detect_roles(frame, "u", "i", {})["rating"].kind == "context"
+
+
+def test_short_codes_for_the_kind_of_a_row_are_no_context() -> None:
+    assert role("typ", RNG.choice(["S", "K", "Z"], N)).kind == "consequence"
+    assert role("type", RNG.choice(["phone", "tablet"], N)).kind == "context"
+
+
+def test_a_title_in_several_forms_is_no_context() -> None:
+    forms = np.array(["", " (3D)", " [OV]"])[RNG.integers(0, 3, N)]
+    titles = [f"Film {'abcdefghijklmnopqrstuvwxyzABCD'[item]}{form}" for item, form in zip(ITEM, forms, strict=True)]
+    assert role("film", titles).kind == "consequence"
+
+
+def test_rows_that_were_not_taken_need_no_time() -> None:
+    achieved = RNG.choice([0, 1], N)
+    frame = pl.DataFrame({"u": USER, "i": ITEM, "achieved": achieved})
+    times = pl.Series("unlocktime", 1_600_000_000 + 3_600 * RNG.integers(0, 9_999, N))
+    known = frame.with_columns(pl.when(pl.col("achieved") == 1).then(times))
+    unknown = frame.with_columns(pl.when(pl.Series(RNG.choice([False, True], N))).then(times))
+    readable = []
+    for table in (known, unknown):
+        time = detect_roles(table, "u", "i", {})["unlocktime"].time
+        readable.append(time is not None and time.readable)
+    assert readable == [True, False]
