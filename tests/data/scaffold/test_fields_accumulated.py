@@ -50,6 +50,7 @@ def test_columns_that_grow_with_the_interactions_are_no_fields() -> None:
         ("user", "income", True),
         ("item", "avg_rating", False),
         ("item", "review_count", False),
+        ("item", "stats.subscribers", False),
         ("item", "total_pages", True),
         ("item", "weight", True),
     ],
@@ -154,3 +155,18 @@ def test_headers_with_types_lose_them(tmp_path: Path) -> None:
     assert found.tables["interactions"].columns == ["user_id", "item_id", "context:token_seq", "timestamp"]
     text = draft_tables(found, "radio", {"interactions": "radio.inter"})
     assert tomllib.loads(text)["fields"]["context:token_seq"] == {"side": "user", "kind": "bag", "separator": " "}
+
+
+def test_the_mean_rating_of_items_is_left_out_even_if_it_has_few_values() -> None:
+    items = pl.DataFrame(
+        {"item": [f"i{item}" for item in range(ITEMS)], "AggregatedRating": [3.0 + item % 3 for item in range(ITEMS)]}
+    )
+    assert set(drafted(interactions=log(), items=items)[1]["fields"]) == {"user", "item"}
+
+
+def test_an_id_beside_the_one_that_is_joined_does_not_disturb() -> None:
+    items = pl.DataFrame({"item": [f"i{item}" for item in range(ITEMS)], "id": [f"{item:x}" for item in range(ITEMS)]})
+    table = log()
+    interactions = table.with_columns(genre=table["item"].str.replace("i", "g"))
+    config = drafted(interactions=interactions, items=items)[1]
+    assert config["data"]["item_columns"] == ["genre"]

@@ -106,6 +106,7 @@ def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, fo
         ),
         ("title,price\nTea,5\n", "utf-16-le"),
         ("title,price\n" + "".join(f'"Tisch {n} für draußen","{n},99 €"\n' for n in range(99)), "cp1252"),
+        ("title,price\n" + "".join(f"Tea {n},£{n}.50\n" for n in range(99)), "cp1252"),
         ("title\nПривет\n", "utf-8"),
         ("title\nПривет\n", "utf-16"),
     ],
