@@ -21,6 +21,7 @@ its product with a vector is then one of components. They are rotated back after
 
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -53,6 +54,28 @@ from recall.training.pairs import ObservedPairs
 from recall.training.ranges import TiedRows
 
 _HALVINGS = 6
+
+
+class _ItemChange(NamedTuple):
+    """A step of the item table that was not taken yet.
+
+    Attributes:
+        table: the table, float32 [n_item_features, 1 + width].
+        weight: penalty of each feature, float32 [n_item_features, 1 or 1 + width].
+        step: float32, as the table.
+        decrease: of the loss, if it is a parabola along the step.
+        before: the loss without the step, and without the penalty of users.
+        phi: vectors of the contexts.
+        gram: their Gram matrix, float32 [1 + dim, 1 + dim].
+    """
+
+    table: Tensor
+    weight: Tensor
+    step: Tensor
+    decrease: float
+    before: float
+    phi: Phi
+    gram: Tensor
 
 
 class ImplicitALS:
@@ -202,6 +225,22 @@ class ImplicitALS:
         if rows.users_one_hot is not None and rows.items_one_hot is not None:
             return self._items_one_by_one(rows.users_one_hot, rows.items_one_hot)
         items = rows.of_items(self._sweep)
+        change = self._item_change(items)  # frees what is as large as all items and was only needed to find it
+        if self._linear:  # the loss is a parabola along the step
+            self._set_item_table(change.table + change.step)
+            after = change.before - change.decrease
+        else:
+            after = self._move_items(items, change)
+        if isinstance(self._form, FwFMParameterization):
+            after += self._among_items(self._form, items, change.phi, change.gram)
+        return after
+
+    def _item_change(self, items: ItemRows) -> _ItemChange:
+        """Find the Gauss-Newton step of the item table.
+
+        All factors are rotated to the axes of the contexts before.
+        """
+        rows = self._rows
         phi, found = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
         residual, observed = self._item_gradient(items, phi, RESIDUAL, self._psi(items), found)
         gram, whole = self._rotate(found)
@@ -229,14 +268,7 @@ class ImplicitALS:
         )
         step = torch.zeros_like(table)
         decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), step)
-        if self._linear:  # the loss is a parabola along the step
-            self._set_item_table(table + step)
-            after = before - decrease
-        else:
-            after = self._move_items(items, weight, table, step, phi, gram, before)
-        if isinstance(self._form, FwFMParameterization):
-            after += self._among_items(self._form, items, phi, gram)
-        return after
+        return _ItemChange(table, weight, step, decrease, before, phi, gram)
 
     def _among_items(self, form: FwFMParameterization, items: ItemRows, phi: Phi, gram: Tensor) -> float:
         """Solve for the weights between item fields; return the change of the loss."""
@@ -299,16 +331,16 @@ class ImplicitALS:
     def _all_pairs_gradient(self, rows: ItemRows, psi: Vectors, gram: Tensor) -> Vectors:
         return all_pairs_gradient(psi, gram, torch.from_numpy(rows.alpha_b), self._form.diagonal)
 
-    def _move_items(
-        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
-    ) -> float:
+    def _move_items(self, items: ItemRows, change: _ItemChange) -> float:
         """Take the step, halved until it lowers the loss: psi is not linear in the table."""
+        table, weight, step, _, before, phi, gram = change
         for _ in range(_HALVINGS):
             moved = table + step
+            penalized = _penalized(weight, moved)
             psi = ItemSide(self._form, items.matrix, moved).vectors()
-            _, observed = self._item_gradient(items, phi, RESIDUAL, psi)
-            of_all = self._all_pairs_gradient(items, psi, gram)
-            after = observed + all_pairs_loss(psi, of_all) + _penalized(weight, moved)
+            observed = self._item_gradient(items, phi, RESIDUAL, psi)[1]
+            after = observed + all_pairs_loss(psi, self._all_pairs_gradient(items, psi, gram)) + penalized
+            del psi  # which are as large as all items
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
