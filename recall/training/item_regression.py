@@ -55,25 +55,27 @@ class Ridge:
         """
         table = targets.new_zeros(self._columns.n, targets.shape[1]) if start is None else start.clone()
         diagonal = self._columns.squared().weighted_sum(self._weights) + strength
-        enough = _TOLERANCE**2 * (self._pulled(targets).square() / diagonal).sum(0)
+        enough = _TOLERANCE**2 * (self._pulled(targets.clone()).square() / diagonal).sum(0)
         residual = self._pulled(targets - self._rows.weighted_sum(table)) - strength * table
         direction = residual / diagonal
         size = (residual * direction).sum(0)
+        room = torch.empty_like(direction)  # for each product, which is as large as the table
         for _ in range(_STEPS):
             if bool((size <= enough).all()):
                 break
-            image = self._pulled(self._rows.weighted_sum(direction)) + strength * direction
-            length = size / (direction * image).sum(0).clamp_min(torch.finfo().tiny)
-            table += length * direction
-            residual -= length * image
-            scaled, before = residual / diagonal, size
-            size = (residual * scaled).sum(0)
-            direction = scaled + size / before.clamp_min(torch.finfo().tiny) * direction
+            image = self._pulled(self._rows.weighted_sum(direction))
+            image += torch.mul(direction, strength, out=room)
+            length = size / torch.mul(direction, image, out=room).sum(0).clamp_min(torch.finfo().tiny)
+            table += torch.mul(direction, length, out=room)
+            residual -= torch.mul(image, length, out=room)
+            scaled, before = torch.div(residual, diagonal, out=room), size
+            size = torch.mul(residual, scaled, out=image).sum(0)
+            direction.mul_(size / before.clamp_min(torch.finfo().tiny)).add_(scaled)
         return table
 
     def _pulled(self, values: Tensor) -> Tensor:
-        """X' diag(a) values: [n, d] -> [n_features, d]."""
-        return self._columns.weighted_sum(self._weights * values)
+        """X' diag(a) values: [n, d] -> [n_features, d]; values are used up."""
+        return self._columns.weighted_sum(values.mul_(self._weights))
 
 
 class ItemRegression:

@@ -191,11 +191,14 @@ class PopularityFit:
                 found[place] = _ndcg_of(order.top(self.held.masked, _LIST_LENGTH), self.held.relevant)
         else:
             step = max(1, _BLOCK // max(len(psi), 1))
+            room = np.empty((2, min(step, len(phi)), len(psi)), dtype=np.float32)  # for the scores of every block
             for first, some in self.held.batches(step):
                 part = slice(first, first + step)
-                scores = phi[part] @ psi.T
+                scores, moved = room[:, : len(some)]
+                np.matmul(phi[part], psi.T, out=scores)
                 for place, length in enumerate(_LENGTHS):
-                    moved = scores + (base[part] + np.float32(unit * length)) * popularity
+                    np.multiply(base[part] + np.float32(unit * length), popularity, out=moved)
+                    moved += scores
                     found[place, part] = _ndcg_of(top_of_scores(moved, some.masked, min(_LIST_LENGTH, len(psi))), some.relevant)
         return found
 
