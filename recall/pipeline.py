@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from recall._heap import release_free_memory
 from recall._progress import bar, note, quiet, stage, terminable
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name, require_writable
@@ -176,6 +177,7 @@ def run(
         with stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
         findings = () if checked else warn(config, tables, dataset)
+        release_free_memory()  # of the tables and their checks
         if replaced := replaced_data(dataset, root):
             note(f"warning: {replaced}")
         note(sizes(dataset, encoder, config.model))

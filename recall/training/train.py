@@ -159,6 +159,7 @@ def train(
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}
         worth_of_fields = field_worths(model, validation, seconds, config.seed)
+        release_free_memory()  # of their scores
     new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
     untrained.copy_twins(model)
     if popularity is not None:
