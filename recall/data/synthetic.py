@@ -11,6 +11,7 @@ shows. A user chooses an item at most once. Some values are removed from the tab
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -143,13 +144,15 @@ class Synthetic:
 def generate(config: SyntheticConfig) -> Synthetic:
     """Generate the shop; deterministic for a configuration."""
     random = np.random.default_rng(config.seed)
-    category_styles = standard_normal(random, len(CATEGORIES))
-    items, style = make_items(config.items, random, category_styles)
-    users, taste = make_users(config.users, random, category_styles)
-    truth = _draw_truth(random, style, taste, items["year"].to_numpy())
-    events = _draw_events(config, random)
-    with ThreadPoolExecutor(1) as pool:
-        sorting = pool.submit(_order_by_time, events.time)
+    with ThreadPoolExecutor(1) as beside:
+        if config.considered < config.items:
+            beside.submit(import_module, "recall.data.synthetic_kernels")  # takes most of a second
+        category_styles = standard_normal(random, len(CATEGORIES))
+        items, style = make_items(config.items, random, category_styles)
+        users, taste = make_users(config.users, random, category_styles)
+        truth = _draw_truth(random, style, taste, items["year"].to_numpy())
+        events = _draw_events(config, random)
+        sorting = beside.submit(_order_by_time, events.time)
         chosen = _draw_choices(config, random, truth, events)
         order = sorting.result()
     interactions = _sorted_rows(order[chosen[order] >= 0], events, chosen, users["user_id"], items["item_id"])
@@ -292,7 +295,7 @@ def _draw_choices_from_offers(config: SyntheticConfig, truth: Truth, events: _Ev
     fixed = (np.uint64(config.seed), config.considered, events.start, events.device, events.daypart, aliases)
     bounds = np.searchsorted(events.start, np.linspace(0, len(chosen), 8 * (os.cpu_count() or 1) + 1)).tolist()
     bounds[0], bounds[-1] = 0, config.users
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda ends: choose(*ends, *fixed, *tables, chosen), pairwise(bounds)))
     return chosen
 
