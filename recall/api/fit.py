@@ -19,6 +19,7 @@ from recall.data.scaffold.draft import draft_tables
 from recall.data.scaffold.survey import survey
 from recall.data.tables import TABLE_NAMES, frame_of, library_of
 from recall.errors import TrainingInterruptedError
+from recall.features.canonical import flatten_lists
 
 
 def fit(
@@ -30,7 +31,7 @@ def fit(
     user_id: str | None = None,
     item_id: str | None = None,
     progress: bool = True,
-) -> "Model":
+) -> Model:
     """Train a model, verify its export, and return it ready to answer.
 
     The same steps as `recall init`, `recall train` and `recall serve`, in one process. Progress and warnings about the
@@ -97,8 +98,13 @@ def _other_kind(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
 
 
 def _id_types(config: RunConfig, sources: Mapping[str, object]) -> tuple[pl.DataType, pl.DataType] | None:
-    """Return the types of both ids in the interactions; None where a file has none."""
+    """Return the types of both ids in the interactions; None where a file has none.
+
+    Ids in lists, such as the items of an order, have the type of the elements.
+    """
     if isinstance(sources["interactions"], str | Path):
         return None
-    schema = frame_of(sources["interactions"], "interactions").schema
-    return schema[config.data.user_id], schema[config.data.item_id]
+    frame = frame_of(sources["interactions"], "interactions").clear()
+    ids = (frame[config.data.user_id], frame[config.data.item_id])
+    user, item = (flatten_lists(one).dtype if one.dtype == pl.List else one.dtype for one in ids)
+    return user, item

@@ -286,7 +286,7 @@ class Model:
         return series_of([ids] if one else ids, name)
 
 
-def load(path: str | Path) -> "Model":
+def load(path: str | Path) -> Model:
     """Open a published model: a root of versions, or one version.
 
     Args:

@@ -47,6 +47,13 @@ def test_frames_paths_and_the_command_line_give_the_same_bits(model: Model, take
         assert other.recommend(3).equals(model.recommend(3))
 
 
+def test_ids_in_lists_have_the_type_of_the_elements(taken: pl.DataFrame) -> None:
+    orders = taken.group_by("user_id", maintain_order=True).agg("item_id")
+    answer = recall.fit(orders, config=CONFIG, progress=False).recommend(3)
+    assert answer.schema["item_id"] == taken.schema["item_id"]
+    assert set(answer["item_id"]) <= set(taken["item_id"])
+
+
 def test_pandas_in_pandas_out(model: Model, taken: pl.DataFrame) -> None:
     import pandas
 
