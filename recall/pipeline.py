@@ -1,14 +1,14 @@
 """Train and publish with progress on stderr, from tables or a bundle."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from recall._heap import release_free_memory
-from recall._progress import bar, note, quiet, stage, terminable
+from recall._progress import bar, note, quiet, stage
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name, require_writable
 from recall.config import AutoConfig, ModelConfig, RunConfig
@@ -25,85 +25,13 @@ from recall.features.encoder import FeatureEncoder
 from recall.index.registry import require_server
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
-from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, previous_checkpoint, refuse_overwriting
+from recall.training.checkpoint import checkpointed
 from recall.training.distribute import on_disk, receive
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
 from recall.training.race.decide import decide, of_bundle
 from recall.training.ranks import ALONE, Ranks
 from recall.training.train import TrainResult, run_fingerprint, train
-
-
-@dataclass(slots=True)
-class Kept:
-    """The checkpoint of one run.
-
-    Attributes:
-        path: its file; None before the run is known.
-        race: file of the race that chose the run's objective; None without one.
-        locks: of the run, until it has ended.
-    """
-
-    path: Path | None = None
-    race: Path | None = None
-    locks: ExitStack = field(default_factory=ExitStack)
-
-    def claim(self, root: Path, fingerprint: str, resume: bool | None, restart: bool) -> tuple[Path, bool]:
-        """Lock the checkpoint of a run; return its path, and whether to continue from it.
-
-        Args:
-            root: folder to publish to, where checkpoints are.
-            fingerprint: identifies the run.
-            resume: continue from the checkpoint; None does so where there is one.
-            restart: overwrite the checkpoint.
-
-        Raises:
-            CheckpointBusyError: Another process trains the same run.
-            CheckpointExistsError: It would be overwritten, and neither `resume` nor `restart` is set.
-        """
-        path = checkpoint_path(root, fingerprint)
-        self.locks.enter_context(held(path))
-        if resume is None:
-            resume = path.exists() and not restart
-        elif not (resume or restart):
-            refuse_overwriting(path, fingerprint)
-        if others := other_checkpoints(path):
-            names = ", ".join(other.name for other in others)
-            note(f"note: checkpoints of other runs are left alone in {root}: {names}")
-        self.path = path
-        return path, resume
-
-
-@contextmanager
-def keeping() -> Iterator[Kept]:
-    """Run a block that trains, with a checkpoint.
-
-    The checkpoint is removed when the block succeeds, and named in the error when a signal stops it.
-
-    Raises:
-        TrainingInterruptedError: SIGINT or SIGTERM stopped the block; its exit code says which.
-    """
-    kept = Kept()
-    with kept.locks, terminable() as stop:
-        try:
-            yield kept
-        except TrainingInterruptedError as error:
-            raise stop.coded(error) from None
-        except KeyboardInterrupt:
-            raise stop.coded(_interrupted(kept.path)) from None
-        previous = None if kept.path is None else previous_checkpoint(kept.path)
-        for file in filter(None, (kept.path, previous, kept.race)):
-            file.unlink(missing_ok=True)
-
-
-def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
-    if checkpoint is not None and checkpoint.exists():
-        return TrainingInterruptedError(
-            "interrupted; nothing was published, and what was learned is kept",
-            where=str(checkpoint),
-            hint="Add --continue to the same command to continue from there",
-        )
-    return TrainingInterruptedError("interrupted before anything was learned", hint="Start it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +89,7 @@ def run(
     require_writable(root)
     require_server(config.index.kind)
     _refuse_race(config, ranks)
-    with keeping() as kept:
+    with checkpointed() as kept:
         with stage("load the tables"):
             tables = data if isinstance(data, Tables) else open_tables(config.data, data)
             dataset = dataset_of(config, tables)
@@ -209,7 +137,7 @@ def assist(config: RunConfig, ranks: Ranks) -> None:
         TrainingInterruptedError: SIGINT or SIGTERM stopped it.
     """
     _refuse_race(config, ranks)
-    with keeping(), quiet():
+    with checkpointed(), quiet():
         dataset, encoder = receive(config, ranks)
         train(config, dataset, encoder, lambda _: None, ranks=ranks)
         ranks.told("published")
@@ -238,14 +166,30 @@ def _publish(
         figures: dict[str, JsonValue] = {"curve": trained.curve}
         figures |= {"validation": dict(trained.metrics)} if trained.metrics else {}
         before, live = live_name(root), activates_at_once(activation, root)
-        model, factor = trained.model, trained.popularity
         exported = export(
-            model, trained.encoder, dataset, config, root, figures | metrics, parent, expected, factor, activate=live
+            trained.model,
+            trained.encoder,
+            dataset,
+            config,
+            root,
+            figures | metrics,
+            parent,
+            expected,
+            trained.popularity,
+            activate=live,
         )
     if activation == "always":
         return exported, None
-    with stage("compare with the live version"):
-        return exported, settle(activation, exported.folder, root, before, dataset, config)
+    try:
+        with stage("compare with the live version"):
+            return exported, settle(activation, exported.folder, root, before, dataset, config)
+    except KeyboardInterrupt:
+        name = exported.folder.name
+        raise TrainingInterruptedError(
+            f"interrupted; {name} was published, but not compared with the live version",
+            where=str(root),
+            hint=f"recall activate {root} {name} makes it live; the same command with --continue compares one again",
+        ) from None
 
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, ...]:
@@ -366,7 +310,7 @@ def grow(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     require_writable(root)
-    with keeping() as kept:
+    with checkpointed() as kept:
         config = of_bundle(config, source)
         require_server(config.index.kind)
         with stage("open the bundle, load the tables"):
@@ -386,7 +330,7 @@ def grow(
         checkpoint, resume = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
             note(f"warning: {ground.overlap}")
-        warn(config, ground.tables, ground.dataset)
+        findings = warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()
         note(sizes(ground.dataset, ground.encoder, config.model))
@@ -399,7 +343,7 @@ def grow(
         metrics: dict[str, JsonValue] = {"growth": ground.record(trained, retrained)}
         parent, expected = ground.source.sequence, ground.expected
         exported, gate = _publish(trained, ground.dataset, config, root, activation, metrics, parent, expected)
-    return Run(ground.dataset, trained, exported, config, gate=gate)
+    return Run(ground.dataset, trained, exported, config, findings, gate=gate)
 
 
 def new_values(ground: WarmStartRun) -> str:

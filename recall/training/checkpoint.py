@@ -6,8 +6,8 @@ Each run has one file, named after its fingerprint, and holds a lock on it while
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recall._file_system import fsync, try_lock
+from recall._progress import note, terminable
 from recall.bundle.files import link_or_copy
-from recall.errors import RecallError, TrainingError
+from recall.errors import RecallError, TrainingError, TrainingInterruptedError
 
 _PREFIX = "checkpoint-"
 _SUFFIX = ".safetensors"
@@ -239,3 +240,82 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
             hint="Give the configuration and data it was made with, or train without --continue",
         )
     return position, tensors
+
+
+@dataclass(slots=True)
+class RunFiles:
+    """Files of one run that are kept until it has ended.
+
+    Attributes:
+        path: file of the checkpoint; None before the run is known.
+        race: file of the race that chose the run's objective; None without one.
+        locks: of the run, until it has ended.
+    """
+
+    path: Path | None = None
+    race: Path | None = None
+    locks: ExitStack = field(default_factory=ExitStack)
+
+    def claim(self, root: Path, fingerprint: str, resume: bool | None, restart: bool) -> tuple[Path, bool]:
+        """Lock the checkpoint of a run; return its path, and whether to continue from it.
+
+        Args:
+            root: folder to publish to, where checkpoints are.
+            fingerprint: identifies the run.
+            resume: continue from the checkpoint; None does so where there is one.
+            restart: overwrite the checkpoint.
+
+        Raises:
+            CheckpointBusyError: Another process trains the same run.
+            CheckpointExistsError: It would be overwritten, and neither `resume` nor `restart` is set.
+        """
+        path = checkpoint_path(root, fingerprint)
+        self.locks.enter_context(held(path))
+        if resume is None:
+            resume = path.exists() and not restart
+        elif not (resume or restart):
+            refuse_overwriting(path, fingerprint)
+        if others := other_checkpoints(path):
+            names = ", ".join(other.name for other in others)
+            note(f"note: checkpoints of other runs are left alone in {root}: {names}")
+        self.path = path
+        return path, resume
+
+
+@contextmanager
+def checkpointed() -> Iterator[RunFiles]:
+    """Run a block that trains, with a checkpoint.
+
+    The checkpoint is removed when the block succeeds, and named in the error when a signal stops it.
+
+    Raises:
+        TrainingInterruptedError: SIGINT or SIGTERM stopped the block; its exit code says which.
+    """
+    kept = RunFiles()
+    with kept.locks, terminable() as stop:
+        try:
+            yield kept
+        except TrainingInterruptedError as error:
+            raise stop.coded(error) from None
+        except KeyboardInterrupt:
+            raise stop.coded(interrupted(kept.path)) from None
+        previous = None if kept.path is None else previous_checkpoint(kept.path)
+        for file in filter(None, (kept.path, previous, kept.race)):
+            file.unlink(missing_ok=True)
+
+
+def interrupted(path: Path | None, fingerprint: str | None = None) -> TrainingInterruptedError:
+    """Return the error of a run that a signal stopped, with what its checkpoint has.
+
+    Args:
+        path: of the checkpoint; None for a run without one.
+        fingerprint: of the run; None for any.
+    """
+    kept = 0 if path is None else kept_sweep(path, fingerprint)
+    if kept == 0:
+        return TrainingInterruptedError("training was interrupted; nothing was kept", hint="Start it again")
+    return TrainingInterruptedError(
+        f"training was interrupted after sweep {kept}, which is kept",
+        where=str(path),
+        hint="Add --continue to the same command to continue from there",
+    )

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from recall._progress import note
 from recall.config import StoppingConfig
-from recall.errors import TrainingError, TrainingInterruptedError
+from recall.errors import TrainingError
 from recall.evaluation.cold_start import fair_figure
 from recall.features.csr import FeatureLayout
 from recall.models.torch.base import Model, side_of
 from recall.training.checkpoint import (
     CheckpointWriteError,
     Position,
-    kept_sweep,
+    interrupted,
     load_checkpoint,
     position_of,
     refuse_overwriting,
@@ -175,7 +175,7 @@ def run_sweeps(
             ranks.told("")  # rank 0 has its checkpoint
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
-        raise _interrupted(checkpointing) from None
+        raise interrupted(None if checkpointing is None else checkpointing.path, position.fingerprint) from None
     except RankLostError as error:
         raise error.after(position.sweep) from None
     if best is not None:
@@ -284,14 +284,3 @@ def _evaluated(validate: Validate, model: Model, sweep: int, fields: Mapping[str
 
 def _field_of(row: int, side: str, fields: Mapping[str, FeatureLayout]) -> str:
     return f"field {fields[side].names[int(fields[side].of(np.array(row)))]!r} of the {side} side"
-
-
-def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedError:
-    kept = 0 if checkpointing is None else kept_sweep(checkpointing.path, checkpointing.fingerprint)
-    if checkpointing is None or kept == 0:
-        return TrainingInterruptedError("training was interrupted; nothing was kept", hint="Start it again")
-    return TrainingInterruptedError(
-        f"training was interrupted after sweep {kept}, which is kept",
-        where=str(checkpointing.path),
-        hint="Add --continue to the same command to continue from there",
-    )

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,13 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recall import pipeline
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import resolve
+from recall.bundle.versions import resolve, versions
 from recall.config import load_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.data.synthetic import SyntheticConfig, generate
+from recall.errors import TrainingInterruptedError
 from recall.serving.recommender import Recommender, Request
 from recall.training.checkpoint import checkpoint_path
 from recall.training.train import run_fingerprint
@@ -117,6 +120,24 @@ def test_the_loss_of_dropped_singular_values_is_reported(run, shop: Path, tmp_pa
     fold = Manifest.read(resolve(tmp_path)).model.fold
     assert f"rank 1: error {fold.lost:.1e} of the field weights" in ended.out
     assert "zero weights" not in ended.out  # only FTRL makes them
+
+
+def test_an_interrupted_comparison_says_that_a_version_was_published(
+    shop: Path, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "settle", interrupt)
+    root = shutil.copytree(bundles, tmp_path / "bundles")
+    live = resolve(root)
+    config = load_config(shop / "recall.toml", ["train.sweeps=1"])
+    with pytest.raises(TrainingInterruptedError, match="was published") as error:
+        pipeline.run(config, shop, root, activation="if-not-worse")
+    (published,) = set(versions(root)) - {live}
+    assert published.name in error.value.what
+    assert error.value.exit_code == 130
+    assert resolve(root) == live
 
 
 def checkpoints(folder: Path) -> list[Path]:

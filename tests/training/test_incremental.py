@@ -11,7 +11,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import REMEMBERED, TRAIN
-from recall.errors import ConfigError, TrainingError
+from recall.errors import ConfigError, TrainingError, TrainingInterruptedError
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
@@ -19,7 +19,7 @@ from recall.models.torch.registry import new_model
 from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request
 from recall.training.incremental import WarmStartRun, prepare_warm_start, retrain
-from recall.training.loop import SweepReport, TrainingInterruptedError
+from recall.training.loop import SweepReport
 from recall.training.start import shares
 from recall.training.train import TrainResult, train
 from tests.conftest import TINY

@@ -5,12 +5,12 @@ import torch
 
 from recall._file_system import fsync
 from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
-from recall.errors import TrainingError
+from recall.errors import TrainingError, TrainingInterruptedError
 from recall.features.csr import FeatureLayout
 from recall.models.torch.fm import FactorizationMachine
 from recall.training import checkpoint
 from recall.training.checkpoint import CheckpointExistsError, load_checkpoint
-from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
+from recall.training.loop import Checkpointing, run_sweeps
 from recall.training.train import new_learner
 from tests.training.worlds import random_pairs
 
