@@ -167,7 +167,7 @@ def requests(dataset: Dataset, held: HeldOutRequests, encoder: FeatureEncoder, n
     histories: list[list[str] | None] = [None] * len(held)
     field = encoder.schema.history
     if field is not None:
-        before = items_before(dataset, held.user, held.before, max(last for _, last in field.lags))
+        before = items_before(dataset, held.user, held.before, field.longest)
         ids, limits = item_ids.gather(before.items).to_list(), before.indptr.tolist()
         histories = [ids[first:last] for first, last in pairwise(limits)]
     return [

@@ -26,7 +26,7 @@ from recall.models.serving.base import Parity, ServingModel, relative_errors
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.layout import unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables
-from recall.models.torch.base import Model, SparseBatch
+from recall.models.torch.base import Model, SparseBatch, one_torch_thread
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden
@@ -196,8 +196,7 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: SqliteUsers, pos
     events = dataset.events[positions]
     ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()
     field = dataset.schema.history
-    longest = max(last for _, last in field.lags) if field is not None else 0
-    before = previous_items(dataset, positions, longest)
+    before = previous_items(dataset, positions, 0 if field is None else field.longest)
     item_ids = dataset.items[dataset.schema.item_id]
     known = {*encoder.users.columns, *encoder.contexts.columns}
     rows = []
@@ -221,7 +220,7 @@ def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> 
     """
     plain = isinstance(model, FactorizationMachine)
     rng = np.random.default_rng(seed)
-    with torch.no_grad(), _one_thread():  # the products are small: a second thread would mostly wait for the first
+    with torch.no_grad(), one_torch_thread():  # the products are small: a second thread would mostly wait for the first
         split = model.user_offset(users)[:, None] + model.user_vectors(users) @ model.item_vectors(items).t()
         scores = split.numpy()
         for row in range(users.n):
@@ -241,16 +240,6 @@ def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
         if len(positions) >= count:
             break
     return np.sort(rng.permutation(positions)[:count])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
 
 
 @contextmanager

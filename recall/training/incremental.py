@@ -20,6 +20,7 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import CURRENT
 from recall.config import RunConfig
+from recall.config.schema import Side
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.incremental import addition_tables, addition_tables_alone, unknown_items_note
@@ -32,7 +33,6 @@ from recall.evaluation.exact_topk import ItemLists, rank_metrics
 from recall.features.csr import source_rows
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.layout import unwrapped
-from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.record import UserRecord
 from recall.training.loop import SweepReport

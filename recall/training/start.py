@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Bool, Float32, Int32, Int64, UInt8
+from recall.config.schema import Side
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
@@ -23,7 +24,7 @@ from recall.errors import TrainingError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
-from recall.models.torch.base import Model, Side, side_of
+from recall.models.torch.base import Model, side_of
 from recall.training.als import sparse_kernels
 from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs

@@ -1,7 +1,9 @@
 """Interface of torch models, their input, and the invariant that export rests on."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recall._arrays import Float32, Int64
+from recall.config.schema import Side
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import ServingModel
 
@@ -142,9 +145,6 @@ class SparseBatch(NamedTuple):
             return apart
         order = torch.argsort(place, stable=True)
         return apart._replace(indices=self.indices[order], weights=self.weights[order], fields=self.fields[order])
-
-
-Side = Literal["user", "item"]
 
 
 class Model(nn.Module, ABC):
@@ -289,3 +289,14 @@ def array(tensor: Tensor) -> Float32:
 def side_of(name: str) -> Side | None:
     """Return the side whose features are rows of a parameter; None if shared."""
     return "user" if name.startswith("user_") else "item" if name.startswith("item_") else None
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Limit torch to one thread in the block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

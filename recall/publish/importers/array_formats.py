@@ -10,9 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64, Int64
+from recall.config.schema import Side
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical
-from recall.publish.importers.foreign_model import SIDES, Feature, ForeignModel, Mapped, Parameters, Side
+from recall.publish.importers.foreign_model import SIDES, Feature, ForeignModel, Mapped, Parameters
 
 Array = npt.NDArray[np.generic]
 

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from recall._arrays import Float64, Int64
+from recall.config.schema import Side
 from recall.errors import DataError
 
 Kind = Literal["fm", "ffm", "sums"]
-Side = Literal["user", "item"]
 SIDES: tuple[Side, Side] = ("user", "item")
 
 

@@ -14,6 +14,7 @@ from recall.bundle import files
 from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
+from recall.config.schema import Side
 from recall.data.columns import column_forms
 from recall.data.dataset import Dataset
 from recall.data.entities import read_entities
@@ -26,7 +27,7 @@ from recall.features.values import to_request_values
 from recall.features.vocabulary import UNKNOWN
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
-from recall.publish.importers.foreign_model import ForeignModel, Mapped, Side
+from recall.publish.importers.foreign_model import ForeignModel, Mapped
 from recall.publish.importers.mapping import (
     MappedFeatures,
     canonical_mapping,

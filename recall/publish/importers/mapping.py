@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Float64
-from recall.config.schema import Schema
+from recall.config.schema import Schema, Side
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import (
@@ -36,7 +36,7 @@ from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
-from recall.publish.importers.foreign_model import SIDES, Feature, FeatureRow, FieldKind, ForeignModel, Mapped, Side
+from recall.publish.importers.foreign_model import SIDES, Feature, FeatureRow, FieldKind, ForeignModel, Mapped
 
 _REQUIRED = ("feature", "side", "field")
 _OPTIONAL = ("value", "kind", "weights", "field_number")

@@ -4,33 +4,16 @@
 Its loops are compiled as those of `recall.training.als.sparse_kernels`, and the same holds of them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from recall._arrays import Float32, Float64, Int64
 from recall.training.als.shards import Workers
 from recall.training.als.sparse_kernels import F32, TABLE, kernel
 from recall.training.ranks import RowShares
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Limit torch to one thread while `Workers` use the others.
-
-    Sums then have the same bits, and threads do not compete.
-    """
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
 
 _RANGES = 64  # of rows; the cut, and so the sum, is the same for any number of threads
 _ROWS = 2048  # or fewer ranges of at least this many rows

@@ -30,10 +30,10 @@ from torch import Tensor
 
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
-from recall.models.torch.base import Model
+from recall.models.torch.base import Model, one_torch_thread
 from recall.training.als import sparse_kernels
 from recall.training.als.field_weights import solve_across, solve_among_items
-from recall.training.als.linear_algebra import bordered_gram, conjugate_gradients, one_torch_thread, table_dot
+from recall.training.als.linear_algebra import bordered_gram, conjugate_gradients, table_dot
 from recall.training.als.one_hot import LeastSquares, OneHotSide
 from recall.training.als.parameterization import FwFMParameterization, parameterization_of
 from recall.training.als.shards import ItemRange, Workers
@@ -120,7 +120,7 @@ class ImplicitALS:
         Returns:
             The loss after it, regulariser included, for each unit of observed weight.
         """
-        with one_torch_thread():
+        with one_torch_thread():  # sums have the same bits, and `Workers` use the other threads
             if self._form.dim:
                 self._user_step()
             loss = self._item_step()
