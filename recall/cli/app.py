@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from recall.cli import output
+from recall.cli import ABOUT, COMMANDS, output
 from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, prepare_data, show_config
 from recall.cli.demo import demo
@@ -48,7 +48,6 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-_ABOUT = "Train factorization machines on interactions, and serve recommendations."
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "init": init,
@@ -72,22 +71,13 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "activate": activate,
     "rollback": roll_back,
 }
-_GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "data": (
-        "Check tables, prepare them for fast reading, or generate example tables.",
-        {"check": check_data, "prepare": prepare_data, "generate": generate_data},
-    ),
-    "bundle": (
-        "Inspect or verify a published bundle, or export its vectors.",
-        {"show": show_bundle, "verify": verify_bundle, "export": export_bundle},
-    ),
-    "items": ("Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}),
-    "users": ("Change the users of a live root.", {"load": load_users, "erase": erase_users}),
-    "key": ("Generate API keys for a service.", {"new": new_key}),
-    "config": (
-        "Show a configuration, or all possible settings.",
-        {"show": show_config, "schema": config_schema, "keys": config_keys},
-    ),
+_GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "data": {"check": check_data, "prepare": prepare_data, "generate": generate_data},
+    "bundle": {"show": show_bundle, "verify": verify_bundle, "export": export_bundle},
+    "items": {"upsert": upsert_items, "delete": delete_items},
+    "users": {"load": load_users, "erase": erase_users},
+    "key": {"new": new_key},
+    "config": {"show": show_config, "schema": config_schema, "keys": config_keys},
 }
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Settings of `serve`, whose arguments are those of another command."""
@@ -95,10 +85,10 @@ _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_op
 
 def application() -> typer.Typer:
     """Return the typer application with all commands."""
-    app = _group(_ABOUT, _COMMANDS)
+    app = _group(ABOUT, _COMMANDS)
     app.callback(context_settings={"help_option_names": ["-h", "--help"]})(_options)
-    for name, (text, commands) in _GROUPS.items():
-        app.add_typer(_group(text, commands), name=name)
+    for name, commands in _GROUPS.items():
+        app.add_typer(_group(COMMANDS[name], commands), name=name)
     return app
 
 
