@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from recall._arrays import Integers
 from recall.bundle.reader import Bundle
 from recall.config import LastSplit, RunConfig
 from recall.config.run import parse_config
@@ -72,8 +73,7 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
     item_ids, user_ids = dataset.items[schema.item_id], dataset.users[schema.user_id]
     items = item_ids.gather(training["item"].unique()).to_list()
     known_items = float((bundle.item_ids.rows(items) >= 0).mean())
-    rows = training["user"].unique().sort().to_numpy()
-    chosen = np.sort(np.random.default_rng(0).choice(rows, min(len(rows), _SAMPLE), replace=False))
+    chosen = _sampled_users(training)
     records = {int(row): record(user_ids[int(row)]) for row in chosen} if stored else {}
     seen = {row: set(user.seen) for row, user in records.items() if user is not None}
     compared = training.filter(training["user"].is_in(list(seen))).select("user", "item").unique()
@@ -82,6 +82,12 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
         ids = item_ids.gather(compared["item"]).to_list()
         pairs = sum(item in seen[user] for user, item in zip(compared["user"].to_list(), ids, strict=True)) / len(compared)
     return DataMatch(known_items, len(seen) / len(chosen) if stored else None, pairs, bundle.encoder.schema.difference(schema))
+
+
+def _sampled_users(events: pl.DataFrame) -> Integers:
+    """Return the rows of some users of interactions, rising: integer [at most 500]."""
+    users = events["user"].unique().sort().to_numpy()
+    return np.sort(np.random.default_rng(0).choice(users, min(len(users), _SAMPLE), replace=False))
 
 
 def refuse_foreign(
@@ -174,8 +180,7 @@ def _refuse_truncated(
     if part != TEST or not isinstance(rule, LastSplit) or not same or config.data.repeats == "merge":
         return
     evaluated = dataset.events[dataset.select(part)]
-    users = evaluated["user"].unique().sort().to_numpy()
-    chosen = np.sort(np.random.default_rng(0).choice(users, min(len(users), _SAMPLE), replace=False))
+    chosen = _sampled_users(evaluated)
     user_ids, item_ids = dataset.users[dataset.schema.user_id], dataset.items[dataset.schema.item_id]
     before = dataset.events.filter(pl.col("split") < part).select("user", "item")
     rows = evaluated.filter(pl.col("user").is_in(chosen)).select("user", "item").join(before, on=["user", "item"], how="anti")

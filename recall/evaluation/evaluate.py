@@ -81,20 +81,6 @@ def recommended_rows(
     return rows, strangers
 
 
-def request_metrics(held: HeldOutRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
-    """Every metric of every request.
-
-    Args:
-        held: the requests.
-        rows: int64 [q, n], rows of the joint catalogue.
-        counts: int64 [items], training interactions of each item of that catalogue.
-        at: lengths k to judge at.
-    """
-    values = metrics.per_request(held.relevant.contains(rows), held.relevant.lengths, at)
-    information = metrics.self_information(counts)
-    return PerRequestMetrics(held.user, values | {f"novelty@{k}": metrics.novelty(rows, information, k) for k in at})
-
-
 _COMPARED = 2_000  # requests whose lists are compared with an exact search
 _PARTS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
@@ -215,10 +201,13 @@ def evaluate(
     held = held_out(dataset, config.evaluation, judged, np.flatnonzero(dataset.events["split"].to_numpy() < split))
     catalogue = joint_catalogue(dataset, [one.bundle.item_ids for one in (recommender, *against)])
     counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(catalogue))
+    information = metrics.self_information(counts)
     resamples, seed = config.evaluation.intervals, config.seed
 
     def figures(rows: Int64) -> tuple[PerRequestMetrics, ListFigures]:
-        by_request = request_metrics(held, rows, counts, at)
+        values = metrics.per_request(held.relevant.contains(rows), held.relevant.lengths, at)
+        values |= {f"novelty@{k}": metrics.novelty(rows, information, k) for k in at}
+        by_request = PerRequestMetrics(held.user, values)
         exposed = {k: metrics.exposure(rows, len(catalogue), k) for k in at}
         return by_request, ListFigures(
             metrics=estimate(by_request, resamples, seed),
@@ -226,42 +215,37 @@ def evaluate(
             gini={f"gini@{k}": metrics.gini(shown) for k, shown in exposed.items()},
         )
 
-    rows, strangers = recommended_rows(recommender, dataset, held, catalogue, at[-1])
-    by_model, model = figures(rows)
-    by_popularity, popularity = figures(Popularity.ranked(counts).top(held.masked, at[-1]))
-    rivals = []
-    for other in against:
-        rival_rows, rival_strangers = recommended_rows(other, dataset, held, catalogue, at[-1])
-        by_rival, rival_model = figures(rival_rows)
-        rivals.append(
-            Rival(
-                bundle=other.bundle.manifest.version,
-                unreachable=_unreachable(other, dataset, held),
-                strangers=rival_strangers,
-                context_columns=other.bundle.encoder.context_columns,
-                exact=other.index.exact,
-                model=rival_model,
-                comparison=compare(by_model, by_rival, resamples, seed),
-            )
+    def answered(one: Recommender) -> tuple[PerRequestMetrics, BundleResult]:
+        rows, strangers = recommended_rows(one, dataset, held, catalogue, at[-1])
+        by_request, model = figures(rows)
+        return by_request, BundleResult(
+            bundle=one.bundle.manifest.version,
+            unreachable=_unreachable(one, dataset, held),
+            strangers=strangers,
+            context_columns=one.bundle.encoder.context_columns,
+            exact=one.index.exact,
+            model=model,
         )
+
+    by_model, result = answered(recommender)
+    by_popularity, popularity = figures(Popularity.ranked(counts).top(held.masked, at[-1]))
+    rivals = [
+        Rival(**dict(rival), comparison=compare(by_model, by_rival, resamples, seed))
+        for by_rival, rival in map(answered, against)
+    ]
     drawn = held.drawn(config.evaluation.sample, seed)
     replay, popular = OfflineReplay.of(recommender, dataset, held.take(drawn)), by_popularity.take(drawn)
     bundle = recommender.bundle
     return EvaluationReport(
-        bundle=recommender.bundle.manifest.version,
+        **dict(result),
         part=_PARTS[split],
         mask=config.evaluation.mask,
         request="row" if row_by_row(dataset, config.evaluation) else config.evaluation.request,
         requests=len(held),
         users=len(np.unique(held.user)),
-        items=len(recommender.bundle.item_ids),
+        items=len(bundle.item_ids),
         relevant=len(held.relevant.items),
-        unreachable=_unreachable(recommender, dataset, held),
-        strangers=strangers,
-        context_columns=recommender.bundle.encoder.context_columns,
-        exact=recommender.index.exact,
         found=_found(recommender, dataset, held.take(held.drawn(_COMPARED, seed)), at[-1], resamples, seed),
-        model=model,
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),
         dial=popularity_curve(replay, config.evaluation, seed),
@@ -272,8 +256,8 @@ def evaluate(
         held_out_items=evaluate_new_items(replay, bundle, dataset, split, popular, config.evaluation, seed)
         if dataset.hold_out == "items"
         else None,
-        discrimination=discriminate(recommender.bundle, dataset, split, config.evaluation, seed),
-        ablation=ablate(replay, recommender.bundle, config.evaluation, seed) if ablated else None,
+        discrimination=discriminate(bundle, dataset, split, config.evaluation, seed),
+        ablation=ablate(replay, bundle, config.evaluation, seed) if ablated else None,
         rivals=tuple(rivals),
         seconds=time.monotonic() - started,
     )

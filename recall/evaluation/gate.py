@@ -13,9 +13,10 @@ from recall.config import AutoConfig, RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError
-from recall.evaluation.bootstrap import Estimate, Figures, compare, estimate
+from recall.evaluation.bootstrap import Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.data_match import refuse_foreign, refuse_trained_on
-from recall.evaluation.evaluate import joint_catalogue, recommended_rows, request_metrics
+from recall.evaluation.evaluate import joint_catalogue, recommended_rows
+from recall.evaluation.metrics import per_request
 from recall.evaluation.protocol import held_out
 from recall.serving.recommender import Recommender
 
@@ -145,10 +146,10 @@ def settle(activation: Activation, folder: Path, root: Path, before: str, datase
         known = np.flatnonzero(dataset.events["split"].to_numpy() < part)
         held = held_out(dataset, config.evaluation, dataset.select(part), known)
         catalogue = joint_catalogue(dataset, [new.bundle.item_ids, old.bundle.item_ids])
-        counts, at = np.zeros(len(catalogue), dtype=np.int64), config.train.stopping.at
-        mine, theirs = (
-            request_metrics(held, recommended_rows(one, dataset, held, catalogue, at)[0], counts, (at,)) for one in (new, old)
-        )
+        at = config.train.stopping.at
+        lists = (recommended_rows(one, dataset, held, catalogue, at)[0] for one in (new, old))
+        found = (per_request(held.relevant.contains(rows), held.relevant.lengths, (at,)) for rows in lists)
+        mine, theirs = (PerRequestMetrics(held.user, values) for values in found)
     compared = compare(mine, theirs, config.evaluation.intervals, config.seed)[metric]
     activated = compared.verdict != "lower"
     if activated:

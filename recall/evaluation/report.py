@@ -20,7 +20,6 @@ from recall.evaluation.hold_out import BaselineResult, HeldOutItems, HeldOutUser
 from recall.evaluation.offline import Ablation, Dial
 
 _WORTH = {"higher": "better", "lower": "worse", "undecided": "undecided"}
-_PLAIN = {"higher": "higher", "lower": "lower", "undecided": "undecided"}
 _FIELD = {"helps": "helps", "hurts": "hurts", "mixed": "helps and hurts", "undecided": "makes no difference that shows"}
 
 
@@ -93,8 +92,8 @@ def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
     table = _table(title, ["metric"], [report.bundle, rival.bundle, "difference", "ratio"], ["this one is"])
     for name, compared in rival.comparison.items():
         mine, theirs = _margin(report.model.metrics[name]), _margin(rival.model.metrics[name])
-        words = _PLAIN if name.startswith("novelty") else _WORTH
-        table.add_row(name, mine, theirs, compared.difference.interval("+"), _ratio(compared), words[compared.verdict])
+        verdict = compared.verdict if name.startswith("novelty") else _WORTH[compared.verdict]
+        table.add_row(name, mine, theirs, compared.difference.interval("+"), _ratio(compared), verdict)
     yield table
     if rival.unreachable != report.unreachable:
         yield Text(f"{rival.unreachable:,} relevant items are masked or not in the catalogue of {rival.bundle}.")

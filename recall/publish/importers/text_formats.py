@@ -98,7 +98,7 @@ class Lines:
 # The first two parts are missing if libFM was run with -dim 0,... or ...,0,...; features are numbered from 0.
 
 _BIAS, _UNARY, _PAIRWISE = "#global bias W0", "#unary interactions Wj", "#pairwise interactions Vj,f"
-_ORDER = (_BIAS, _UNARY, _PAIRWISE)
+_ORDER: tuple[str, ...] = (_BIAS, _UNARY, _PAIRWISE)
 
 
 def read_libfm(path: Path) -> ForeignModel:
@@ -109,18 +109,18 @@ def read_libfm(path: Path) -> ForeignModel:
     """
     lines = Lines(path)
     parts: dict[str, list[list[float]]] = {}
-    heading = ""
+    heading, left = "", _ORDER
     for line in lines:
         if line.startswith("#"):
-            if line not in _ORDER[len(parts) :] or (parts and _ORDER.index(line) <= _ORDER.index(heading)):
+            if line not in left:
                 raise lines.expected(f"one of the headings {', '.join(map(repr, _ORDER))}, each once and in this order", line)
-            heading = line
+            heading, left = line, left[left.index(line) + 1 :]
             parts[heading] = []
         elif not heading:
             raise lines.expected(f"the heading {_BIAS!r}", line)
         else:
-            width = len(parts[_PAIRWISE][0]) if heading == _PAIRWISE and parts[_PAIRWISE] else None
-            width = width if heading == _PAIRWISE else 1
+            first = next(iter(parts[heading]), None)
+            width = 1 if heading != _PAIRWISE else None if first is None else len(first)
             parts[heading].append(lines.numbers(line, "numbers", width))
     if not parts:
         raise lines.expected(f"the heading {_BIAS!r}", None)
