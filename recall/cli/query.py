@@ -211,16 +211,13 @@ def parsed(raw: bytes, where: str) -> dict[str, Any]:
 
 
 def _show(recommender: "Recommender", answer: "Recommendations") -> None:
-    import polars as pl
-
     from recall.serving.batch import title_column
 
-    catalogue, key = recommender.items.current().items(), recommender.bundle.manifest.schema_.item_id
-    title = title_column(catalogue, key)
-    columns = sorted((name for name in catalogue.columns if name != key), key=lambda name: name != title)[:_SHOWN]
-    listed = pl.DataFrame({key: [item.item_id for item in answer.items]}, schema={key: pl.String})
-    found = listed.join(catalogue.select(key, *columns), on=key, how="left", maintain_order="left")
-    values = found.select(columns).rows() if columns else [()] * len(listed)
+    catalogue, key = recommender.items.current(), recommender.bundle.manifest.schema_.item_id
+    found = catalogue.table(catalogue.rows(answer.ids))
+    title = title_column(found, key)
+    columns = sorted((name for name in found.columns if name != key), key=lambda name: name != title)[:_SHOWN]
+    values = found.select(columns).rows() if columns else [()] * len(found)
     output.show_table(
         ["rank", "item", "score", *columns],
         [

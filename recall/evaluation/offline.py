@@ -61,19 +61,9 @@ class OfflineReplay:
         users = SparseRows.vstack(
             recommender.encode(requests(dataset, batch, bundle.encoder, 1)) for _, batch in unmasked.batches()
         )
-        row_of = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
-        masked = row_of[held.masked.items]
-        there = masked >= 0
-        absent = np.arange(len(row_of)) + len(bundle.item_vectors)
-        relevant = np.where(row_of < 0, absent, row_of)[held.relevant.items].astype(np.int32)
-        return OfflineReplay(
-            held.user,
-            users,
-            bundle.tables.user_vectors(users),
-            bundle.item_vectors,
-            ItemLists(held.relevant.indptr, relevant),
-            ItemLists.from_pairs(held.masked.owners[there], masked[there], len(held)),
-        )
+        rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
+        placed, vectors = held.in_catalogue(rows, len(bundle.item_vectors)), bundle.tables.user_vectors(users)
+        return OfflineReplay(held.user, users, vectors, bundle.item_vectors, placed.relevant, placed.masked)
 
     def __len__(self) -> int:
         return len(self.user)

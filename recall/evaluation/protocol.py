@@ -1,7 +1,7 @@
 """Held-out interactions as requests, with their relevant and masked items."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -43,6 +43,23 @@ class HeldOutRequests:
         """Return the requests at positions `rows`, integer [m], in that order."""
         return HeldOutRequests(
             self.event[rows], self.user[rows], self.relevant.take(rows), self.masked.take(rows), self.before[rows]
+        )
+
+    def in_catalogue(self, rows: Integers, size: int) -> "HeldOutRequests":
+        """Return the requests with the rows of another catalogue.
+
+        Args:
+            rows: integer [items], row of each item there; -1 for an item that it lacks. A relevant one gets a row beyond
+                the catalogue, and is always missed.
+            size: number of items of that catalogue.
+        """
+        relevant = np.where(rows < 0, size + np.arange(len(rows)), rows)[self.relevant.items].astype(np.int32)
+        masked = rows[self.masked.items]
+        there = masked >= 0
+        return replace(
+            self,
+            relevant=ItemLists(self.relevant.indptr, relevant),
+            masked=ItemLists.from_pairs(self.masked.owners[there], masked[there], len(self)),
         )
 
     def drawn(self, most: int, seed: int) -> Int64:

@@ -29,7 +29,7 @@ from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
-from recall.evaluation.exact_topk import ItemLists, rank_metrics
+from recall.evaluation.exact_topk import rank_metrics
 from recall.features.csr import source_rows
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.layout import unwrapped
@@ -330,8 +330,5 @@ def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, f
     contexts = build_contexts(dataset, bundle.encoder, held.event, held.before)
     phi = bundle.tables.user_vectors(contexts.features.take(contexts.context))
     rows = bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list())
-    place = np.where(rows >= 0, rows, len(bundle.item_ids) + np.arange(len(rows)))  # beyond all that can be found
-    relevant = ItemLists.from_pairs(held.relevant.owners, place[held.relevant.items], len(held))
-    there = rows[held.masked.items] >= 0
-    masked = ItemLists.from_pairs(held.masked.owners[there], rows[held.masked.items[there]], len(held))
-    return rank_metrics(phi, np.asarray(bundle.item_vectors), relevant, masked, (config.train.stopping.at,))
+    placed = held.in_catalogue(rows, len(bundle.item_ids))
+    return rank_metrics(phi, np.asarray(bundle.item_vectors), placed.relevant, placed.masked, (config.train.stopping.at,))
