@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recall.cli import output
-from recall.cli.output import EXTRAS, UnavailableError
+from recall.cli.output import EXTRAS, Bundle, UnavailableError
 from recall.cli.tune import described
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ ROUNDING = 1e-6
 """Folding losses below this are rounding of float32."""
 
 
-BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")]
-
-
-def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
+def show_bundle(bundle: Bundle, as_json: output.Json = False) -> None:
     """Print the main facts of a bundle's manifest; --json prints all of it."""
     from recall.bundle.manifest import Manifest
     from recall.bundle.versions import resolve, versions
@@ -59,7 +56,7 @@ def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
     output.result(as_json, manifest.model_dump(mode="json", by_alias=True), lines)
 
 
-def verify_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
+def verify_bundle(bundle: Bundle, as_json: output.Json = False) -> None:
     """Verify a bundle: names, sizes, SHA-256, shapes, numbers, index, golden requests."""
     from recall.publish import golden
     from recall.serving.recommender import Recommender
@@ -78,7 +75,7 @@ def verify_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
 
 
 def export_bundle(
-    bundle: BundlePath,
+    bundle: Bundle,
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     format_: Annotated[
         Literal["parquet", "npy", "faiss"],

@@ -20,8 +20,8 @@ _CONSIDERED = 16  # makes a million choices a second on two cores
 
 
 def check_data(
-    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
+    config: output.Config,
+    data: output.Data = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
     ] = None,
@@ -73,8 +73,8 @@ def _write_profile(path: Path, config: "RunConfig", folder: Path, findings: "Seq
 
 
 def prepare_data(
-    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
+    config: output.Config,
+    data: output.Data = None,
     *,
     out: Annotated[
         Path, typer.Option(metavar="PREPARED", help="Folder to write to: a new folder, or that of an interrupted preparation.")
@@ -191,7 +191,7 @@ def init(
 
 
 def show_config(
-    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
+    config: output.Config,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
     ] = None,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 def evaluate(
     config: Annotated[Path, typer.Argument(help="Configuration (TOML) of the data, split and evaluation.")],
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
+    bundle: output.Bundle,
+    data: output.Data = None,
     part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file as JSON.")] = None,
     settings: Annotated[
@@ -75,7 +75,7 @@ def evaluate(
 
 
 def report(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     evaluation: Annotated[
         Path | None,
@@ -108,9 +108,9 @@ def report(
 
 def compare(
     config: Annotated[Path, typer.Argument(help="Configuration (TOML) of the data, split and evaluation.")],
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     other: Annotated[Path, typer.Argument(help="The bundle to compare with: a folder of published bundles, or one bundle.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
+    data: output.Data = None,
     part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("comparison.html"),
     as_json: output.Json = False,
@@ -195,7 +195,7 @@ _AT_ONCE = 10_000  # pairs in one batch. Chosen, not tuned.
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     pairs: Annotated[
         Path,
         typer.Option(

@@ -15,6 +15,9 @@ from recall._progress import note as note
 from recall._progress import stage as stage
 from recall.errors import DataError, RecallError
 
+Bundle = Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")]
+Config = Annotated[Path, typer.Argument(help="Configuration (TOML).")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

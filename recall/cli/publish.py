@@ -75,13 +75,13 @@ def _lines(report: "ImportReport") -> dict[str, object]:
 
 
 def rebuild(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     items: Annotated[Path, typer.Argument(help="Table of all current items: .parquet or .csv.")],
     config: Annotated[
         Path | None,
         typer.Option(help="With --activate if-not-worse: configuration (TOML) whose held-out interactions are evaluated."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
+    data: output.Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Accept this column although no field reads it; repeatable.")

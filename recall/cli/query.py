@@ -23,7 +23,7 @@ _WIDTH = 28  # characters of a value that are printed
 
 
 def query(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     user: Annotated[str | None, typer.Option(help="Id of a user.")] = None,
     features: Annotated[
         list[str] | None,
@@ -261,7 +261,7 @@ def _cell(value: object) -> str:
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")],
     users: Annotated[
         str,

@@ -38,7 +38,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
+    config: output.Config,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of the tables; default: the folder of the configuration. With --resume: the old tables."),
@@ -137,7 +137,7 @@ def train(
 
 
 def retrain(
-    config: Annotated[Path, typer.Argument(help="Configuration (TOML).")],
+    config: output.Config,
     root: Annotated[Path, typer.Argument(help="The folder of published bundles.")],
     data: Annotated[
         Path | None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def tune(
     config: Annotated[Path, typer.Argument(help="Configuration (TOML) to start from.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="How long to search.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: the folder of the configuration.")] = None,
+    data: output.Data = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the best settings; default: NAME.tuned.toml beside the configuration.")
     ] = None,
@@ -114,7 +114,7 @@ def _unknown(figure: float, margin: float | None) -> str:
 
 
 def tune_index(
-    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles (uses the live version), or one bundle.")],
+    bundle: output.Bundle,
     target: Annotated[
         float | None, typer.Option(help="Target recall against the exact list; default: that of the bundle.")
     ] = None,
