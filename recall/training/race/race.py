@@ -189,6 +189,8 @@ class _RaceRun:
             return self._seconds
         if len(self._dataset.events) <= _SMALL:
             return SECONDS
+        if any(not one.finished and 0 < len(one.figures) <= one.config.method.opened for one in self._ran[-1:]):
+            return float("inf")  # an opening does not tell the duration of an epoch
         ran = [one for one in (self._leader, *self._ran[-1:]) if one is not None and one.figures]
         finals = [
             one.seconds / len(one.figures) / self._share * (one.best_sweep if one.finished else one.config.method.sweeps)
@@ -337,8 +339,9 @@ class _RaceRun:
     def train_in_turn(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
         """Train one after the other, to the end unless it starts worse than the best."""
         best: Entrant | None = None
+        large = self._seconds is None and len(self._dataset.events) > _SMALL
         for name, values in proposals:
-            if self._over(share):
+            if self._over(share) and not (large and best is None):  # how long a race of large data takes, the first one tells
                 return
             entrant = self._start(name, values)
             self._run(entrant, _FIRST_SWEEPS, share)

@@ -46,15 +46,15 @@ class Recipe:
 SQUARES = (
     Recipe("square", "the defaults: many interactions of each user", {"objective": "square"}),
     Recipe(
-        "square, regularised",
-        "few interactions of each item; the best of all on toys with its user ids",
-        {"objective": "square", "regularisation": 0.01},
-        tuned_on="toys",
-    ),
-    Recipe(
         "square, sparse",
         "sparse data with order: the less an item was seen, the more it is regularised in proportion",
         {"objective": "square", "start": "singular", "steps": 8, "popularity": 0.5, "regularisation": 0.005, "nu": 0.5},
+        tuned_on="toys",
+    ),
+    Recipe(
+        "square, regularised",
+        "few interactions of each item; the best of all on toys with its user ids",
+        {"objective": "square", "regularisation": 0.01},
         tuned_on="toys",
     ),
     Recipe(
@@ -74,9 +74,9 @@ SQUARES = (
         {"objective": "square", "popularity": 0.5, "regularisation": 0.08, "nu": 0.75},
     ),
 )
-"""Whole-catalogue square losses, by how often each won."""
+"""Whole-catalogue square losses, by how much each gains where it wins: there may be no time for the last ones."""
 
-SPARSE = SQUARES[2]
+SPARSE = SQUARES[1]
 """The recipe that was tuned with a long history."""
 _LARGEST_SOFTMAX = 300_000_000
 """(context, item) pairs of one epoch above which candidates are sampled, where a user has many contexts.

@@ -379,3 +379,13 @@ def test_nothing_but_a_race_resolves_auto(tiny_folder: Path) -> None:
 def test_a_race_of_cosines_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"chooses model\.cosine"):
         tiny(model={"cosine": True})
+
+
+def test_large_data_always_race_an_objective_beside_the_squares(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race_module, "_SMALL", 100)
+    monkeypatch.setattr(race_module, "SECONDS", 1e-6)
+    left: list[Entrant] = []
+    race(parse_config(LOG), load_dataset(parse_config(LOG), cycles), None, left.append)
+    first = next(one for one in left if not one.name.startswith("square"))
+    assert first.name.startswith("softmax")
+    assert len(first.figures) > first.config.method.opened
