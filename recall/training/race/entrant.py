@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 
 from recall.config import RunConfig, parse_config
+from recall.config.training import GradientConfig
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.split import GIVEN, VALID
 from recall.data.tables import Tables
 from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import PerRequestMetrics
+from recall.evaluation.cold_start import upper_end
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs
@@ -145,6 +147,7 @@ class Entrant:
         shared: data of its fields.
         figures: on the validation part after each sweep, or after the opening and each epoch.
         best: metrics of each request with the best model; that of an opening does not count.
+        latest: metrics of each request with the latest model.
         seconds: spent on sweeps.
         validation_seconds: spent on evaluations.
         fault: why it failed; empty otherwise.
@@ -157,6 +160,7 @@ class Entrant:
     shared: SharedData
     figures: list[float] = field(default_factory=list)
     best: PerRequestMetrics | None = None
+    latest: PerRequestMetrics | None = None
     seconds: float = 0.0
     validation_seconds: float = 0.0
     fault: str = ""
@@ -192,9 +196,21 @@ class Entrant:
 
     @property
     def finished(self) -> bool:
-        """Whether it failed, made all of its sweeps, or stopped improving."""
-        since = len(self.figures) - max(self.best_sweep, self.config.method.opened)
-        return bool(self.fault) or len(self.figures) >= self.config.method.sweeps or since >= _PATIENCE
+        """Whether it failed, made all of its sweeps, or stopped improving.
+
+        While a learning rate decreases, figures vary by chance, and the last epochs often improve again.
+        """
+        method = self.config.method
+        if self.fault or len(self.figures) >= method.sweeps:
+            return True
+        stopped = len(self.figures) - max(self.best_sweep, method.opened) >= _PATIENCE
+        decreases = isinstance(method, GradientConfig) and method.schedule == "linear"
+        return stopped and (self.declines or not decreases)
+
+    @property
+    def declines(self) -> bool:
+        """Whether the latest model is worse than the best by more than a standard error."""
+        return self.best is not None and self.latest is not None and leads(self.best, self.latest, self.metric)
 
     def run(self, sweeps: int, over: Callable[[], bool]) -> None:
         """Train up to a number of sweeps in all, or until the time is over.
@@ -222,9 +238,24 @@ class Entrant:
         figure = float(judged.values[self.metric].mean())
         if len(self.figures) >= self.config.method.opened and figure > self.figure:
             self.best = judged
+        self.latest = judged
         self.figures.append(figure)
         self.seconds += swept - began
         self.validation_seconds += time.monotonic() - swept
 
 
+def leads(one: PerRequestMetrics, other: PerRequestMetrics, metric: str) -> bool:
+    """Return whether a mean is higher than another by more than a standard error.
+
+    Args:
+        one: metrics of each request.
+        other: of the same requests.
+        metric: to compare, such as `ndcg@10`.
+    """
+    difference = one.values[metric] - other.values[metric]
+    mean = float(difference.mean())
+    return mean > (upper_end(difference, one.user) - mean) / _STANDARD_ERRORS
+
+
+_STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _PATIENCE = 2  # sweeps without a better figure. Chosen, not tuned.

@@ -18,8 +18,7 @@ from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
-from recall.evaluation.cold_start import upper_end
-from recall.training.race.entrant import Entrant, SharedData, merged, sampled
+from recall.training.race.entrant import Entrant, SharedData, leads, merged, sampled
 from recall.training.race.recipes import (
     SPARSE,
     SQUARES,
@@ -49,7 +48,6 @@ _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
 _HEAT_ENDS = (0.5, 0.65, 0.9)  # of the time, at which the first three heats end. Chosen, not tuned.
 _CHEAP = 0.07  # of the time: a square loss up to this is refined early. Twice the factors take three times as long.
 _FIRST_SWEEPS = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
-_STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _MOST_COMPONENTS, _LEAST_FFM_K = 512, 4  # of an FFM's vector, k for each pair of fields. Chosen, not tuned.
 _MOST_SWEEPS = 12  # most sweeps of a square loss
 
@@ -277,7 +275,9 @@ class _RaceRun:
             one for one in self._ran if one.best is not None and not one.fault and one.config.fields != leader.config.fields
         ]
         best = max(rivals, key=lambda one: one.figure, default=None)
-        return None if best is None or _beats(leader, best) else best
+        if best is None or best.best is None or leader.best is None or leads(leader.best, best.best, leader.metric):
+            return None
+        return best
 
     def objectives(self, rival: Entrant | None) -> Iterator[tuple[str, Values]]:
         """Yield the other objectives, which continue from the best square loss.
@@ -378,7 +378,9 @@ class _RaceRun:
                 if entrant.finished:
                     self._tried.add(key)
                 self._finish(entrant)
-                if not entrant.fault and entrant.best is not None and _beats(entrant, leader):
+                if entrant.fault or entrant.best is None or leader.best is None:
+                    continue
+                if leads(entrant.best, leader.best, leader.metric):
                     self._leader = entrant
                     break
             else:
@@ -437,22 +439,15 @@ class _RaceRun:
         )
 
 
-def _beats(entrant: Entrant, leader: Entrant) -> bool:
-    """Return whether an entrant leads by more than a standard error."""
-    assert entrant.best is not None
-    assert leader.best is not None
-    difference = entrant.best.values[entrant.metric] - leader.best.values[leader.metric]
-    mean = float(difference.mean())
-    error = (upper_end(difference, entrant.best.user) - mean) / _STANDARD_ERRORS
-    return mean > error
-
-
 def _with_sweeps(winner: Entrant) -> Values:
-    """Return the winner's overrides, with the sweeps of its best model."""
+    """Return the winner's overrides, with the sweeps of its best model.
+
+    A model of gradients keeps all epochs unless the last of them made it worse.
+    """
     train = dict(cast(Values, winner.values["train"]))
-    unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
     if train["objective"] == "square":
+        unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
         train["sweeps"] = min(_MOST_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
-    elif not unfinished:  # otherwise the time was over while it still improved
+    elif winner.declines:
         train["epochs"] = winner.best_sweep - winner.config.method.opened
     return {**winner.values, "train": train}

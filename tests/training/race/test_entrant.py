@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
+from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.training.race.entrant import Entrant, SharedData
 from tests.conftest import TINY
 
@@ -53,3 +55,20 @@ def test_the_best_model_of_each_request_comes_after_the_opening(ground: SharedDa
     assert one.best is None
     one.run(4, lambda: False)
     assert one.best.values[one.metric].mean() == pytest.approx(one.figure)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "worse", "finished"), [("linear", 0.002, False), ("linear", 0.2, True), ("constant", 0.002, True)]
+)
+def test_epochs_of_a_decreasing_rate_go_on_until_they_are_worse_beyond_chance(
+    ground: SharedData, schedule: str, worse: float, finished: bool
+) -> None:
+    one = entrant(ground, {"objective": "softmax", "epochs": 9, "schedule": schedule})
+    figures = np.random.default_rng(5).random(400)
+    noise = np.random.default_rng(6).normal(0, 0.1, 400)
+    users = np.arange(400)
+    one.best = PerRequestMetrics(users, {one.metric: figures})
+    one.latest = PerRequestMetrics(users, {one.metric: figures - worse + noise - noise.mean()})
+    one.figures.extend([0.5, 0.5 - worse, 0.5 - worse])
+    assert one.best_sweep == 1
+    assert (one.declines, one.finished) == (worse == 0.2, finished)
