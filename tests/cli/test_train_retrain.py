@@ -87,7 +87,7 @@ def test_an_equal_version_is_activated(run, shop: Path, bundles: Path) -> None:
     ended = run("train", shop / "recall.toml", "--out", bundles, *FAST, "--activate", "if-not-worse")
     assert ended.code == 0, ended.err
     assert live_name(bundles) != before
-    assert "differs by +0.0000, whose interval does not lie below 0" in ended.out
+    assert "differs by +0.0000, with an interval that is not below 0" in ended.out
     assert "requests of the test part" in ended.out
 
 

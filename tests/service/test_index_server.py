@@ -49,7 +49,7 @@ def test_the_service_answers_503_without_the_server_and_recovers(indexed: Path, 
             assert server.ask("GET", "/health/live").status == 200
             logged = server.log.read_text()
             assert "index: Postgres table" in logged
-            assert "left alone for a moment" not in logged
+            assert "it did not answer lately" not in logged
         finally:
             postgres.start()
         recovered(server, items)

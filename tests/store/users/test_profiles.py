@@ -265,7 +265,7 @@ def test_values_unreadable_by_another_model_are_skipped_and_reported(root: Path,
     store = SqliteLiveUsers(root / USERS_LIVE)
     store.write([UserUpsert("u1", {"age": ["a", "list"], "colour": "red", "zip": 7}, None, None)])
     answer = live.recommend(Request("u1", n=100))
-    assert [one for one in answer.warnings if "not what the model reads: 'age'" in one]
+    assert [one for one in answer.warnings if "cannot be read by the model: 'age'" in one]
     expected = live.recommend(Request("u1", n=100, features={"age": None, "zip": 7}))
     assert answer.items == expected.items
     assert expected.warnings == ()
