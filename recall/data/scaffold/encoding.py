@@ -23,7 +23,7 @@ _PRICES_AS_POLISH = r"Ł\d"  # £ and a price in cp1252
 _NOT_WESTERN = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # of Polish that is decoded as cp1252
 _ENCODINGS: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r", "cp1255", "cp1256", "cp866", "cp850"),
-    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
+    *("cp932", "euc_jp", "gb18030", "big5", "euc_kr"),
 ]
 CONVERT_HINT = "Convert the file to UTF-8, for instance with iconv"
 """Hint of errors about the encoding."""

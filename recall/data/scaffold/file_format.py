@@ -122,7 +122,7 @@ def detect_format(path: Path) -> DetectedFormat:
     if len(rows[0]) % 2 and len(rows[0]) > 2 and not any(cell for row in rows for cell in row[1::2]):
         separator, rows = 2 * separator, [row[::2] for row in rows]
     _refuse_sections(first, [*lines[:preamble], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
-    if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]))):
+    if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]), lines[:preamble])):
         quote, rows = "", _complete_header(_split_cells(lines, separator, "")[preamble:], len(rows[0]))
     skip = split_lines(text, _SAMPLE_LINES + 1).index(lines[preamble])  # empty lines count
     if skip:
@@ -308,12 +308,19 @@ def _quotes_inside(lines: Sequence[str], separator: str) -> bool:
     return bool(with_quote) and not any(cell.startswith('"') for cell in with_quote)
 
 
-def _quotes_unpaired(text: str, separator: str, width: int) -> bool:
-    """Return whether cells begin with quoted words, as in "Al" Yan."""
+def _quotes_unpaired(text: str, separator: str, width: int, above: Sequence[str]) -> bool:
+    """Return whether cells begin with quoted words, as in "Al" Yan.
+
+    Args:
+        text: the file, or its start.
+        separator: the separator of its cells.
+        width: number of cells of a row.
+        above: lines above the header, which may have any number of cells.
+    """
     mark = re.escape(separator)
     if separator == ALIGNED or not re.search(rf'(?m)(?:^|{mark})"(?:[^"\r\n]|"")*"(?!"|{mark}|\r?$)', text):
         return False
-    return all(line.count(separator) == width - 1 for line in split_lines(text) if line)
+    return all(line.count(separator) == width - 1 for line in split_lines(text) if line and line not in above)
 
 
 def _usual_width(rows: Sequence[Sequence[str]]) -> int:
