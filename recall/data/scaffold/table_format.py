@@ -266,6 +266,8 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
         columns_of["numbers"] |= dict.fromkeys(ambiguous_marks, marks.pop())
     changes: dict[str, Any] = {name: values for name, values in columns_of.items() if values}
     changes |= {name: tuple(columns_of[name]) for name in ("years", "lists") if columns_of[name]}
+    if columns_of["lists"] and detected.settings.explode in detected.settings.lists:  # read by now, and a row for each item
+        changes["lists"] = (*detected.settings.lists, *changes["lists"])
     changes |= {"clocks": clocks} if clocks else {}
     reasons = {}
     for setting, value in changes.items():

@@ -9,6 +9,7 @@ from recall.data.conversions import convert_columns
 from recall.data.roles import detect_roles
 from recall.data.scaffold.file_format import DetectedFormat
 from recall.data.scaffold.id_columns import detect_id_spelling, name_columns
+from recall.data.scaffold.survey import survey
 from recall.data.scaffold.table_format import (
     combine_date_parts,
     combine_flags,
@@ -110,6 +111,13 @@ def test_the_items_of_an_order_are_a_list() -> None:
     assert settings_of(detect_item_lists(DetectedFormat(), texts)) == {"explode": "items", "explode_by": ";"}
     detected = pl.DataFrame({"user": ["a", "b"], "items": ["['x', 'y']", "['x']"]})
     assert settings_of(detect_item_lists(DetectedFormat(), detected)) == {"explode": "items", "lists": ("items",)}
+
+
+def test_a_second_list_leaves_the_list_of_items(tmp_path: Path) -> None:
+    rows = "".join(f"{row};k{row % 9};[{row % 7 + 500}, {row % 5 + 600}];[1, {row % 3}]\n" for row in range(60))
+    (tmp_path / "orders.csv").write_text(f"order;customer;items;counts\n{rows}")
+    form = survey({"interactions": tmp_path / "orders.csv"}).formats["interactions"].settings
+    assert (form.explode, form.lists) == ("items", ("items", "counts"))
 
 
 def test_a_list_of_ids_of_the_items_table_is_known_by_them(tmp_path: Path) -> None:
