@@ -180,12 +180,13 @@ def respell(ids: pl.Expr, spelling: str | int) -> pl.Expr:
 
     Args:
         ids: text or integers.
-        spelling: "upper", "lower", "digits" for nothing but the digits after zeros, or the number of characters that zeros in
-            front fill.
+        spelling: "upper", "lower", "digits" for nothing but the digits after zeros, where there are digits, or the number of
+            characters that zeros in front fill.
     """
     text = ids.cast(pl.String).str.strip_chars()
     if spelling == "digits":
-        return text.str.replace_all(r"[^0-9]", "").str.replace(r"^0+([0-9])", "${1}")
+        digits = text.str.replace_all(r"[^0-9]", "").str.replace(r"^0+([0-9])", "${1}")
+        return pl.when(digits == "").then(text).otherwise(digits)  # such as the id of a fee
     if isinstance(spelling, int):
         return text.str.zfill(spelling)
     return text.str.to_uppercase() if spelling == "upper" else text.str.to_lowercase()

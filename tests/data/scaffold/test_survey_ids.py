@@ -123,6 +123,22 @@ def test_ids_of_items_in_another_spelling_are_found_and_joined(tmp_path: Path) -
     assert found.tables["items"].collect(["kod"])["kod"][7] == "KG-007"
 
 
+def test_ids_are_joined_whatever_divides_or_precedes_their_digits() -> None:
+    numbers = [f"{number * 104_729 % 10**9:09}" for number in range(1, 200)]
+    cards = [f"{one[:3]}.{one[3:6]}.{one[6:]}-07" for one in numbers]
+    offers = [f"OFF-2024/{number:05}" for number in range(1_000, 1_099)]
+    frame = pl.DataFrame(
+        {"user_id": [*cards, *cards, "total"], "offer_id": [offers[row % 99] for row in range(398)] + ["total"]}
+    )
+    users = pl.DataFrame({"user_id": [str(int(f"{one}07")) for one in numbers], "age": range(199)})
+    items = pl.DataFrame({"offer_id": [offer.removeprefix("OFF-") for offer in offers], "pay": range(99)})
+    tables = survey({"interactions": frame, "users": users, "items": items}).tables
+    for name, id_ in (("users", "user_id"), ("items", "offer_id")):
+        own_ids = tables["interactions"].column(id_).unique()
+        assert set(own_ids) - set(tables[name].column(id_)) == {"total"}
+        assert own_ids.n_unique() == 1 + len(tables[name].column(id_))
+
+
 def test_ids_that_differ_in_how_they_are_written_are_shown() -> None:
     items = pl.DataFrame({"sku": [f"A-{row:03}" for row in range(9)], "rank": range(9)})
     with pytest.raises(DataError, match="'sku' holds them in another spelling: 'A-000' there") as caught:
