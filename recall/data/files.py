@@ -39,6 +39,7 @@ RULE: Final = re.compile(r"(?m)^[ |+:=-]*[-=]{3}[ |+:=-]*\r?\n")
 """A line of dashes, as below a header."""
 _WIDTHS = re.compile(r"(?m)^(-+(?: -+)+) *\r?$")  # a line of dashes for each column
 _MIN_FITTING = 0.9  # share of the lines that must fit the columns; cells may be longer. Chosen, not tuned.
+_MIN_KEPT = 0.8  # share of the columns of a part that another part must have at least. Chosen, not tuned.
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # the last for a password
@@ -104,12 +105,10 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
         files_read = [_add_partition_columns(read(file), path, file) for file in files]
         return convert_columns(pl.concat(files_read, how="diagonal_relaxed"), form, where)
     parts = [_add_partition_columns(_clean_cells(_scan_text(file, nulls, form), nulls, form), path, file) for file in files]
-    first = parts[0].collect_schema().names()
-    for number, file in enumerate(files[1:], 1):
-        names = parts[number].collect_schema().names()
-        if set(names) == set(first):  # in whatever order
-            parts[number] = parts[number].select(first)
-        elif names:
+    columns = [part.collect_schema().names() for part in parts]
+    first = columns[0]
+    for file, names in zip(files[1:], columns[1:], strict=True):
+        if names and set(names) != set(first) and not _are_versions(names, first):
             differing = [name for name in [*names, *first] if (name in names) != (name in first)]
             why = f"only one of {files[0].name} and {file.name} has {', '.join(differing[:8])}"
             if min(len(names), len(first)) == 1:
@@ -120,7 +119,13 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
                 why=why,
                 hint="Give files of one kind; of several, such as views and orders, write one file with the kind in a column",
             )
-    return convert_columns(pl.concat(parts), form, where)
+    return convert_columns(pl.concat(parts, how="diagonal"), form, where)  # in whatever order
+
+
+def _are_versions(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether one of two headers is the other with few columns more."""
+    fewer, more = sorted((set(names), set(others)), key=len)
+    return fewer < more and len(fewer) >= _MIN_KEPT * len(more)
 
 
 def _add_partition_columns(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:

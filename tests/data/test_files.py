@@ -171,6 +171,17 @@ def test_parts_may_have_their_columns_in_another_order_or_be_empty(tmp_path: Pat
         scan_table(tmp_path)
 
 
+def test_a_log_may_get_a_column_in_later_parts(tmp_path: Path) -> None:
+    (tmp_path / "2024-01.csv").write_text("user,item,when,device,page\nu1,i1,1,phone,3\n")
+    (tmp_path / "2024-02.csv").write_text("when,app,item,user,page,device\n2,9.1,i2,u2,4,tablet\n")
+    read = scan_table(tmp_path).collect()
+    assert read.columns == ["user", "item", "when", "device", "page", "app"]
+    assert read.rows() == [("u1", "i1", "1", "phone", "3", None), ("u2", "i2", "2", "tablet", "4", "9.1")]
+    (tmp_path / "2024-02.csv").write_text("user,item,when,device,page,price,quantity\n")  # of another kind
+    with pytest.raises(DataError, match="different columns"):
+        scan_table(tmp_path)
+
+
 def test_files_beside_the_folders_of_a_partition_are_left_out(tmp_path: Path) -> None:
     for month in (1, 2):
         (tmp_path / f"month={month}").mkdir()
