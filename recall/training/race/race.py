@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from typing import cast
 
 from pydantic import JsonValue
@@ -424,7 +425,7 @@ class _RaceRun:
         second = next((one.best for one in done[1:] if one.best is not None), None)
         default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
         return RaceResult(
-            values=_with_sweeps(winner),
+            values=_with_sweeps(winner, self._share),
             name=winner.name,
             placed=placed,
             lead=None if second is None else against(second),
@@ -439,15 +440,22 @@ class _RaceRun:
         )
 
 
-def _with_sweeps(winner: Entrant) -> Values:
+def _with_sweeps(winner: Entrant, share: float) -> Values:
     """Return the winner's overrides, with the sweeps of its best model.
 
-    A model of gradients keeps all epochs unless the last of them made it worse.
+    A model of gradients keeps all epochs unless the last of them made it worse. With more users, it begins to overfit later:
+    on half of gowalla, k 192 is best after 5 epochs, and with all of its training rows, NDCG@20 is .119 after 5 of 5 epochs
+    and .123 after 10 of 10.
+
+    Args:
+        winner: of the race.
+        share: of the users, in the race.
     """
     train = dict(cast(Values, winner.values["train"]))
     if train["objective"] == "square":
         unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
         train["sweeps"] = min(_MOST_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
     elif winner.declines:
-        train["epochs"] = winner.best_sweep - winner.config.method.opened
+        epochs = winner.best_sweep - winner.config.method.opened
+        train["epochs"] = min(ceil(epochs / share), winner.config.method.sweeps - winner.config.method.opened)
     return {**winner.values, "train": train}

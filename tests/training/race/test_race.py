@@ -12,10 +12,11 @@ from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import GIVEN, TRAIN, VALID
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.errors import ConfigError
+from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.features.encoder import FeatureEncoder
 from recall.training.race import race as race_module
 from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
-from recall.training.race.entrant import Entrant, merged, sampled, with_validation
+from recall.training.race.entrant import Entrant, SharedData, merged, sampled, with_validation
 from recall.training.race.race import race
 from recall.training.race.recipes import SQUARES, Recipe, Scale, field_choices, has_item_ids_only, neighbours, softmaxes
 from recall.training.train import train
@@ -389,3 +390,14 @@ def test_large_data_always_race_an_objective_beside_the_squares(cycles: Path, mo
     first = next(one for one in left if not one.name.startswith("square"))
     assert first.name.startswith("softmax")
     assert len(first.figures) > first.config.method.opened
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(1.0, 2), (0.5, 4), (0.1, 9)])
+def test_the_final_training_has_more_epochs_than_a_race_on_some_of_the_users(cycles: Path, share: float, epochs: int) -> None:
+    train = {"objective": "softmax", "epochs": 9}
+    config = parse_config({**LOG, "train": train})
+    one = Entrant("one", {"train": train}, config, SharedData.of(config, load_dataset(config, cycles)))
+    one.figures.extend([0.3, 0.5, 0.1])
+    users = np.arange(50)
+    one.best, one.latest = (PerRequestMetrics(users, {one.metric: np.full(50, figure)}) for figure in (0.5, 0.1))
+    assert race_module._with_sweeps(one, share)["train"]["epochs"] == epochs
