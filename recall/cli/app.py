@@ -11,11 +11,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from recall.cli import ABOUT, COMMANDS, output
+from recall.cli import output
 from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, prepare_data, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
+from recall.cli.overview import ABOUT, COMMANDS
 from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train

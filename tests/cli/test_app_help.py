@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from recall.cli import ABOUT, COMMANDS, OPTIONS, overview
 from recall.cli.app import application
+from recall.cli.overview import ABOUT, COMMANDS, OPTIONS, overview
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_texts_are_those_of_the_commands() -> None:
     command = get_command(application())
     texts = {name: " ".join((one.help or "").strip().split("\n\n")[0].split()) for name, one in command.commands.items()}
-    assert texts == COMMANDS, "recall/cli/__init__.py repeats the first paragraph of each command's help"
+    assert texts == COMMANDS, "recall/cli/overview.py repeats the first paragraph of each command's help"
     assert command.help == ABOUT
     assert {name.split(", ")[-1] for name in OPTIONS} == {one.opts[-1] for one in command.params} | {"--help"}
 
@@ -62,7 +62,7 @@ def test_nothing_but_the_text_is_imported() -> None:
         "sys.exit(' '.join(sorted(set(sys.modules) - before)))"
     )
     ended = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert ended.stderr.split() == ["recall", "recall.cli"]
+    assert ended.stderr.split() == ["recall", "recall.cli", "recall.cli.overview"]
 
 
 def _groups() -> list[tuple[str, Any]]:

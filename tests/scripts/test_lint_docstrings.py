@@ -69,7 +69,9 @@ def test_a_summary_has_at_most_80_characters() -> None:
 
 @pytest.mark.parametrize("summary", ["See Model.scores.", "As in the base class."])
 def test_a_summary_is_not_a_cross_reference(summary: str) -> None:
-    assert messages(f'"""{summary}"""') == ["the summary must say something of its own; an override has none and inherits"]
+    assert messages(f'"""{summary}"""') == [
+        "the summary must not be a cross-reference; remove the docstring of an override, which inherits"
+    ]
 
 
 def test_a_summary_names_the_thing() -> None:
