@@ -12,7 +12,7 @@ from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
 from recall.data.column_names import AMOUNT, COLUMN_WORDS, RATING, outcome_word, word_set, words
 from recall.data.conversions import date_part
-from recall.data.dependence import Codes, encode_distinct, function_gain
+from recall.data.dependence import CHOICE, Codes, Dependence, encode_distinct, function_gain
 from recall.data.findings import Finding, Report
 from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError
@@ -106,6 +106,9 @@ def _bound_findings(values: Float64, unit: int, rule: TimeSplit, report: Report)
 _TIME_WORDS = {  # words in names of time columns, the most certain with 3
     word: rank for rank, kind in ((1, "position"), (2, "date"), (3, "time")) for word in COLUMN_WORDS[kind]
 }
+_EASTERN_TIMES = tuple(word for word in _TIME_WORDS if not word.isascii())  # which end the names of their language
+_EASTERN_NUMBERS = tuple(word for word in COLUMN_WORDS["other_number"] if not word.isascii())
+_UNNAMED = 1.75  # rank by content of unix times that the name does not confirm: they may be bar codes
 LATER = -1
 """Rank of the name of a time of later changes, such as `reservation_status_date`."""
 _FORMATS = {
@@ -138,8 +141,9 @@ class TimeCandidate:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: preference among columns, the first part first: content (2 for dates and unix times, 1 for ascending numbers,
-            0 for dates in a format that needs a conversion; half less if some are missing), name, number of distinct values.
+        rank: preference among columns, the first part first: content (2 for dates and unix times, a quarter less for unix times
+            whose name does not denote a time, 1 for ascending numbers, 0 for dates in a format that needs a conversion; half
+            less if some are missing), name, number of distinct values.
         reason: why the column may be the time; a comment in the draft.
         holds_dates: whether it holds dates rather than numbers.
     """
@@ -177,6 +181,8 @@ def rank_time_column(
     )
     if ranked is None:
         return None
+    if ranked[0] == _UNNAMED and Dependence.of(users, items, values).choice.exceeds(CHOICE):
+        return None  # of different users with equal numbers, most have one item: the number of a copy, such as a bar code
     codes = encode_distinct(values)
     has_value = codes >= 0
     # a log with one visit per user has one time per user, but so has a sign-up date
@@ -210,10 +216,10 @@ def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
     return (2, "dates or times in ISO 8601") if unit > 1 else None
 
 
-def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
+def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[float, str] | None:
     """Rank numbers that are unix times, days of spreadsheets, or dates in digits."""
     known = numbers.drop_nulls()
-    if COLUMN_WORDS["other_number"] & set(words(name)) or not len(known):
+    if COLUMN_WORDS["other_number"] & set(words(name)) or name.endswith(_EASTERN_NUMBERS) or not len(known):
         return None
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
     are_whole = bool((known == known.round()).all())
@@ -223,7 +229,8 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
         return None
     for unit, factor in UNITS.items():
         if OLDEST * factor <= low and high <= NEWEST * factor:
-            return 2, f"unix {unit}"
+            confirmed = any(word in _TIME_WORDS or word.endswith(_EASTERN_TIMES) for word in words(name))
+            return 2 if confirmed else _UNNAMED, f"unix {unit}"
     if named and low >= OLDEST / _DAY + _SHEETS and high < NEWEST / _DAY + _SHEETS:
         return 2, "days as spreadsheets count them, from the end of 1899, under the name of a time"
     for digits, unit in ((8, "days"), (14, "seconds")):

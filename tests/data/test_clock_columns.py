@@ -22,11 +22,13 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
 @pytest.mark.parametrize(
     ("name", "values", "rank", "reason"),
     [
-        ("x", SECONDS, 2, "unix seconds"),
-        ("x", [str(one) for one in SECONDS], 2, "unix seconds"),
-        ("x", [one * 1000 for one in SECONDS], 2, "unix milliseconds"),
-        ("x", [one * 1_000_000 for one in SECONDS], 2, "unix microseconds"),
-        ("x", [one + 0.25 for one in SECONDS], 2, "unix seconds"),
+        ("x", SECONDS, 1.75, "unix seconds"),
+        ("x", [str(one) for one in SECONDS], 1.75, "unix seconds"),
+        ("x", [one * 1000 for one in SECONDS], 1.75, "unix milliseconds"),
+        ("x", [one * 1_000_000 for one in SECONDS], 1.75, "unix microseconds"),
+        ("played_at", SECONDS, 2, "unix seconds"),
+        ("注文日時", SECONDS, 2, "unix seconds"),
+        ("x", [one + 0.25 for one in SECONDS], 1.75, "unix seconds"),
         ("Seen on", [45_000 + n // 3 for n in range(60)], 2, "as spreadsheets count them"),
         ("date", [45_000.25 + 7 * ((n * 17) % 60) for n in range(60)], 2, "as spreadsheets count them"),
         ("x", [20_200_100 + 1 + n % 28 for n in range(60)], 2, "year, month and day"),
@@ -41,7 +43,7 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("DAY", [1 + 11 * n for n in range(60)], 1, "order the rows of a user"),  # of two years
     ],
 )
-def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int, reason: str) -> None:
+def test_times_are_recognised_by_their_values(name: str, values: Any, rank: float, reason: str) -> None:
     candidate = found(name, values)
     assert candidate is not None
     assert candidate.rank[0] == rank
@@ -62,6 +64,8 @@ def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int,
         ("response_time", np.random.default_rng(0).permutation(60) * 10),  # not sequential
         ("order_id", SECONDS),
         ("phone", SECONDS),
+        ("資料番号", SECONDS),
+        ("x", [1_100_000_000 + 7_919_931 * (n % 12 * 3 + n // 12 % 3) for n in range(60)]),  # bar codes of three copies an item
         ("x", list(range(60))),
         ("when", [None] * 60),
         ("when", [True, False] * 30),
@@ -87,3 +91,11 @@ def test_a_time_column_may_lack_a_few_values() -> None:
 
 def test_a_log_with_one_visit_per_user_still_has_times() -> None:
     assert found("timestamp", [1_600_000_000 + 500 * (n // 6) for n in range(60)]) is not None
+
+
+def test_unix_times_without_a_name_lose_against_dates() -> None:
+    unnamed = found("x", SECONDS)
+    dates = found("貸出日", [datetime.date(2024, 1, 1 + n % 28) for n in range(60)])
+    assert unnamed is not None
+    assert dates is not None
+    assert dates.rank > unnamed.rank

@@ -97,6 +97,9 @@ def test_a_date_and_a_time_of_day_in_two_columns() -> None:
     read = converted(frame, FileFormat(times={"day": "%d/%m/%Y %H:%M"}, clocks={"day": "clock"})).collect()
     assert read.columns == ["day", "n"]
     assert read["day"].to_list() == [datetime.datetime(2024, 1, 31, 18, 30), None]
+    worded = pl.LazyFrame({"day": ["2024年1月31日"], "clock": ["9時05分"]})
+    read = converted(worded, FileFormat(times={"day": "%Y年%m月%d日 %H時%M分"}, clocks={"day": "clock"})).collect()
+    assert read["day"].to_list() == [datetime.datetime(2024, 1, 31, 9, 5)]
     typed = frame.with_columns(day=pl.lit(datetime.date(2024, 1, 31)), clock=pl.lit(datetime.time(7, 5)))
     read = converted(typed, FileFormat(times={"day": "%Y-%m-%d %H:%M:%S"}, clocks={"day": "clock"})).collect()
     assert read["day"].to_list() == [datetime.datetime(2024, 1, 31, 7, 5)] * 2

@@ -75,6 +75,10 @@ _DURATION_WORDS = word_set(
 _MOMENT_WORDS = word_set("at on start started begin end um von bis")
 _LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]\.?$"  # of a cable, or a size, or pages (S.)
 _CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas godz godzina")  # 1955 is a year elsewhere
+_WORDED_CLOCKS = {
+    f"%H{hour}%M{minute}": rf"^([01]?\d|2[0-3]){hour}[0-5]?\d{minute}$"
+    for hour, minute in (("時", "分"), ("时", "分"), ("点", "分"), ("點", "分"), ("h", "min"))
+}
 _CLOCK_PATTERNS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %Hh%M", ", %H:%M:%S", ", %H:%M")
 _TIME_PATTERNS: Final = (
     *(day + clock for day in (*_DAY_PATTERNS, *_MONTH_NAME_PATTERNS) for clock in _CLOCK_PATTERNS),
@@ -281,6 +285,10 @@ def clock_pattern(values: pl.Series) -> str:
         return "%H%M" if texts.str.len_chars().max() <= 4 else "%H%M%S"  # type: ignore[operator]
     if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(r"^([01]?\d|2[0-3])\.[0-5]\d$").all():
         return "%H.%M"
+    for pattern, written in _WORDED_CLOCKS.items():
+        # 9h05min is a duration unless the name says otherwise; 9時05分 is none, as durations have 時間
+        if texts.str.contains(written).all() and ("h" not in pattern or _CLOCK_WORDS & set(words(values.name))):
+            return pattern
     if not texts.str.contains(r"^\d{1,2}[:h]\d{2}").all():
         return ""
     for pattern in ("%H:%M:%S", "%H:%M", "%Hh%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
@@ -311,7 +319,7 @@ def duration_pattern(values: pl.Series) -> Literal["", "m:s"]:
         return ""
     named_as_duration = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
     midnight = texts.str.replace("^24:00", "00:00").alias(values.name)
-    return "m:s" if named_as_duration or not has_colons.all() or not clock_pattern(midnight) else ""
+    return "m:s" if named_as_duration or not clock_pattern(midnight) else ""
 
 
 def hold_years(values: pl.Series) -> bool:

@@ -78,6 +78,9 @@ def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -
         (["6:30 PM"], "%I:%M %p"),
         (["18.30", "7.05"], "%H.%M"),
         (["10h41", "9h05"], "%Hh%M"),
+        (["10h41min", "9h05min"], "%Hh%Mmin"),
+        (["10時41分", "9時5分"], "%H時%M分"),
+        (["25時41分", "9時05分"], ""),
         (["18.75"], ""),
         (["18:30", "later"], ""),
         (["3:75"], ""),
@@ -98,6 +101,11 @@ def test_times_of_day(texts: list[str], pattern: str) -> None:
 )
 def test_durations_that_may_mean_two_things_are_none(texts: list[str], form: str) -> None:
     assert duration_pattern(pl.Series("length", texts)) == form
+
+
+def test_hours_and_minutes_are_a_duration_unless_the_name_is_that_of_a_time() -> None:
+    assert duration_pattern(pl.Series("heure", ["10h41min", "9h05min"])) == ""
+    assert duration_pattern(pl.Series("x", ["10h41min", "9h05min"])) == "m:s"
 
 
 def test_dates_without_a_time_of_day() -> None:
