@@ -264,7 +264,7 @@ def _parse_dates(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
 def _in_english(text: pl.Expr) -> pl.Expr:
     """Rewrite dates in English, without names of days: "Fri 5. Januar" is "5 Jan"."""
     plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
-    plain = plain.str.replace(r"^\pL{3,}\.? +(\d{1,2}\.? +\pL)", "${1}")
+    plain = plain.str.replace(r"^\pL{3,}\.? +(\d{1,2}\.? +\pL|\pL{3,} +\d)", "${1}")
     plain = plain.str.replace(r"\b(\d\d?)(ER|ST|ND|RD|TH)\b", "${1}")
     plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
     plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)

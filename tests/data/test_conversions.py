@@ -241,6 +241,9 @@ def test_a_text_or_number_is_missing_in_one_column_only() -> None:
         ("Sun 01 Sep 2019 8:46 AM BST", "%d %b %Y %I:%M %p %z", "2019-09-01 07:46:00"),
         ("Sunday 1 Dec 2019 8:46 PM GMT", "%d %b %Y %I:%M %p %z", "2019-12-01 20:46:00"),
         ("1 Dez 2019 20:46 CET", "%d %b %Y %H:%M %z", "2019-12-01 19:46:00"),
+        ("Thu Feb 01 00:05:50 UTC 2024", "%b %d %H:%M:%S %z %Y", "2024-02-01 00:05:50"),  # of Java
+        ("Sat Mar  2 10:05:50 CET 2024", "%b %d %H:%M:%S %z %Y", "2024-03-02 09:05:50"),
+        ("Thu Feb  1 00:05:50 2024", "%b %d %H:%M:%S %Y", "2024-02-01 00:05:50"),  # of C
     ],
 )
 def test_names_of_days_and_time_zones(text: str, pattern: str, utc: str) -> None:

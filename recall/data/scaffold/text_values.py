@@ -84,6 +84,7 @@ _TIME_PATTERNS: Final = (
     *(day + clock for day in (*_DAY_PATTERNS, *_MONTH_NAME_PATTERNS) for clock in _CLOCK_PATTERNS),
     *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
     *("%d %b %Y %H:%M:%S %z", "%d %b %Y %H:%M %z", "%d %b %Y %I:%M %p %z", "%d%b%Y:%H:%M:%S"),
+    *("%b %d %H:%M:%S %z %Y", "%b %d %H:%M:%S %Y"),  # of Java and C, with the name of the day before
 )
 """Patterns of times, tried in this order."""
 
