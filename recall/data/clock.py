@@ -10,7 +10,7 @@ import polars as pl
 
 from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
-from recall.data.column_names import AMOUNT, COLUMN_WORDS, RATING, outcome_word, word_set, words
+from recall.data.column_names import AMOUNT, COLUMN_WORDS, RATING, known_before, outcome_word, word_set, words
 from recall.data.conversions import date_part
 from recall.data.dependence import CHOICE, Codes, Dependence, encode_distinct, function_gain
 from recall.data.findings import Finding, Report
@@ -276,20 +276,33 @@ def _number_rows(pairs: pl.DataFrame) -> bool:
 def first_time_column(frame: pl.DataFrame, times: Mapping[str, TimeCandidate]) -> str:
     """Return the column of the best rank, and of equal ones with dates the earliest.
 
-    A booking, for example, comes before the journey.
+    A booking, for example, comes before the journey. Times of day before the dates of the best rank are preferred, too, if
+    their name does not denote a change or an earlier event: a search comes before the stay.
 
     Args:
         frame: the interactions.
         times: rank of each column that may be the time; at least one.
     """
     best = max(times, key=lambda name: times[name].rank)
+    content = times[best].rank[0]
     seconds: dict[str, pl.Series] = {}
     for name, time in times.items():
-        if time.holds_dates and time.readable and time.rank[:2] == times[best].rank[:2]:
+        if time.holds_dates and time.readable and time.rank[0] == content:
             parsed = Times.of(frame[name].drop_nulls().head(_SAMPLE_TIMES), "")
             seconds[name] = parsed.values.cast(pl.Float64) / parsed.unit
     timed = {name for name, values in seconds.items() if (values % _DAY > 0).any()}
-    equal = {name: float(values.median()) for name, values in seconds.items() if best not in timed or name in timed}  # type: ignore[arg-type]
+    candidates = {
+        name for name in seconds if times[name].rank[1] == times[best].rank[1] and (best not in timed or name in timed)
+    }
+    if best in seconds and best not in timed and content == 2:  # none is missing, so that the rows correspond
+        candidates |= {
+            name
+            for name in timed
+            if times[name].rank[1] > LATER
+            and not known_before(name)
+            and (seconds[name] < seconds[best] + _DAY).mean() >= _MIN_AGREEING  # type: ignore[operator]
+        }
+    equal = {name: float(seconds[name].median()) for name in times if name in candidates}  # type: ignore[arg-type]
     first = min(equal, key=lambda name: equal[name], default=best)
     return first if best in equal and equal[best] - equal[first] > _DAY else best
 

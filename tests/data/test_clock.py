@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -130,3 +130,11 @@ def test_of_two_columns_of_dates_the_earlier_one_is_the_time() -> None:
     dates = TimeCandidate((2, 0, 2), "dates", holds_dates=True)
     frame = pl.DataFrame({"arrival": ["2024-01-31", "2024-02-01"], "booked": ["2024-01-02", "2024-01-03"]})
     assert first_time_column(frame, dict.fromkeys(frame.columns, dates)) == "booked"
+
+
+@pytest.mark.parametrize(("name", "days", "expected"), [("searched", -9, "searched"), ("closed", 9, "checkin_date")])
+def test_times_of_day_before_the_dates_of_a_better_name_are_the_time(name: str, days: int, expected: str) -> None:
+    dates = pl.Series([datetime(2024, 3, 1 + n % 28) for n in range(40)])
+    frame = pl.DataFrame({"checkin_date": dates.dt.date(), name: dates + timedelta(days=days, hours=10)})
+    named, unnamed = TimeCandidate((2, 2, 28), "", holds_dates=True), TimeCandidate((2, 0, 28), "", holds_dates=True)
+    assert first_time_column(frame, {"checkin_date": named, name: unnamed}) == expected
