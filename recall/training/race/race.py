@@ -189,7 +189,7 @@ class _RaceRun:
         if len(self._dataset.events) <= _SMALL:
             return SECONDS
         if any(not one.finished and 0 < len(one.figures) <= one.config.method.opened for one in self._ran[-1:]):
-            return float("inf")  # an opening does not tell the duration of an epoch
+            return float("inf")  # the duration of an epoch is not known from the opening
         ran = [one for one in (self._leader, *self._ran[-1:]) if one is not None and one.figures]
         finals = [
             one.seconds / len(one.figures) / self._share * (one.best_sweep if one.finished else one.config.method.sweeps)
@@ -342,7 +342,7 @@ class _RaceRun:
         best: Entrant | None = None
         large = self._seconds is None and len(self._dataset.events) > _SMALL
         for name, values in proposals:
-            if self._over(share) and not (large and best is None):  # how long a race of large data takes, the first one tells
+            if self._over(share) and not (large and best is None):  # the first one determines the time of a race of large data
                 return
             entrant = self._start(name, values)
             self._run(entrant, _FIRST_SWEEPS, share)
