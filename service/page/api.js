@@ -1,4 +1,4 @@
-// Questions to the service that this page came from.
+// Requests to the service that serves this page.
 
 const LONGEST = 30_000; // milliseconds
 
@@ -9,7 +9,7 @@ export function useKey(text) { key = text; }
 
 export const hasKey = () => key !== "";
 
-/** What the service, or the way there, says is wrong. */
+/** An error reported by the service or by the network. */
 export class Problem extends Error {
   constructor(title, detail = "", { status = 0, errors = [], requestId = "" } = {}) {
     super(title);
@@ -33,7 +33,7 @@ export function pathOf(folder, id) {
 /** The full address of a call. */
 export const addressOf = ({ path }) => new URL(path, document.baseURI.replace(/[?#].*$/, "")).href;
 
-/** Ask, and give what came: its value, its text, its request id and the time that it took. Throws a Problem. */
+/** Send a request; return the value, text, request id and server timing of the answer. Throws a Problem. */
 export async function ask(question, signal) {
   const headers = { ...question.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -72,7 +72,7 @@ export async function ask(question, signal) {
   return { value, text, requestId, timing: response.headers.get("server-timing") ?? "" };
 }
 
-/** Signals of which each ends the one before, so that an answer that comes late does not cover a later one. */
+/** Abort signals; each new one aborts the previous request, so that a late answer does not replace a newer one. */
 export function turns() {
   let current = null;
   return () => {

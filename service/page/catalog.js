@@ -1,4 +1,4 @@
-// What the served bundle knows: its columns, and the titles, images and other values of items.
+// Columns of the served bundle, and titles, images and other values of items.
 
 import { ask, call } from "./api.js";
 import { by, make, written } from "./dom.js";

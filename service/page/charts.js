@@ -1,10 +1,10 @@
-// Charts as SVG, drawn without a library. What a chart shows is said in its label, and as a table where numbers matter.
+// Charts as SVG, drawn without a library. The label of a chart describes it; where numbers matter, a table lists them.
 
 import { draw, make, table } from "./dom.js";
 
 const WIDE = 480, TALL = 170, LEFT = 46, FOOT = 20, TOP = 14; // of the drawing; texts have 11 units
 
-/** A rising list of about four round numbers that spans what is given. */
+/** Return about four round numbers, ascending, that span the values. */
 function ticks(least, most) {
   const rough = (most - least || Math.abs(most) || 1) / 3;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -97,7 +97,7 @@ function scatter({ title, groups, labels }) {
 
 const figure = (value) => String(Number(value.toPrecision(4)));
 
-/** A part of a report, as /v1/charts has it. */
+/** A part of a report in the form of /v1/charts. */
 export const PARTS = {
   lines: (one) => lineChart({ title: one.title, axes: [one.x, one.y], x: figure, y: figure, log: one.log, marks: one.marks, lines: one.lines.map((line) => ({
     ...line, name: line.label, points: line.x.map((at, number) => [at, line.y[number] ?? NaN]),

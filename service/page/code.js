@@ -1,4 +1,4 @@
-// What was asked, as code to take away. A key that was typed is never part of it.
+// Requests as code to copy. The code never contains an API key.
 
 import { addressOf, hasKey } from "./api.js";
 import { make, put } from "./dom.js";
@@ -15,7 +15,7 @@ function curlOf(question) {
   return parts.join(" \\\n  ");
 }
 
-/** A call as Python that needs nothing but Python. */
+/** A call as Python that uses only the standard library. */
 function pythonOf(question) {
   const headers = Object.entries(question.headers).map(([name, value]) => `${JSON.stringify(name)}: ${JSON.stringify(value)}`);
   if (hasKey()) headers.push('"Authorization": "Bearer " + os.environ["RECALL_KEY"]');
@@ -27,7 +27,7 @@ function pythonOf(question) {
   return `request = urllib.request.Request(\n${lines.join("\n")}\n)\nwith urllib.request.urlopen(request) as answer:\n    print(answer.read().decode())`;
 }
 
-/** A JSON value as Python writes it. Its strings are strings of Python as they are. */
+/** A JSON value as a Python literal. JSON strings are valid Python strings. */
 function literal(value) {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
@@ -53,7 +53,7 @@ export function copies(calls, of) {
     try {
       await navigator.clipboard.writeText(shown.value);
       put(status, `Copied as ${style}.`);
-    } catch { // not over plain HTTP from another machine, nor where the browser forbids it
+    } catch { // unavailable over plain HTTP from another machine, or if the browser forbids it
       shown.focus();
       shown.select();
       put(status, "Copy the marked text: the browser does not let this page do it.");

@@ -22,15 +22,15 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Put other children in the place of an element's own. */
+/** Replace the children of an element. */
 export function put(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => child != null));
 }
 
-/** An id, set apart from the text around it: it may be written from right to left, or hold nothing but a space. */
+/** An id, isolated from the surrounding text, because it may be written from right to left or consist of a space. */
 export const idText = (id) => make("bdi", { class: "id" }, id);
 
-/** A number to four places that still holds the whole of it. */
+/** A number, shown with four places; the element keeps the full value. */
 export const number = (value) => make("data", { value: String(value) }, value.toFixed(4));
 
 /** A value of a column, in writing. */
@@ -55,7 +55,7 @@ export function dial(id) {
   show();
 }
 
-/** A table that scrolls by itself; the first cell of a row is its head. */
+/** A table in a scrolling container; the first cell of a row is its header. */
 export function table(label, heads, rows) {
   return make("div", { class: heads.length > 2 ? "scroll wide" : "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", {},
     make("thead", {}, make("tr", {}, heads.map((one) => make("th", { scope: "col" }, one)))),

@@ -1,5 +1,5 @@
-// Forms made from columns and their types. A control has an `element`, `read()`, which is undefined where nothing was given, and
-// `write(value)`. Inputs carry the JSON pointer of what they say in `data-at`, so that the service's findings are shown at them.
+// Forms made from columns and their types. A control has an `element`, `read()`, which returns undefined if it is empty, and
+// `write(value)`. `data-at` of an input is the JSON pointer of its value, so that errors of the service are shown next to it.
 
 import { findItems, itemColumns, itemLabel, know, schema } from "./catalog.js";
 import { make, put, written } from "./dom.js";
@@ -34,7 +34,7 @@ function textControl(pointer, values, parse, attributes = {}) {
   };
 }
 
-/** A choice among `[value, text]`; the first one is for nothing. */
+/** A choice among `[value, text]`; the first one means no value. */
 function choice(pointer, options, none = "any") {
   const blank = none === null ? [] : [make("option", { value: "" }, none)];
   const element = make("select", { "data-at": pointer }, blank, options.map(([value, text]) => make("option", { value: JSON.stringify(value) }, text)));
@@ -50,7 +50,7 @@ function choice(pointer, options, none = "any") {
   };
 }
 
-/** Several values, each of which can be taken away; `draw` shows one, `suggestions` are of an input for more. */
+/** Several values, each of which can be removed; `draw` shows one, `suggestions` are those of the input that adds values. */
 function several(pointer, { parse = (text) => text, values = [], find = null, draw = (one) => make("bdi", {}, written(one)) } = {}) {
   let chosen = [], whole = null;
   const list = make("ul", { class: "chips" });
@@ -91,7 +91,7 @@ function several(pointer, { parse = (text) => text, values = [], find = null, dr
 /** Several items, found by their titles. */
 const severalItems = (pointer) => several(pointer, { find: findItems, draw: (id) => itemLabel(id) });
 
-/** One item, found by its title, which is shown beside. */
+/** One item, found by its title, which is shown next to it. */
 function oneItem(pointer) {
   const control = textControl(pointer, [], (text) => text);
   const holder = make("span", {}, control.element);
@@ -113,7 +113,7 @@ function control(type, pointer, known = [], closed = false) {
   return textControl(pointer, known, parse, hints[type]);
 }
 
-/** Controls for columns in `place`: `read` gives an object of what was given; undefined if that is nothing. */
+/** Controls for columns in `place`: `read` returns an object of the values entered, or undefined if there are none. */
 export function columnForm(place, names, types, known, pointer, closed) {
   const controls = new Map(names.map((name) => [name, control(types[name] ?? "text", at(pointer, name), known[name], closed)]));
   put(place, names.length ? [...controls].map(([name, one]) => labelled(name, one)) : make("p", { class: "quiet" }, "The model reads none."));
@@ -121,13 +121,13 @@ export function columnForm(place, names, types, known, pointer, closed) {
   return {
     read: () => (entries().length ? Object.fromEntries(entries()) : undefined),
     write: (values) => { for (const [name, one] of controls) one.write((Object.hasOwn(values, name) ? values[name] : null) ?? undefined); },
-    /** Show what is stored where nothing is given. */
+    /** Show the stored values in empty controls. */
     stored: (values) => { for (const [name, one] of controls) one.stored(Object.hasOwn(values, name) && values[name]?.length !== 0 ? `stored: ${written(values[name])}` : ""); },
   };
 }
 
-/** Rows of small forms, of which a button adds more. `build(base)` gives the parts of one and how it is read, `pointer(number)` the
- *  JSON pointer of each. */
+/** Rows of small forms; a button adds more. `build(base)` returns the parts of a row and its reader, `pointer(number)` its
+ *  JSON pointer. */
 function repeated(place, name, pointer, build) {
   const rows = [];
   const list = make("div", { class: "repeated" });
@@ -172,7 +172,7 @@ function chosenParts(label, kinds, base) {
   };
 }
 
-// What a filter may ask of a column, by the operator: its text, for which types, and whether it takes one value or several.
+// Operators of filters: text, supported types, and whether the operator takes one value or several.
 const OPERATORS = {
   equals: ["is", (type) => !type.startsWith("list"), 1],
   in: ["is one of", (type) => type === "text", 2],
@@ -184,7 +184,7 @@ const OPERATORS = {
   missing: ["is missing", () => true, 0],
   exists: ["is not missing", () => true, 0],
 };
-const WORDS = ["all", "any", "not", "available", "columns"]; // of the language of filters; a column of that name is set apart
+const WORDS = ["all", "any", "not", "available", "columns"]; // keywords of the filter language; a column with such a name is written below `columns`
 
 function condition(name, type, base) {
   const known = schema.item_values[name] ?? [];
@@ -207,7 +207,7 @@ function condition(name, type, base) {
   return { parts: chosen.parts, read };
 }
 
-/** A form for a filter, all of whose conditions hold. */
+/** A form for a filter that requires all of its conditions. */
 export function filterForm(place) {
   const names = [...itemColumns(), schema.item_id];
   const form = repeated(place, "condition", () => "/filter", (base) => {

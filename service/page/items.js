@@ -1,4 +1,4 @@
-// Changing the catalogue, and seeing the change in the next answer.
+// Change the catalogue and show the effect on the next answer.
 
 import { ask, call, pathOf } from "./api.js";
 import { findItems, itemColumns, itemLabel, know, note, schema, settle } from "./catalog.js";
@@ -15,7 +15,7 @@ export function openItems() {
   suggest(by("item"), findItems, { picked: () => doing(load), first: true });
   by("item").addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.defaultPrevented) return;
-    event.preventDefault(); // what is typed may be a part of a title: it is not to become a new item
+    event.preventDefault(); // the text may be part of a title: it must not become a new item
     doing(load);
   });
   const acts = { "item-load": load, "item-delete": remove };
@@ -73,7 +73,7 @@ async function load() {
   by("item-features").value = "";
   note([{ item_id, fields: value.features }]);
   put(by("item-code"), copies([question], "this item"));
-  put(by("item-status"), make("p", {}, itemLabel(item_id), ` as it is at change ${value.sequence}.`));
+  put(by("item-status"), make("p", {}, itemLabel(item_id), ` after change ${value.sequence}.`));
 }
 
 async function remove() {

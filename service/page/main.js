@@ -1,4 +1,4 @@
-// The page: its views, the key, and what every view has to know.
+// The page: views, API key, and state shared by all views.
 
 import { ask, call, Problem, useKey } from "./api.js";
 import { learn } from "./catalog.js";
@@ -26,7 +26,7 @@ function view(focus) {
   if (shown === VIEWS[0] && focus) begin();
 }
 
-/** Tell what is served, and make the forms for it. */
+/** Show the served version and rebuild the forms for it. */
 async function look() {
   try {
     const { value } = await ask(call("GET", "v1/info"));
@@ -40,7 +40,7 @@ async function look() {
   }
 }
 
-/** Look, and show a first list where lists are shown. */
+/** Load the state of the service, and show a first list in the view of lists. */
 async function start() {
   await look();
   if (!by(VIEWS[0]).hidden) await begin();

@@ -12,7 +12,7 @@ export function samples(text) {
   }));
 }
 
-/** The histogram of one family: for each value of a label its buckets, `{most, count}` with seconds rising, none cumulative. */
+/** The histogram of one family: for each value of a label its buckets `{most, count}`, by ascending seconds, not cumulative. */
 export function histograms(found, family, label) {
   const sums = new Map();
   for (const { name, labels, value } of found) {
@@ -27,7 +27,7 @@ export function histograms(found, family, label) {
   }));
 }
 
-/** What a share of all took at most, in seconds: the upper bound of the bucket that it ends in. */
+/** A quantile in seconds: the upper bound of its bucket. */
 export function quantile(buckets, share) {
   const all = buckets.reduce((sum, one) => sum + one.count, 0);
   let before = 0;

@@ -1,4 +1,4 @@
-// What is served: the model card, how much the index finds, how it was trained, the charts of a report, and the versions.
+// The served version: model card, recall of the index, training, charts of the report, and published versions.
 
 import { ask, call, turns } from "./api.js";
 import { PARTS } from "./charts.js";
@@ -87,7 +87,7 @@ function showCertificate(info, found) {
 const figure = (value) => String(Number(value.toPrecision(4)));
 const interval = (one) => `${figure(one.value)}${one.low == null ? "" : ` [${figure(one.low)}, ${figure(one.high)}]`}`;
 
-/** The figures of training, as the manifest has them. */
+/** The figures of training in the manifest. */
 function showTraining({ metrics = {}, config = {} }) {
   const { curve, race, validation } = metrics;
   const sweeps = curve?.losses ?? [];
@@ -102,7 +102,7 @@ function showTraining({ metrics = {}, config = {} }) {
   put(by("training"), said.length ? facts(said) : make("p", { class: "quiet" }, "This version records no figures: it was imported, or trained by an earlier version."));
 }
 
-/** The charts of the report: what is drawn is decided where the report is written, too. */
+/** The charts of the report; the service selects the same ones for the HTML report. */
 function showReport({ sections, fault }) {
   const drawn = sections.filter((one) => one.parts.length), missing = sections.filter((one) => one.missing);
   put(by("report"),

@@ -1,4 +1,4 @@
-// Inputs that suggest what their text may mean: a combobox with a list, as the ARIA practices describe it.
+// Inputs with suggestions: the combobox with a list box of the ARIA practices.
 
 import { Problem } from "./api.js";
 import { make, put } from "./dom.js";
@@ -6,8 +6,8 @@ import { make, put } from "./dom.js";
 const PAUSE = 150; // milliseconds of no typing
 let count = 0;
 
-/** Let an input suggest what `find(text, signal)` returns, as `{id, label}`. What is picked becomes its value, and `picked(id)` is
- *  called; with `first`, Enter takes the first suggestion unless another is marked. */
+/** Let an input suggest the results `{id, label}` of `find(text, signal)`. The selected id becomes its value, and `picked(id)` is
+ *  called; with `first`, Enter selects the first suggestion unless another is marked. */
 export function suggest(input, find, { picked = () => {}, first = false } = {}) {
   const list = make("ul", { role: "listbox", id: `suggestions-${(count += 1)}`, class: "suggestions", hidden: true, "aria-label": "Suggestions" });
   const set = { role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": list.id, autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
@@ -49,7 +49,7 @@ export function suggest(input, find, { picked = () => {}, first = false } = {}) 
       found = await find(text, signal);
     } catch (error) {
       if (!(error instanceof Problem) && error.name !== "AbortError") throw error;
-      return undefined; // the form itself tells what is wrong
+      return undefined; // the form reports the error
     }
     if (signal.aborted || document.activeElement !== input) return undefined;
     put(list, found.map((one, number) => make("li", { role: "option", id: `${list.id}-${number}`, "aria-selected": "false",

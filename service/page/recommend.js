@@ -1,4 +1,4 @@
-// The first view: who asks, what they get, and why.
+// The first view: the request, the recommended items, and their explanations.
 
 import { ask, call, pathOf, Problem, turns } from "./api.js";
 import { attributesOf, findItems, findUsers, itemColumns, itemLabel, know, nameOf, note, schema, settle, userLabel } from "./catalog.js";
@@ -12,14 +12,14 @@ import { bars, explain } from "./why.js";
 const SHOWN = 20; // items of a history
 const MOST = 1000; // that a request may have
 const DRAWN = 1000; // users of whom one is drawn
-const NOT_ASKED = ["fields", "because", "explain", "tokens", "page_token", "description"]; // what lists have and why-not does not
+const NOT_ASKED = ["fields", "because", "explain", "tokens", "page_token", "description"]; // keys of requests for lists that requests for why-not lack
 const turn = turns();
 let forms = null; // of features, context, filter, rules, boosts and channels
 let scenarios = new Map();
 let last = null; // the last request that was answered
 let begun = false; // whether a list was asked for
 let history = null; // ids that replace the stored history; null for that one
-let person = { id: "", history: [], features: {} }; // who the last answer was for, as far as it is known
+let person = { id: "", history: [], features: {} }; // user of the last answer, with the known values
 
 export function openRecommend() {
   dial("popularity");
@@ -64,7 +64,7 @@ export async function fitForms() {
 
 const scenario = () => scenarios.get(by("scenario").value);
 
-/** A scenario sets what the form would: its number of items is shown, and the rest cannot be set beside it. */
+/** Use a scenario instead of the form: its number of items is shown, and the controls of its other settings are disabled. */
 function chooseScenario() {
   const one = scenario();
   by("shaping").disabled = Boolean(one);
@@ -73,7 +73,7 @@ function chooseScenario() {
   put(by("scenario-note"), one ? [one.description, " ", ...Object.entries(one.settings).map(([name, value]) => make("code", {}, `${name} = ${JSON.stringify(value)} `))] : null);
 }
 
-/** Show the list of the first known user before anything is asked for; without a user where users may not be listed. */
+/** Show the list of the first known user at the start; a list without a user if users may not be listed. */
 export async function begin() {
   if (begun) return;
   let user_id;
@@ -88,7 +88,7 @@ export async function begin() {
   by("recommend-status").prepend(user_id === undefined ? "To begin with, for an unknown user: " : "To begin with, for the first user: ");
 }
 
-/** Ask for a user who is drawn from the first ones that the service lists. */
+/** Request a list for a random user among the first that the service lists. */
 async function someUser() {
   const { value } = await ask(call("GET", `v1/users?page_size=${DRAWN}`));
   const users = value.users.map((one) => one.user_id).filter((id) => !/[\r\n]/.test(id)); // which an input cannot hold
@@ -100,7 +100,7 @@ async function someUser() {
 /** A request for a list, with the values of its items. */
 const questionOf = (body) => call("POST", "v1/recommend", { ...body, ...(itemColumns().length ? { fields: itemColumns().slice(0, 100) } : {}) });
 
-/** What the form asks for. */
+/** Return the request of the form. */
 function request() {
   const user = by("user").value;
   if (user !== person.id) history = null; // it was of another user
@@ -126,14 +126,14 @@ function request() {
   return one ? call("POST", `${pathOf("v1/scenarios", one.name)}:recommend`, body) : questionOf(body);
 }
 
-/** The request that the list shown answers; without a list, one of an unknown user. */
+/** Return the request of the list on display; without a list, that of an unknown user. */
 export function asked() {
   const body = { n: 10, popularity: 1, ...(last?.settings ?? {}), ...(last?.question.body ?? {}) };
   for (const name of NOT_ASKED) delete body[name];
   return body;
 }
 
-/** Ask what the form says, or a question again, and show the answer; the item `mark` is set off in it. */
+/** Send the request of the form, or repeat a request, and show the answer with the item `mark` highlighted. */
 export function recommend(again = null, mark = null) {
   const signal = turn();
   begun = true;
@@ -160,7 +160,7 @@ export function recommend(again = null, mark = null) {
   }, by("recommend-form"));
 }
 
-/** Ask the last question again. */
+/** Repeat the last request. */
 export const again = (mark = null) => recommend(last?.question ?? questionOf({ n: 10, popularity: 1 }), mark);
 
 function show(answer, mark, signal) {
@@ -179,7 +179,7 @@ function show(answer, mark, signal) {
   });
 }
 
-/** A button that appends the next page of the list, where the answer names one. */
+/** A button that appends the next page of the list, if there is one. */
 function showMore(page_token) {
   const button = make("button", { type: "button", click: () => attempt(by("recommend-error"), more) }, "More");
   const more = async () => {
@@ -188,7 +188,7 @@ function showMore(page_token) {
     const { value } = await ask(call("POST", question.path, { page_token }));
     note(value.items);
     await know(value.items.map((one) => one.item_id));
-    if (last.question !== question) return; // another list is shown by now
+    if (last.question !== question) return; // a different list is shown by now
     const shown = by("list").childElementCount;
     by("list").append(...value.items.map((item, at) => row(item, shown + at + 1, false, value.recommendation_id)));
     put(by("recommend-status"), `${by("list").childElementCount} items.`);
@@ -238,7 +238,7 @@ function row(item, rank, marked, recommendation_id) {
 /** A list of items with their scores and nothing else. */
 const plain = (items) => make("ol", { class: "plain" }, items.map((one) => make("li", {}, itemLabel(one.item_id), number(one.score))));
 
-/** A button that opens and closes a part of a row, which `fill` fills at first. */
+/** A button that opens and closes a part of a row; `fill` fills it when it first opens. */
 function fold(text, item, fill) {
   const inner = make("div", { class: "inner", hidden: true });
   const toggle = async () => {
@@ -251,7 +251,7 @@ function fold(text, item, fill) {
 }
 
 async function take(button, place, item_id, recommendation_id) {
-  button.disabled = true; // what is taken is not taken twice
+  button.disabled = true; // no second request while this one is in flight
   const { user_id } = last.question.body;
   const done = await attempt(place, async () => {
     await ask(call("POST", "v1/interactions", { interactions: [{ user_id, item_id, ...(recommendation_id ? { recommendation_id } : {}) }] }));
@@ -264,11 +264,11 @@ async function take(button, place, item_id, recommendation_id) {
   by("recommend-status").prepend("Taken. ");
 }
 
-// What is known of the user, and the history, which may be edited for the next request.
+// The known values of the user, and the history, which can be edited for the next request.
 
 const current = () => history ?? person.history;
 
-/** Ask again with another history; null for the stored one. The form says what is asked, but for the user of the list. */
+/** Repeat the request with a different history; null for the stored one. The user is that of the list, the rest that of the form. */
 async function edit(ids) {
   history = ids?.slice(0, MOST) ?? null;
   by("user").value = person.id;

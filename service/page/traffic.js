@@ -1,4 +1,4 @@
-// What the service answers now: its metrics, asked for every few seconds while this view is shown.
+// Current traffic: metrics of the service, fetched every few seconds while this view is shown.
 
 import { ask, call, turns } from "./api.js";
 import { barList, histogram, lineChart } from "./charts.js";
@@ -7,9 +7,9 @@ import { by, make, put, table } from "./dom.js";
 import { histograms, quantile, samples } from "./metrics.js";
 import { attempt } from "./troubles.js";
 
-const EVERY = 3000; // milliseconds between two looks
-const KEPT = 200; // looks that the charts show
-const PROBES = /^\/(metrics|health|v2\/health)/; // asked for by this view and by load balancers, not by callers
+const EVERY = 3000; // milliseconds between two samples
+const KEPT = 200; // samples that the charts show
+const PROBES = /^\/(metrics|health|v2\/health)/; // routes that this view and load balancers request, not callers
 const QUESTIONS = [call("GET", "metrics"), call("GET", "v1/scenarios")];
 const turn = turns();
 let looks = [];
@@ -21,7 +21,7 @@ export function openTraffic() {
   put(by("traffic-code"), copies(QUESTIONS, "all of this"));
 }
 
-/** Look now, and again while the view is shown. */
+/** Sample the metrics now, and repeatedly while the view is shown. */
 export function showTraffic() {
   clearTimeout(timer);
   if (by("traffic").hidden) return undefined;
@@ -42,7 +42,7 @@ export function showTraffic() {
   });
 }
 
-/** What the charts need of the metrics at one moment. */
+/** The metrics of one sample that the charts show. */
 function lookOf(found) {
   const sum = (name, fits = () => true) => found.filter((one) => one.name === name && fits(one.labels)).reduce((all, one) => all + one.value, 0);
   const gauge = (name) => found.find((one) => one.name === name)?.value ?? NaN;
@@ -84,7 +84,7 @@ function showTiles() {
     tile("Recall of the index", Number.isNaN(now.recall) ? "–" : percent(now.recall))));
 }
 
-/** A series of what changed between two looks: `of(before, after, seconds)`. */
+/** A series of changes between two samples: `of(before, after, seconds)`. */
 const between = (of) => looks.slice(1).map((after, at) => [after.time, of(looks[at], after, after.time - looks[at].time)]);
 
 function lateness(share) {
@@ -144,7 +144,7 @@ function showTimes() {
   );
 }
 
-/** The scenarios with what they set, and how often something was taken from their lists. */
+/** The scenarios with their settings, and how often items of their lists were taken. */
 function showScenarios({ scenarios, attribution, degraded }) {
   const rate = (one) => one.hits / Math.max(1, one.answers);
   put(

@@ -1,10 +1,10 @@
-// What went wrong, said where it went wrong.
+// Show errors next to the input that caused them.
 
 import { Problem } from "./api.js";
 import { by, make, put } from "./dom.js";
 
-/** Do something for a form: what goes wrong is said in `place`, and the inputs of `form` that it names are marked. An input has
- *  the JSON pointer of what it says, or of a part of that, in `data-at`. */
+/** Run an action for a form: errors are shown in `place`, and the inputs of `form` that they name are marked. `data-at` of an
+ *  input is the JSON pointer of its value or of a part of it. */
 export async function attempt(place, act, form = null) {
   put(place);
   for (const input of form?.querySelectorAll("[aria-invalid]") ?? []) input.removeAttribute("aria-invalid");
@@ -18,10 +18,10 @@ export async function attempt(place, act, form = null) {
   }
 }
 
-/** A problem with what one input says. */
+/** A problem with the value of one input. */
 const wrong = (title, pointer, message = title) => new Problem(title, "", { errors: [{ pointer, message }] });
 
-/** What an input holds as JSON; undefined where it is empty. It must be an object. */
+/** Return the JSON object in an input; undefined if it is empty. */
 export function jsonIn(input) {
   if (!input.value.trim()) return undefined;
   let value;
@@ -36,20 +36,20 @@ export function jsonIn(input) {
   return value;
 }
 
-/** What an input holds as a whole number. */
+/** Return the integer in an input. */
 export function wholeIn(input) {
   const value = Number(input.value);
   if (!Number.isInteger(value)) throw wrong("This is not a whole number", input.dataset.at, "Write a whole number");
   return value;
 }
 
-/** What an input holds, which may not be empty. */
+/** Return the text of an input, which must not be empty. */
 export function textIn(input, message) {
   if (!input.value) throw wrong(message, input.dataset.at);
   return input.value;
 }
 
-/** The input that says what a pointer points to, or the smallest whole that it is in. */
+/** Return the input of a JSON pointer, or of the closest value that contains it. */
 function inputOf(form, pointer) {
   const fitting = [...form.querySelectorAll("[data-at]")].filter(({ dataset }) => pointer === dataset.at || pointer.startsWith(`${dataset.at}/`));
   return fitting.reduce((best, one) => (best && best.dataset.at.length > one.dataset.at.length ? best : one), null);

@@ -4,7 +4,7 @@ import { ask, call } from "./api.js";
 import { by, idText, make, put, table } from "./dom.js";
 import { attempt } from "./troubles.js";
 
-let live = null; // the version that is live, as far as this page knows
+let live = null; // the live version known to this page
 
 export function openVersions(changed) {
   const act = (question, text) => async () => {

@@ -1,4 +1,4 @@
-// What a score comes from: in words, as bars of fields, and as a table of single values.
+// Explanations of scores: in words, as bars of fields, and as a table of values.
 
 import { ask, call } from "./api.js";
 import { itemLabel, know } from "./catalog.js";
@@ -9,7 +9,7 @@ const REASONS = 4; // reasons in words
 const LISTED = 20; // values of a table
 const HISTORY = /\[\d+(-\d+)?\]$/; // the end of the name of a field that reads the user's items
 
-/** What one part is called: the fields that meet, or the item's own. */
+/** Return the name of a contribution: its pair of fields, or the item's own fields. */
 function named(part) {
   const fields = part.item_fields.join(" + ");
   return part.user_field === null ? `the item’s own: ${fields}` : `${part.user_field} × ${fields}`;
@@ -23,7 +23,7 @@ function bar(value, largest) {
   return make("span", { class: "track", "aria-hidden": "true" }, inner);
 }
 
-/** Bars of contributions, and beneath them what they add up to beside what was said, which is `total`. */
+/** Bars of contributions, and below them their sum next to `total`, the score of the answer. */
 export function bars(contributions, total, called) {
   const largest = Math.max(0, ...contributions.map((one) => Math.abs(one.value)));
   const sum = contributions.reduce((before, one) => before + one.value, 0);
@@ -39,7 +39,7 @@ const isTaken = (one) => one !== null && one.state === "learnt" && HISTORY.test(
 const value = (one) => make("bdi", {}, `${one.field} ${one.state === "learnt" ? `= ${one.value}` : `(${one.state})`}`);
 const said = (one) => (isTaken(one) ? [make("bdi", {}, one.field), " = ", itemLabel(one.value)] : value(one));
 
-/** A table of what pairs of values bring, the largest first. */
+/** A table of contributions by pairs of values, the largest first. */
 function values(pairs) {
   const rows = pairs.slice(0, LISTED).map((one) => make("tr", {},
     make("td", {}, one.user === null ? "everyone" : said(one.user)),
@@ -51,7 +51,7 @@ function values(pairs) {
     make("tbody", {}, rows));
 }
 
-/** The pairs by what the user brings, the largest sum first; each with the values of the item that it goes with most. */
+/** The pairs grouped by the user's value, the largest sum first; each with the item's values of its largest contribution. */
 function reasons(found, user_id) {
   const groups = new Map();
   for (const { user, items, value: brought } of found) {
@@ -84,7 +84,7 @@ const goesWith = (items, item_id) => {
   return shown.length ? [" (it has ", shown.map((one, place) => [place ? " and " : "", make("bdi", {}, `${one.field} ${one.value}`)]), ")"] : null;
 };
 
-/** Explain the score of an item in `place`: the largest reasons in words, all parts folded beneath them. */
+/** Explain the score of an item in `place`: the largest reasons in words, all contributions folded below them. */
 export async function explain(body, item, place) {
   const { user_id, features, context, history, popularity, boosts } = body;
   const question = call("POST", "v1/explain", { user_id, features, context, history, popularity, boosts, item_id: item.item_id, values: true });

@@ -398,7 +398,7 @@ def test_an_item_is_added_and_deleted(visit: Visit) -> None:
     visit.page.click("nav a:has-text('Items')")
     visit.labelled("#item-columns", "year").fill("")
     visit.page.click("#item-load")
-    visit.page.wait_for_selector("#item-status:has-text('as it is at change')")
+    visit.page.wait_for_selector("#item-status:has-text('after change')")
     assert visit.labelled("#item-columns", "year").input_value() == "1999"
     visit.page.click("#item-delete")  # dialogs are dismissed here
     assert visit.troubles == ['dialog: Delete the item "made here" from the catalogue?']
