@@ -74,7 +74,7 @@ def serve(settings: Settings) -> None:
             if not candidates(settings.bundle):  # otherwise the last good version is served
                 raise
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # then the limit stays as it is
+    with suppress(OSError, ValueError):  # otherwise the limit is not raised
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.config.dictConfig(logging_of(settings.logs))
     with ExitStack() as stack:

@@ -129,7 +129,7 @@ class RateLimits:
         """Create the limits.
 
         Args:
-            rate: requests a second of a key without a rate of its own, and of all requests without a key; None for no limit.
+            rate: requests a second of a key without its own rate, and of all requests without a key; None for no limit.
             workers: processes among which each rate is shared.
         """
         self._rate, self._workers = rate, workers

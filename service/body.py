@@ -71,7 +71,7 @@ def has_disconnected(receive: Receive) -> bool:
         next(step)
     except StopIteration as received:
         return bool(received.value["type"] == "http.disconnect")
-    if isinstance(step, Generator):  # those of servers in other languages end by themselves
+    if isinstance(step, Generator):  # awaitables of servers in other languages need no close
         step.close()
     return False
 
@@ -124,7 +124,7 @@ def _check_content(media: str, encoding: str) -> None:
     ):
         raise _content("Send the header Content-Type: application/json; the body is read as UTF-8.")
     if encoding.strip().lower() != "identity":
-        raise _content("Send the body as it is, without a Content-Encoding.")
+        raise _content("Send the body uncompressed, without a Content-Encoding.")
 
 
 def _content(detail: str) -> ProblemError:

@@ -37,7 +37,7 @@ class Snapshot:
         folder: the bundle's folder.
         search_seconds: median CPU time of a warm-up request.
         inline: whether searches are short enough for the event loop.
-        subject: what charts show of the bundle; None until they are asked for.
+        subject: data of the charts; None until they are first requested.
         charting: held while charts are made, by one request at a time.
         retired: whether another bundle is served.
     """
@@ -101,7 +101,7 @@ def _warmed(recommender: Recommender) -> float:
     """Return the median CPU seconds of some requests."""
     seconds = []
     for user_id in (None, *recommender.users.sample(20, seed=0)):
-        start = time.thread_time()  # the time that it would block the event loop, however busy the machine is now
+        start = time.thread_time()  # CPU time, which does not depend on the load of the machine
         recommender.recommend(Request(user_id=user_id, n=100))
         seconds.append(time.thread_time() - start)
     return median(seconds)
@@ -175,7 +175,7 @@ class BundleSwitch:
         return self.snapshot
 
     async def follow_depot(self) -> None:
-        """Bring the root in step with its depot; answers say so if that fails."""
+        """Synchronize the root with its depot; a failure is reported in answers."""
         if not self._depot.shared:
             return
         error = ""
@@ -270,7 +270,7 @@ class BundleSwitch:
         root = self.settings.bundle if folder != self.settings.bundle else None
         try:
             snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users, self.settings.items)
-        except Exception as error:  # whatever is wrong with a new bundle, the old one is served
+        except Exception as error:  # a new bundle that cannot be loaded must not stop the old one
             self._refuse(folder, error, now)
             return False
         self._unfit.pop(folder, None)

@@ -184,7 +184,7 @@ class SearchQueue:
         """Run a search of a few milliseconds at most on the event loop.
 
         Args:
-            work: the search; what it raises is raised here.
+            work: the search; its exceptions are raised here.
             caller: sender of the request.
 
         Raises:

@@ -190,7 +190,7 @@ def _decoded(encoded: object) -> object:
         raise PydanticCustomError("id", "An id is UTF-8 of 1 to 1024 characters, percent-encoded") from None
 
 
-PathId = Annotated[Id, BeforeValidator(_decoded), Path(description="Percent-encoded; a slash may be left as it is.")]
+PathId = Annotated[Id, BeforeValidator(_decoded), Path(description="Percent-encoded; a slash need not be encoded.")]
 """An id in a path."""
 IdempotencyKey = Annotated[
     str | None,
@@ -293,7 +293,7 @@ async def answered(request: Request, stage: str, act: Callable[[Recommender], Fo
     Args:
         request: that waits for it.
         stage: as for `timed`.
-        act: queries the recommender; what it raises is raised here.
+        act: queries the recommender; its exceptions are raised here.
     """
     with timed(request, stage):
         return await live_of(request).ask(act, caller_of(request))

@@ -99,9 +99,9 @@ class Kind(Enum):
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
-    STORE_DOWN = ("store-down", 503, "What keeps the changes does not answer")
+    STORE_DOWN = ("store-down", 503, "The store of the changes does not answer")
     INDEX_DOWN = ("index-down", 503, "The server of the index does not answer")
-    BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
+    BEHIND = ("not-seen-yet", 503, "A change that the answer must include is not served yet")
     LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
 

@@ -111,7 +111,7 @@ class Live(BundleSwitch):
         """Run a query of the served bundle on a search thread, on one snapshot.
 
         Args:
-            act: queries the recommender; what it raises is raised here.
+            act: queries the recommender; its exceptions are raised here.
             caller: sender of the request, and its deadline.
 
         Raises:
@@ -272,7 +272,7 @@ class Live(BundleSwitch):
         self._sequences[name] = sequence
 
     async def _warn(self, name: str, ask: Callable[[], str]) -> None:
-        """Log what a store does not guarantee, once it can be asked."""
+        """Log once which guarantees a store lacks, when it can be reached."""
         if name in self._asked:
             return
         try:

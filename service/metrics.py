@@ -23,7 +23,7 @@ from service.errors import Kind
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"
-"""Label for values that have no label of their own."""
+"""Label for all values without their own label."""
 STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", OTHER)
 """Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
 PARTS = ("items", "users", "index", "bundle", "scenarios", OTHER)
@@ -269,7 +269,7 @@ class Metrics:
         self.begin_sampling()
 
     def measure(self, items: Catalog | None) -> None:
-        """Set the gauges of the process, and of what changes while a bundle is served.
+        """Set the gauges of the process and of the live changes.
 
         Args:
             items: of the served bundle; None before the first.

@@ -82,7 +82,7 @@ class RequestContext:
                 status = message["status"]
                 total = time.perf_counter() - start
                 headers = message["headers"]
-                own = dict(headers) if scope["method"] == "GET" else {}  # pages have a policy of their own
+                own = dict(headers) if scope["method"] == "GET" else {}  # pages have their own policy
                 headers += [one for one in SECURE if one[0] not in own] if own else SECURE
                 stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
                 headers.append((b"x-request-id", request_id.encode()))

@@ -173,7 +173,7 @@ async def answer_with_tokens(
 
 
 def _continued_page(live: Live, body: RecommendRequest, token: str, scenario: str) -> PageToken:
-    """Return what a page token says, with the number of items that is asked for now."""
+    """Return the content of a page token, with the number of items of this request."""
     strange = body.model_fields_set - _BESIDE
     if strange:
         raise invalid([FaultDocument(f"/{one}", "The page_token carries this: leave it out") for one in sorted(strange)])

@@ -23,7 +23,7 @@ class Scenarios:
 
     Attributes:
         known: by name.
-        error: why the file is not in use as it is, in a sentence; empty if it is.
+        error: why the current file is not in use, as a sentence; empty if it is.
     """
 
     def __init__(self, root: Path | None) -> None:

@@ -126,7 +126,7 @@ class Selection(Query):
 
 
 class Caller(Query):
-    """The user of a request, and what the request says about them."""
+    """The user of a request, with features, context and history."""
 
     user_id: Id | None = Field(default=None, description="A user, whose stored features, history and seen items are used.")
     features: dict[Column, Value] = Field(
@@ -275,7 +275,7 @@ class FieldContribution(BaseModel):
         description="A field of the user, or 'boosts'; null for the item's own part, which is the same for all users."
     )
     item_fields: list[str] = Field(
-        description="The item's field, or two for a pair of its own.", examples=[["genre"], ["genre", "price"]]
+        description="The item's field, or two for a pair within the item.", examples=[["genre"], ["genre", "price"]]
     )
     value: float
 
@@ -356,7 +356,7 @@ class Row(BaseModel):
 
 
 class RecommendResponse(CallerAnswer):
-    """The best items, best first, and what they are based on."""
+    """The best items in descending order, and the data they are based on."""
 
     items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
     rows: list[Row] = Field(default=[], description="Further lists; only with `because`.")

@@ -1,6 +1,6 @@
 """Signed tokens that carry their state, so that any worker or replica reads them.
 
-They are signed and not encrypted: the caller can read what a token says, and cannot change it.
+They are signed and not encrypted: the caller can read the content of a token, but cannot change it.
 """
 
 import logging

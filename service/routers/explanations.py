@@ -31,7 +31,7 @@ class ValuePair(BaseModel):
     """Contribution of some values to a score."""
 
     user: TableValue | None = Field(description="A value of the user; null for the item's own part.")
-    items: list[TableValue] = Field(description="A value of the item, or two for a pair of its own.")
+    items: list[TableValue] = Field(description="A value of the item, or two for a pair within the item.")
     value: float
 
 

@@ -143,7 +143,7 @@ class ScenariosResponse(Reply):
 
     scenarios: list[ScenarioEntry]
     attribution: list[Attribution] = Field(description="By scenario and version, of all workers of this service.")
-    degraded: list[Degradation] = Field(description="Why the file of scenarios is not in use as it is; empty if all is well.")
+    degraded: list[Degradation] = Field(description="Why the current file of scenarios is not in use; empty if it is.")
 
 
 COST = 16

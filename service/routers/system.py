@@ -229,7 +229,7 @@ async def get_charts(request: Request) -> Response:
 
 def _charts(snapshot: Snapshot, root: Path, request_id: str) -> str:
     """Return `Charts` as JSON, which takes too long for the event loop."""
-    # imported when asked for: a service that shows no charts does without
+    # imported on first use: a service without charts does not need these modules
     from recall.evaluation.html.sections import sections
     from recall.evaluation.html.subject import Subject, Subjects
     from recall.evaluation.report import kept_evaluation
