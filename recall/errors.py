@@ -30,12 +30,10 @@ An error has four parts: what went wrong, where, why, and a hint how to correct 
 command line and the HTTP service can each show them in their own form.
 """
 
-import copyreg
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from errno import EACCES, EPERM, EROFS
-from typing import Any
 
 
 def pointer(*steps: object) -> str:
@@ -67,12 +65,12 @@ class RecallError(Exception):
         """Deprecated name of `hint`."""
         return self.hint
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle without a call of the constructor.
 
         `Exception` would call it with `args`, but all arguments except the first are keywords.
         """
-        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
+        return Exception.__new__, (type(self), *self.args), vars(self)
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
