@@ -386,7 +386,7 @@ class DataConfig(Section):
 
     @property
     def outcome_columns(self) -> tuple[str, ...]:
-        """Columns of the interactions that say how each turned out, without repetition."""
+        """Columns of the interactions with the outcome of each, without repetition."""
         named = (
             self.weight,
             self.label,

@@ -203,9 +203,9 @@ def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
             continue
         holds = "truth values" if form == "switch" else "marks on a scale"
         message = (
-            f"this context holds {holds} that follow from neither user, item nor time, as an outcome does: if it is one, name "
+            f"this context holds {holds} that do not depend on user, item or time, like an outcome: if it is one, name "
             "it in data.label, data.outcome or data.weight and leave the field out; if a request knows it before an item is "
-            'chosen, say so with source = "interactions" in its field'
+            'chosen, set source = "interactions" in its field'
         )
         yield Finding("warning", message, len(raw), "interactions", name)
 
@@ -220,8 +220,8 @@ def _unread_column(table: str, column: str, temporal: bool) -> Finding:
     if not word:
         return Finding("note", "nothing reads this column", 1, table, column)
     message = (
-        f"nothing reads this column, which is called {word!r}, as what says how an interaction turned out: every row counts "
-        "alike, until data.outcome, data.events, data.label or data.weight names it"
+        f"nothing reads this column, although its name {word!r} denotes the outcome of an interaction: every row counts alike "
+        "unless data.outcome, data.events, data.label or data.weight names it"
     )
     return Finding("warning", message, 1, table, column)
 

@@ -15,7 +15,7 @@ import polars as pl
 
 
 def word_set(names: str) -> frozenset[str]:
-    """Split a text at blanks into a set of names, as they are and without accents."""
+    """Split a text at blanks into a set of names, with and without accents."""
     return frozenset((*names.split(), *_without_accents(names).split()))
 
 
@@ -49,7 +49,7 @@ _KNOWN_BEFORE_WORDS: Final = COLUMN_WORDS["known_before"]
 _OUTCOME_WORDS: Final = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT | CONSEQUENCE
 
 
-_EASTERN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts whose words are not apart: 顧客ID
+_EASTERN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts without spaces between words: 顧客ID
 _WORD_BORDERS = rf"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[{_EASTERN}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_EASTERN}])"
 
 
@@ -128,8 +128,8 @@ def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
 def flag_rule(names: Sequence[str]) -> EventRule:
     """Propose weights for columns of truth values, each of one event.
 
-    A row in which nothing did was shown and not taken, unless all that may have happened is a reaction to what was taken
-    anyway, such as a like or a skip.
+    A row in which all are false was shown and not taken, unless all columns are reactions to an item that was taken anyway,
+    such as a like or a skip.
 
     Args:
         names: names of the columns.
@@ -141,7 +141,7 @@ def flag_rule(names: Sequence[str]) -> EventRule:
 
 
 def names_event(name: str) -> bool:
-    """Return whether a name says nothing but what happened, such as `add_to_cart`."""
+    """Return whether a name consists of an event alone, such as `add_to_cart`."""
     parts = [part for part in words(name) if part not in COLUMN_WORDS["count"]]
     return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_event_meaning(part), float) for part in parts)
 
@@ -214,7 +214,7 @@ _FALLBACK_ID_WORDS: Final = {side: [word_set(text) for text in texts] for side, 
 
 
 def fallback_id_column(columns: Iterable[str], side: str) -> str | None:
-    """Return the column to use as ids where no name says user or item.
+    """Return the column to use as ids if no name denotes the user or the item.
 
     Sessions, for instance. None where none or several fit.
 

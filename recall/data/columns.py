@@ -140,7 +140,7 @@ def _find_table(name: str, field: ColumnField, column: str, schema: Schema, tabl
         raise ConfigError(
             f"a user field cannot read the item id column {column!r}",
             where=where,
-            why="it would tell the model the answer",
+            why="it would give the model the answer",
             hint="Give the field side = 'item'",
         )
     if field.source is not None:
@@ -298,10 +298,10 @@ def _find_assumptions(table: str, values: pl.Series, type_: str, separator: str 
 _ASSUMED = {
     TEXT: "blanks around the values of a list are left out",
     "integer": "whole numbers written with .0 are read as integers",
-    "float64": "numbers are read as equal however many decimals they are written with",
+    "float64": "numbers are read as equal regardless of the number of decimals",
     "boolean": "true and false are read as truth values in any case",
     "date": "texts are read as dates",
-    "time": "texts are read as moments, in UTC unless they say otherwise",
+    "time": "texts are read as moments, in UTC unless they state a zone",
     "clock": "texts are read as times of day",
 }
 

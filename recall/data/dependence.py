@@ -1,7 +1,7 @@
 """Estimate how far one column is a function of another, robustly on few rows.
 
-Every row is predicted from the *other* rows of its group (leave-one-out), so that a column of noise gains nothing however
-many values it has. The gain is the share of the way from a guess without the group to a perfect prediction.
+Every row is predicted from the *other* rows of its group (leave-one-out), so that a column of noise gains nothing,
+regardless of its number of values. The gain is the share of the way from a guess without the group to a perfect prediction.
 """
 
 from collections.abc import Collection, Iterator
@@ -170,7 +170,7 @@ def _gain(gained: Float64, possible: float) -> Gain:
     return Gain(mean / possible, (mean - _SIGMAS * error) / possible, len(gained))
 
 
-# Thresholds of leakage: context columns that reveal the item, or how the interaction turned out.
+# Thresholds of leakage: context columns that reveal the item, or the outcome of the interaction.
 
 OF_ITEM = 0.8
 """Gain from which a column is nearly a function of the item. Titles, years and genres of MovieLens and costs of Frappe reach
@@ -206,8 +206,8 @@ def leak_findings(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[
         message = ""
         if relations.of_item.exceeds(OF_ITEM):
             message = (
-                f"this context nearly follows from the item ({relations.of_item.value:.0%} of what a guess leaves open), so "
-                "that it tells the model what is to be found: name it in data.item_columns and give its field side = 'item'"
+                f"this context nearly follows from the item ({relations.of_item.value:.0%} of what a guess leaves open) and so "
+                "gives the model the answer: name it in data.item_columns and give its field side = 'item'"
             )
         elif relations.choice.exceeds(CHOICE):
             message = (
@@ -249,7 +249,7 @@ def _label_leak_findings(dataset: Dataset, outcomes: Collection[str]) -> Iterato
 def _group_values(values: pl.Series) -> Codes:
     """Return groups of equal values, or twentieths of many numbers; int [n] >= 0.
 
-    Missing values are a group of their own.
+    Missing values form a separate group.
     """
     codes = encode_distinct(values) + 1
     if codes.max(initial=0) <= _GROUPS:

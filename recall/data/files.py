@@ -119,7 +119,7 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
                 why=why,
                 hint="Give files of one kind; of several, such as views and orders, write one file with the kind in a column",
             )
-    return convert_columns(pl.concat(parts, how="diagonal"), form, where)  # in whatever order
+    return convert_columns(pl.concat(parts, how="diagonal"), form, where)  # columns may be in a different order
 
 
 def _are_versions(names: Sequence[str], others: Sequence[str]) -> bool:

@@ -89,7 +89,7 @@ def spelling_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
     times = Counter(map(Decimal, close))  # exact decimals, because long ids that differ may be equal in float64
     repeated = pl.Series([text for text in close if times[Decimal(text)] > 1])
     if len(repeated):
-        message = f"one number is written in several ways, such as {examples(repeated)}: each way is a value of its own"
+        message = f"one number is written in several ways, such as {examples(repeated)}: each counts as a separate value"
         yield report("warning", message, len(repeated))
     words, numerals = texts.filter(parsed.is_null()), texts.filter(parsed.is_not_null())
     minority = min(words, numerals, key=len)
@@ -114,8 +114,8 @@ def variety_findings(values: pl.Series, field: FieldConfig, report: Report, sepa
     known = known.drop_nulls()
     distinct = known.n_unique()
     if distinct <= 1:
-        shown = f"one value only, {examples(known)}" if distinct else "no value at all"
-        yield report("warning", f"the column holds {shown}, and teaches nothing", len(known))
+        shown = f"one value only, {examples(known)}" if distinct else "no values"
+        yield report("warning", f"the column holds {shown}; nothing can be learnt from it", len(known))
     elif field.learns_values and len(known) > _MIN_VALUES and distinct > len(known) / 2:
         message = f"{distinct:,} different values in {len(known):,}: most are seen once, raise min_count or leave the field out"
         yield report("warning", message, distinct)

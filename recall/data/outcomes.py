@@ -38,7 +38,7 @@ class Outcomes:
     def of(raw: pl.DataFrame, data: DataConfig, where: Where) -> "Outcomes":
         """Evaluate label, outcome and event of each row.
 
-        A row is taken if label, threshold and event all agree, as far as they are configured.
+        A row is taken if those of label, threshold and event that are configured all agree.
 
         Args:
             raw: [n] rows, after `drop_left_out`.
@@ -92,8 +92,8 @@ def drop_left_out(data: DataConfig, table: Table) -> Table:
     if kept.all():
         return table
     if not kept.any():
-        message = "every row is left out, so that there are no interactions"
-        raise DataError(message, where=str(table.path), hint="Look at data.outcome and data.events")
+        message = "every row is left out: there are no interactions"
+        raise DataError(message, where=str(table.path), hint="Check data.outcome and data.events")
     conditions = [pl.col(name).map_batches(keep, pl.Boolean()) for name, keep in filters]
     return replace(table, frame=table.frame.filter(conditions), note=_COUNTED)
 

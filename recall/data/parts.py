@@ -150,7 +150,7 @@ def _early_stopping_findings(config: RunConfig, sizes: Sizes) -> Iterator[Findin
         )
         if "stopping" in config.train.model_fields_set:
             level = "warning"
-            message += "; train.stopping has nothing to look at; set data.carve, data.carve_last or the split's valid"
+            message += "; train.stopping requires a validation part; set data.carve, data.carve_last or the split's valid"
     if message:
         yield Finding(level, message, 0, "interactions")
 

@@ -208,7 +208,7 @@ class PreparedTables(Tables):
             As `recall.data.entities.add_missing_ids`.
 
         Raises:
-            DataError: Ids have another form than the one asked for, or the folder contradicts itself.
+            DataError: Ids have a form other than the requested one, or the folder is inconsistent.
         """
         where = str(self.folder / _IDS[side])
         ids = self.ids(side).alias(frame.columns[0])

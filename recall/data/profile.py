@@ -36,7 +36,7 @@ class ColumnProfile:
     Attributes:
         table: interactions, users or items.
         column: name of the column.
-        type: type as it is read.
+        type: type of the values as read.
         use: use in the run, such as a field; empty for none.
         rows: number of rows of the table.
         missing: number of rows without a value.
@@ -156,7 +156,7 @@ def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], Non
             values = pl.Series(column, [], dtype=table.types[column])
             try:
                 values = table.column(column)
-            except RecallError:  # of a type that no field reads, or not what its format says
+            except RecallError:  # of a type that no field reads, or not in the configured format
                 with suppress(pl.exceptions.PolarsError):
                     values = table.frame.select(column).collect()[column]
             yield _profile_column(name, values, uses.get((name, column), ""))
@@ -175,7 +175,7 @@ def _profile_column(table: str, values: pl.Series, use: str) -> ColumnProfile:
 
 
 def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
-    """Return what a run does with each column it reads, by table and column."""
+    """Return the use of each column that a run reads, by table and column."""
     data, schema = config.data, config.schema_
     roles = {"time": data.time, "weight": data.weight, "label": data.label}
     roles |= {use: rule.column for use, rule in (("outcome", data.outcome), ("event", data.events)) if rule is not None}

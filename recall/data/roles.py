@@ -191,16 +191,15 @@ def _rating_of_refused(frame: pl.DataFrame, label: str, roles: Mapping[str, Role
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
     """Return the role of a column that follows from the event, or None.
 
-    It does if its values tell the event, or if only some events fill it.
-
-    Examples are the number of a state, and the currency of purchases.
+    Either its values determine the event, such as the number of a state, or it is filled for some events only, such as the
+    currency of purchases.
     """
     if frame[name].dtype.is_nested():
         return None
     for other in (column for column, role in found.items() if role.kind == "event" and column in frame.columns):
         different, events = frame[name].n_unique(), frame[other].n_unique()
         if 1 < events <= different <= 2 * events < len(frame) / 10 and frame.select(name, other).n_unique() == different:
-            return Role("consequence", f"its values tell {other}")
+            return Role("consequence", f"its values determine {other}")
         shares = frame.group_by(other).agg(pl.col(name).is_not_null().mean().alias("filled"))
         filled = shares.filter(pl.col("filled") > 0)
         if len(filled) < len(shares) and filled["filled"].min() == 1:
@@ -298,7 +297,7 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
         return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", has_missing=has_missing)
     levels = tuple(numbers.drop_nulls().unique().sort())
-    why = "as a scale has them" if form == "scale" else "and no name says that a request knows them"
+    why = "as a scale has them" if form == "scale" else "and no name states that a request knows them"
     reason = f"{levels[0]:g} to {levels[-1]:g}, {len(levels):,} different, {why}"
     return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, has_missing=has_missing)
 
@@ -335,7 +334,9 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
     if different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
-        return Role("consequence", "its values nearly tell the item, such as the number of a copy, or a title in several forms")
+        return Role(
+            "consequence", "its values nearly determine the item, such as the number of a copy, or a title in several forms"
+        )
     return Role("context", "")
 
 

@@ -34,7 +34,7 @@ _TABLE = read(float32, 2)
     int32[::1],
 )
 def choose(first, last, seed, considered, start, device, daypart, aliases, style, taste, devices, dayparts, successor, chosen):
-    """Draw the choices of users `first` to `last`, each from a generator of its own.
+    """Draw the choices of users `first` to `last`, each from a separate generator.
 
     Items are offered by popularity, by the alias method (Walker 1977), and one of them is chosen with probability
     softmax(utility).
@@ -57,7 +57,7 @@ def choose(first, last, seed, considered, start, device, daypart, aliases, style
     """
     items = len(style)
     query = np.empty(FACTORS, dtype=np.float32)
-    # memory answers in one go what a loop of its own asks for: which items are offered, and their styles
+    # a separate loop for the offered items and their styles lets their memory accesses overlap
     offered, shares = np.empty(considered, dtype=np.int64), np.empty(considered, dtype=np.float32)
     for user in range(first, last):
         state = _splitmix64(seed ^ (np.uint64(user) * _STEP))

@@ -83,7 +83,7 @@ def test_two_fields_cannot_read_the_same_name_from_two_tables(tables: Tables) ->
         ("gender", categorical("user", source="interactions"), DataError, "interactions table has no column 'gender'"),
         ("hour", categorical("item"), DataError, "in the interactions table, which no item field reads"),
         ("genre", categorical("user"), DataError, "in the items table, which no user field reads"),
-        ("item", categorical("user", column="item_id"), ConfigError, "tell the model the answer"),
+        ("item", categorical("user", column="item_id"), ConfigError, "give the model the answer"),
         ("weight", categorical("user"), ConfigError, "cannot be called 'weight'"),
         ("tastes", {"side": "user", "kind": "bag", "weights": "strength"}, DataError, "Did you mean 'strengths'"),
     ],

@@ -52,7 +52,7 @@ def test_ordinary_columns_give_no_findings() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [(["a", "a", None], "one value only, 'a'"), ([None], "no value at all"), ([["a"], ["a", "a"], []], "one value only, 'a'")],
+    [(["a", "a", None], "one value only, 'a'"), ([None], "no values"), ([["a"], ["a", "a"], []], "one value only, 'a'")],
 )
 def test_an_uninformative_column_is_named(values: list[object], message: str) -> None:
     (finding,) = variety_findings(pl.Series(values), CATEGORICAL, Finding)

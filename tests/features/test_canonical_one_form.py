@@ -332,7 +332,7 @@ def test_assumptions_about_text_are_reported(published: Path) -> None:
     assert said["interactions", "hour"] == "whole numbers written with .0 are read as integers: '1.0' is '1'"
     assert said["interactions", "item_id"].endswith("'10.0' is '10'")
     assert said["interactions", "member"] == "true and false are read as truth values in any case: 'False' is 'false'"
-    assert said["items", "published"].startswith("texts are read as moments, in UTC unless they say otherwise")
+    assert said["items", "published"].startswith("texts are read as moments, in UTC unless they state a zone")
     assert {column for _, column in said} == {
         *("user_id", "item_id", "hour", "member", "when", "visits", "shelf", "sizes", "published")
     }

@@ -166,8 +166,8 @@ def _usage_comments(name: str, role: Role, threshold: float) -> Iterator[str]:
 
 def _rating_lines(name: str, role: Role) -> Iterator[str]:
     yield f"# {name} holds {role.reason}, known only afterwards, so no field reads it."
-    yield "# Every row counts as a like, whatever its rating, unless one of these lines is used: rows below are left out, or"
-    yield "# were shown and not taken; or it weighs the rows"
+    yield "# Every row counts as a like, regardless of its rating, unless one of these lines is used: rows below are left out,"
+    yield "# or were shown and not taken; or it weighs the rows"
     yield from _usage_comments(name, role, _liked_level(role))
 
 

@@ -51,7 +51,7 @@ def draft_bag(known: pl.Series) -> tuple[str, str] | None:
     if isinstance(known.dtype, pl.List | pl.Array):
         parts = known.cast(pl.List(known.dtype.inner)).explode(empty_as_null=False, keep_nulls=False)
         if not parts.dtype.is_nested() and parts.n_unique() > max(_MIN_UNIQUE, _MAX_RECURRING * len(parts)):
-            return "", "lists of which hardly two have a member in common: nothing to learn from"
+            return "", "lists that hardly share a member: nothing to learn from"
         return f'kind = "bag"{min_count_key(parts)}', "lists"
     if count_list_texts(known) > _MIN_LISTS * len(known):
         return "", "lists written as text, which no field reads: store them as lists in Parquet, or as text with a separator"
@@ -255,7 +255,7 @@ def _missing_alike(frame: pl.DataFrame, name: str) -> bool:
 
 
 def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> str:
-    """Return the reason why a column of a table adds up what interactions say, or "".
+    """Return the reason why a column is an aggregate of the interactions, or "".
 
     Args:
         values: of the table, [n].
@@ -267,7 +267,7 @@ def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> st
         return ""
     few = numbers.n_unique() < _MIN_AMOUNTS and not COLUMN_WORDS["average"] & set(words(values.name))
     if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())) and not few:
-        return "by its name it adds up what interactions say"
+        return "by its name it is an aggregate of the interactions"
     if few:
         return ""
     if numbers.is_between(*_YEARS).all():

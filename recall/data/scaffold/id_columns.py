@@ -162,7 +162,7 @@ def name_columns(
 ) -> dict[str, DetectedFormat]:
     """Name the id columns and the title of files without a header.
 
-    The users and items tables tell which columns of the interactions hold their ids. Without them, the first two columns
+    The users and items tables determine which columns of the interactions hold their ids. Without them, the first two columns
     other than times are assumed to be the user and the item.
 
     Args:
@@ -187,7 +187,7 @@ def name_columns(
             )
             first = [tables[name].frame.select(names[place]).head(1_000).collect() for place in positions[:2]]
             if not id_positions and any(len(one) > MIN_NAMED and one.n_unique() < MIN_DISTINCT for one in first):
-                continue  # such as the number of a till: nothing tells which columns are meant
+                continue  # such as the number of a till: the id columns are not known
             remaining = iter([position for position in positions if position not in id_positions.values()])
             for side in ("user", "item"):
                 position = id_positions.get(side, next(remaining, None) if side not in id_positions else None)
@@ -281,12 +281,12 @@ def find_id(tables: Mapping[str, Table], side: str, requested: str | None, conte
         if (instead := fallback_id_column(columns, side)) is not None:
             if names_visit(instead):
                 _refuse_order_lines(interactions, instead, side)
-            return instead, f"no name says {side}: each of these counts as one"
+            return instead, f"no column name denotes the {side}: each value of this column counts as one"
         other_side = _OPPOSITE[side]
         other_id = id_column(columns, other_side) or fallback_id_column(columns, other_side)
         recurring = _recurring_ids(interactions, [name for name in columns if name != other_id], other_side, other_id)
         if len(recurring) == 1 and ("items" in tables or other_id is not None):
-            return recurring[0], f"no name says {side}, and no other column has ids that recur"
+            return recurring[0], f"no column name denotes the {side}, and no other column has ids that recur"
     column = requested or default
     numeric = [name for name in interactions.columns if _is_numeric(interactions, name)]
     if requested is None and side == "item" and len(numeric) > _MAX_NUMERIC and len(numeric) > 0.8 * len(interactions.columns):
@@ -344,7 +344,7 @@ def _holds_few_values(table: Table, name: str) -> bool:
 
 
 def _wide_table_error(table: Table, why: str) -> DataError:
-    what = "no name says item, and the table seems to have a column for each item"
+    what = "no column name denotes the item, and the table seems to have a column for each item"
     hint = f"Name the column of items with {OPTIONS['item']}; or write one row for each interaction, such as with polars: "
     return DataError(what, where=str(table.path), why=why, hint=hint + 'frame.unpivot(index="user").drop_nulls()')
 
@@ -470,7 +470,7 @@ def detect_id_case(detected: DetectedFormat, ids: pl.Series) -> DetectedFormat:
     """
     counts = ids.drop_nulls().cast(pl.String).str.strip_chars().alias("id").value_counts(name="rows", sort=True)
     variants = counts.filter(pl.col("id").str.to_lowercase().is_duplicated())
-    random = variants["id"].str.contains(r"\p{Ll}\p{Lu}|\p{Lu}{2}\p{Ll}").any()  # codes, in which the case tells ids apart
+    random = variants["id"].str.contains(r"\p{Ll}\p{Lu}|\p{Lu}{2}\p{Ll}").any()  # codes, whose ids may differ in case only
     if len(variants) <= _MIN_VARIANTS * len(counts) or len(counts) < MIN_DISTINCT or random:
         return detected
     most = str(variants["id"][0])

@@ -171,4 +171,4 @@ def test_codes_of_items_are_not_missing(tmp_path: Path) -> None:
 def test_a_search_is_known_before_its_item(tmp_path: Path) -> None:
     columns = {"user_id": USERS, "item_id": ITEMS, "search_query": [f"find {item}" for item in ITEMS]}
     text = drafted(tmp_path, columns)[1]
-    assert "nearly tell the item" not in text
+    assert "nearly determine the item" not in text

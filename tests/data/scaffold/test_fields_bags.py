@@ -45,7 +45,7 @@ def test_parts_that_are_in_one_category_only_are_no_bag() -> None:
     assert draft_bag(pl.Series(["Café", "Bar", "Deli / Bodega", "Gym / Fitness Center"] * 9)) is None
     assert draft_bag(pl.Series([["lone"], *([f"text {n}"] for n in range(40))])) == (
         "",
-        "lists of which hardly two have a member in common: nothing to learn from",
+        "lists that hardly share a member: nothing to learn from",
     )
 
 
