@@ -229,6 +229,8 @@ class BundleSwitch:
                 await asyncio.to_thread(activation.fetch_version, root, name, self._depot)
                 folder = await asyncio.to_thread(activation.find, root, name)
             except BundleError as error:
+                if name in await asyncio.to_thread(self._depot.versions):
+                    raise  # the depot has the version, but it is damaged
                 fault = FaultDocument("", without_paths(str(error), root))
                 raise ProblemError(Kind.NO_VERSION, "GET /v1/models lists the versions.", [fault]) from None
             live = await asyncio.to_thread(live_name, root)

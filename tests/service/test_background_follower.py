@@ -156,6 +156,9 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
             missing = server.ask("POST", "/v1/models/000099-00000000:activate")
             assert (missing.status, missing.json["type"]) == (404, "urn:fm-recall:problem:no-such-version")
             assert "there is no version 000099-00000000" in missing.json["errors"][0]["message"]
+            open_depot().store.put("versions/000090-00000000.json", b"{}")  # type: ignore[attr-defined]
+            damaged = server.ask("POST", "/v1/models/000090-00000000:activate")
+            assert (damaged.status, damaged.json["type"]) == (409, "urn:fm-recall:problem:bundle-refused")
 
 
 @pytest.mark.slow
