@@ -146,7 +146,8 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
         )
     if kind not in found.kinds:
         hint = did_you_mean(kind, found.kinds)
-        raise IndexFileError(f"engine {engine!r} does not open indexes of kind {kind!r}", where=str(path), hint=hint)
+        where = str(path) if path is not None else "manifest, index.kind"
+        raise IndexFileError(f"engine {engine!r} does not open indexes of kind {kind!r}", where=where, hint=hint)
     return found.open(path, kind, params, vectors, threads)
 
 

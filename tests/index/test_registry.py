@@ -37,6 +37,8 @@ def test_a_kind_can_be_requested(kind: str) -> None:
 def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(IndexFileError, match=r"'faiss' does not open indexes of kind 'hnsw'.* Known names: exact, ivf"):
         open_index(tmp_path / "index.faiss", "faiss", "hnsw", {}, model_vectors())
+    with pytest.raises(IndexFileError, match=r"^manifest, index\.kind: engine 'pgvector' does not open"):
+        open_index(None, "pgvector", "hnsw", {}, model_vectors())
 
 
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
