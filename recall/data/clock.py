@@ -223,9 +223,9 @@ def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[float, str] | None:
         return None
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
     are_whole = bool((known == known.round()).all())
-    compact = are_whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
     named = any(_TIME_WORDS.get(word, 0) > 1 for word in words(name))  # other numbers may be anything
-    if (different < min(len(known), 3) or (len(known) > 1_000 and different < 30)) and not (compact and named):
+    # the days of a week are seven numbers; without such a name, few numbers are codes
+    if not named and (different < min(len(known), 3) or (len(known) > 1_000 and different < 30)):
         return None
     for unit, factor in UNITS.items():
         if OLDEST * factor <= low and high <= NEWEST * factor:

@@ -8,7 +8,7 @@ import pytest
 from recall.data.clock import TimeCandidate, rank_time_column
 from recall.data.roles import numbers_of
 
-USERS, ITEMS = np.arange(60) // 6, np.arange(60) % 12
+USERS, ITEMS = np.arange(1_200) // 6, np.arange(1_200) % 12
 
 
 def found(name: str, values: Any) -> TimeCandidate | None:
@@ -32,6 +32,8 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("Seen on", [45_000 + n // 3 for n in range(60)], 2, "as spreadsheets count them"),
         ("date", [45_000.25 + 7 * ((n * 17) % 60) for n in range(60)], 2, "as spreadsheets count them"),
         ("x", [20_200_100 + 1 + n % 28 for n in range(60)], 2, "year, month and day"),
+        ("date", [1_600_000_000 + 86_400 * (n * 17 % 25) for n in range(1_200)], 2, "unix seconds"),  # few days, many rows
+        ("date", [45_000 + n * 17 % 25 for n in range(1_200)], 2, "as spreadsheets count them"),
         ("x", [datetime.date(2024, 1, 1) + datetime.timedelta(n) for n in range(60)], 2, "dates or times"),
         ("x", [f"2024-01-{1 + n % 28:02}" for n in range(60)], 2, "ISO 8601"),
         ("x", [f"2024-01-01T00:00:{n:02}" for n in range(60)], 2, "ISO 8601"),
