@@ -144,6 +144,8 @@ def _parse_unusual_iso8601(text: str) -> tuple[datetime, bool] | None:
     plain = re.sub("(?<=.) (?=[-+Z][^ ]*$)", "", plain)  # a blank before the offset
     day, mark, clock = plain.partition("T" if "T" in plain else " ")
     digits = day.replace("-", "")
+    if len(digits) > 8 and digits.isdecimal():  # unix milliseconds, whose ninth digit fromisoformat would take for a "T"
+        return None
     try:
         if len(digits) == 7 and digits.isdecimal():  # a day of the year, which fromisoformat does not know
             year, days = int(digits[:4]), int(digits[4:])
