@@ -332,10 +332,10 @@ def parse_lists(texts: pl.Series) -> pl.Series:
 
 
 def _parse_list(text: str) -> list[str]:
-    stripped = re.sub(r"^character\(0\)$", "()", text.strip())  # of R, as c("a", "b")
-    stripped = stripped.removeprefix("c") if stripped.startswith("c(") else stripped
+    stripped = text.strip()
     if re.match(LIST_NOTATION, stripped) is None:
         return [stripped[1:-1] if re.fullmatch(r'"[^"]*"', stripped) else stripped]
+    stripped = stripped.removeprefix("character(0)").removeprefix("c") or "()"  # of R, as c("a", "b")
     for parse in (json.loads, ast.literal_eval, _parse_unquoted_list):
         try:
             read = parse(stripped)

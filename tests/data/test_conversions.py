@@ -82,12 +82,15 @@ def test_parts_of_seconds_are_decimals() -> None:
 
 def test_lists_are_parsed_in_any_notation() -> None:
     texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
-    texts += ['c("a", "b, c")', "character(0)", '"a"', "c(1, 2)"]  # of R
-    expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"], ["a", "b, c"], [], ["a"], ["1", "2"]]
+    texts += ['c("a", "b, c")', "character(0)", '"a"', "c(1, 2)", "c(4)"]  # of R
+    expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
+    expected += [["a", "b, c"], [], ["a"], ["1", "2"], ["4"]]
     assert parse_lists(pl.Series("a", texts)).to_list() == expected
 
 
-@pytest.mark.parametrize("text", ["abc", "a, b", "12", "{a\nb}", "[" * 100_000 + "]" * 100_000, "{" + "a" * 200_000 + "}"])
+@pytest.mark.parametrize(
+    "text", ["abc", "a, b", "12", "c(o)de", "{a\nb}", "[" * 100_000 + "]" * 100_000, "{" + "a" * 200_000 + "}"]
+)
 def test_what_is_no_list_is_its_only_member(text: str) -> None:
     assert parse_lists(pl.Series("a", [text])).to_list() == [[text]]
 
