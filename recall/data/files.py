@@ -229,7 +229,7 @@ def _read_json(path: Path) -> pl.LazyFrame:
         raise
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
-    return (_rows_of_columns(read) if len(read) == 1 < len(read.columns) else read).lazy()
+    return (_rows_of_columns(read) if len(read) == 1 else read).lazy()
 
 
 def _refuse_cut_line(path: Path, raw: bytes) -> None:

@@ -202,6 +202,8 @@ def test_the_rows_of_a_json_object_may_be_one_of_its_members(tmp_path: Path) -> 
     path = tmp_path / "a.json"
     path.write_text('{\n "meta": {"count": 2},\n "shows": [\n  {"id": 1, "tags": ["a"]},\n  {"id": 2, "tags": []}\n ]\n}')
     assert scan_table(path).collect().to_dict(as_series=False) == {"id": [1, 2], "tags": [["a"], []]}
+    path.write_text('{"shows": [{"id": 1}, {"id": 2}]}')  # the only one
+    assert scan_table(path).collect().to_dict(as_series=False) == {"id": [1, 2]}
 
 
 def test_a_line_of_json_that_was_cut_off_is_named(tmp_path: Path) -> None:
