@@ -10,7 +10,7 @@ import polars as pl
 
 from recall.data.column_names import fallback_id_column, id_column, names_id, names_visit
 from recall.data.conversions import respell
-from recall.data.files import kind_of
+from recall.data.files import files_of, kind_of
 from recall.data.findings import normalize_ids
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
@@ -304,8 +304,11 @@ def find_id(tables: Mapping[str, Table], side: str, requested: str | None, conte
 
 def _refuse_order_lines(interactions: Table, order: str, side: str) -> None:
     """Raise DataError if a file beside has the users or items of the orders."""
-    beside = [path for path in interactions.path.parent.glob("*") if path.is_file() and kind_of(path) == "text"]
-    for path in sorted(set(beside) - {interactions.path})[:_MAX_BESIDE]:
+    own = {path for path in files_of(interactions.path) if path.exists()}
+    if not own:  # a frame, which has no folder
+        return
+    beside = {path for path in interactions.path.parent.glob("*") if path.is_file() and kind_of(path) == "text"}
+    for path in sorted(beside - own)[:_MAX_BESIDE]:
         try:
             columns = read_table(path, file_format=detect_format(path).settings).columns
         except DataError:

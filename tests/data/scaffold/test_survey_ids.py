@@ -288,3 +288,10 @@ def test_order_lines_whose_customers_are_in_another_file_are_explained(tmp_path:
         draft(tmp_path, files={"interactions": tmp_path / "lines.csv"})
     assert "--user-id" in str(caught.value.hint)
     assert 'user_id = "order_no"' in draft(tmp_path, "order_no", files={"interactions": tmp_path / "lines.csv"})
+
+
+def test_order_lines_in_memory_have_no_files_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "orders.csv").write_text("order_no;customer\n" + "".join(f"{row};c{row % 9}\n" for row in range(30)))
+    monkeypatch.chdir(tmp_path)
+    lines = pl.DataFrame({"order_no": [row // 3 for row in range(90)], "sku": [f"a{row % 20}" for row in range(90)]})
+    assert survey({"interactions": lines}).user_id == "order_no"
