@@ -213,7 +213,7 @@ def _state_role(values: pl.Series) -> Role | None:
     if values.dtype != pl.String or COLUMN_WORDS["personal_state"] & named:
         return None
     texts = values.drop_nulls().unique()
-    if named <= COLUMN_WORDS["kind"] and 1 < len(texts) <= _MAX_STATES and texts.str.contains(_LETTER_CODE).all():
+    if named and named <= COLUMN_WORDS["kind"] and 1 < len(texts) <= _MAX_STATES and texts.str.contains(_LETTER_CODE).all():
         return Role("consequence", f"{', '.join(texts.sort())} may say what happened, such as a sale and its return")
     if not STATE & named:
         return None
@@ -333,11 +333,17 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
         )
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
-    if different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
+    if different > _MIN_VISITS and relations.choice.exceeds(CHOICE) and not _names_query(values.name):
         return Role(
             "consequence", "its values nearly determine the item, such as the number of a copy, or a title in several forms"
         )
     return Role("context", "")
+
+
+def _names_query(name: str) -> bool:
+    """Return whether a column holds what users searched for, which a request has."""
+    parts = words(name)
+    return bool(COLUMN_WORDS["query"] & {*parts, "".join(parts)})
 
 
 def _are_multiples(numbers: pl.Series, items: Codes) -> bool:

@@ -201,12 +201,14 @@ def test_a_column_of_nan_alone_is_no_outcome() -> None:
 def test_short_codes_for_the_kind_of_a_row_are_no_context() -> None:
     assert role("typ", RNG.choice(["S", "K", "Z"], N)).kind == "consequence"
     assert role("type", RNG.choice(["phone", "tablet"], N)).kind == "context"
+    assert role("%", RNG.choice(["S", "K", "Z"], N)).kind == "context"  # a name without words
 
 
 def test_a_title_in_several_forms_is_no_context() -> None:
     forms = np.array(["", " (3D)", " [OV]"])[RNG.integers(0, 3, N)]
     titles = [f"Film {'abcdefghijklmnopqrstuvwxyzABCD'[item]}{form}" for item, form in zip(ITEM, forms, strict=True)]
     assert role("film", titles).kind == "consequence"
+    assert role("search_term", titles).kind == "context"  # which a request has
 
 
 def test_rows_that_were_not_taken_need_no_time() -> None:
