@@ -6,6 +6,7 @@ in the vectors: an index is fitted to the users' vectors, and quantizes relative
 price or a year.
 """
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,7 @@ class Boosts:
                 )
             number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not number or not abs(weight) <= LARGEST_WEIGHT:  # false for NaN
-                what = f"the weight must be a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}, got {weight!r}"
+                what = f"the weight must be a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}, got {reprlib.repr(weight)}"
                 raise RequestError(what, where=where)
             weights[self.names.index(name)] = weight
         return weights

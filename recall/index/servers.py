@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -105,7 +106,7 @@ def collection_of(params: Params) -> str:
     """
     name = str(params.get("collection"))
     if not re.fullmatch(r"fm_recall_[0-9a-f]{16}", name):
-        what = f"the name of the collection must be 'fm_recall_' and 16 hexadecimal digits, got {name!r}"
+        what = f"the name of the collection must be 'fm_recall_' and 16 hexadecimal digits, got {reprlib.repr(name)}"
         raise IndexFileError(what, where="index", hint="Restore the manifest")
     return name
 

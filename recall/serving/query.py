@@ -1,5 +1,6 @@
 """Check a request, and turn it into a query vector and the set of excluded rows."""
 
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar, TypeVarTuple
 
@@ -70,14 +71,15 @@ def check_request(request: Request) -> None:
         RequestError: A part of the request is malformed or out of bounds.
     """
     if isinstance(request.n, bool) or not isinstance(request.n, int) or not 1 <= request.n <= MOST:
-        raise RequestError(f"n must be an integer from 1 to {MOST}, got {request.n!r}", where="/n")
+        raise RequestError(f"n must be an integer from 1 to {MOST}, got {reprlib.repr(request.n)}", where="/n")
     if request.explain and request.n > MOST_EXPLAINED:
         raise RequestError(f"with explain, n must be at most {MOST_EXPLAINED}, got {request.n}", where="/n")
     if type(request.because) is not int or not 0 <= request.because <= MOST_ROWS:
-        raise RequestError(f"because must be an integer from 0 to {MOST_ROWS}, got {request.because!r}", where="/because")
+        what = f"because must be an integer from 0 to {MOST_ROWS}, got {reprlib.repr(request.because)}"
+        raise RequestError(what, where="/because")
     weight: object = request.popularity
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= LARGEST_POPULARITY:  # nor NaN
-        what = f"popularity must be a number from 0 to {LARGEST_POPULARITY:g}, got {weight!r}"
+        what = f"popularity must be a number from 0 to {LARGEST_POPULARITY:g}, got {reprlib.repr(weight)}"
         raise RequestError(what, where="/popularity", hint="The model's own ranking has 1")
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
