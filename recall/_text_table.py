@@ -14,7 +14,7 @@ from recall._arrays import Int32, Int64, UInt8, UInt32
 from recall.errors import DataError
 
 FEW = 10_000
-"""Texts up to which a table is not worth a file, as it is made in a millisecond. Chosen, not tuned."""
+"""Number of texts up to which a table is built in memory, which takes a millisecond, rather than stored. Chosen, not tuned."""
 ARRAYS = ("texts", "starts", "slots")
 """Names of the arrays in a file."""
 _MOST_BYTES = 2**32 - 1

@@ -148,7 +148,7 @@ class Scenarios(Result):
 
 
 class Caller(TypedDict, total=False):
-    """The user of a request, and what it says about them."""
+    """The user of a request, with features, context and history."""
 
     user_id: str | int | None
     features: Mapping[str, Any]
@@ -201,7 +201,7 @@ _Found = httpx.Response | httpx.RequestError
 
 
 class _Call(NamedTuple, Generic[T]):
-    """One request: what is sent, and what its answer is."""
+    """One request, and the type of its answer."""
 
     result: type[T]
     method: str

@@ -2,7 +2,7 @@
 
     RecallError
     |-- ConfigError      a configuration file or setting is wrong
-    |-- DataError        a table does not hold what the configuration says
+    |-- DataError        a table does not match the configuration
     |-- RequestError     a request is invalid
     |   `-- TokenError     a token does not name a change of the log that is served
     |-- TrainingError    training cannot start, or reached a number that is not finite
@@ -88,7 +88,7 @@ def raising(
     hint: str = "",
     of: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[None]:
-    """Raise errors of the system or of another library as one of this library.
+    """Convert errors of the system or of another library to one of this library.
 
     Args:
         kind: of the error that is raised.
@@ -113,7 +113,7 @@ class ConfigError(RecallError):
 
 
 class DataError(RecallError):
-    """A table does not hold what the configuration says.
+    """A table does not match the configuration.
 
     `where` is the file and the column.
 

@@ -29,7 +29,7 @@ from recall.serving.rerank.channels import Channels
 from recall.serving.rerank.rules import AnyRule
 
 _SHOWN = ("recall", "ndcg")  # metrics of a summary
-_PART = "split"  # the column that tells training from test interactions
+_PART = "split"  # the column that marks training and test interactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +158,15 @@ class Model:
         return as_library(self._lists.shown(frame, asked), self._library)
 
     def explain(self, user: Any, item: Any) -> Any:
-        """Return what each pair of fields brings to a score, the largest first.
+        """Return the contribution of each pair of fields to a score, the largest first.
 
         Args:
             user: id of a user; None for an anonymous one.
             item: id of an item.
 
         Returns:
-            A frame: field of the user (null for what the item has for everyone), field of the item, and value; the values
-            add up to the score.
+            A frame: field of the user (null for the part that is the same for all users), field of the item, and value;
+            the values add up to the score.
 
         Raises:
             RequestError: The catalogue lacks the item.
@@ -202,7 +202,7 @@ class Model:
             raise ConfigError(
                 "the interactions that the model was fitted on are not given",
                 where="interactions",
-                why="what a user has had before is left out of the answers",
+                why="the earlier items of a user are excluded from the answers",
                 hint="model.evaluate(test, interactions=train)",
             )
         types = self.recommender.bundle.encoder.types

@@ -3,12 +3,12 @@
     live.json              names of the live version and of former ones, and the last sequence assigned
     versions/NAME.json     manifest of a version, written after its files
     files/SHA256           content of files, stored once for all versions that have it
-    scenarios.toml         presets of requests, as the last publisher had them
+    scenarios.toml         presets of requests of the last publisher
     leases/NAME.json       holder and expiry of a task that one machine runs at a time
 
 Each machine has its own root, where versions are written, verified and mapped as without a depot. A publisher uploads a
 version before it makes it live; `live.json` is replaced by a conditional put, so one of two concurrent publishers is refused. A
-replica downloads only files that none of its versions has. Serving does not need the depot: a replica that cannot reach it
+replica downloads only files that its versions lack. Serving does not need the depot: a replica that cannot reach it
 serves the versions it has.
 """
 

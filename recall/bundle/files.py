@@ -240,7 +240,7 @@ _SIDES = ("user_", "item_")
 
 
 def kept_rows(arrays: Mapping[str, Float32]) -> dict[str, Int32]:
-    """Return the nonzero rows of each array that is worth packing, int32 [m].
+    """Return the nonzero rows, int32 [m], of each array that packing makes smaller.
 
     An array with less than half zero rows is stored whole, because it is then mapped from its file and shared by all processes.
 
@@ -257,7 +257,7 @@ def kept_rows(arrays: Mapping[str, Float32]) -> dict[str, Int32]:
 
 
 def packed(arrays: Mapping[str, Float32]) -> dict[str, Float32 | Int32]:
-    """Return arrays as they are stored: packed ones as nonzero rows and their numbers."""
+    """Return arrays as stored: packed ones as nonzero rows and their numbers."""
     kept = kept_rows(arrays)
     stored: dict[str, Float32 | Int32] = {}
     for name, array in arrays.items():
@@ -268,7 +268,7 @@ def packed(arrays: Mapping[str, Float32]) -> dict[str, Float32 | Int32]:
 
 
 def kept_shapes(shapes: Mapping[str, tuple[int, ...]], kept: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the float arrays as they are stored.
+    """Return the stored shapes of the float arrays.
 
     Args:
         shapes: shapes of the whole arrays, by name.

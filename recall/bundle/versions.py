@@ -107,7 +107,7 @@ def publish(
                 raise VersionMovedError(
                     f"version {pointer.live} is live in the depot, and this folder has never followed it",
                     where=str(root),
-                    hint="Name another depot; or bring the folder in step with `recall versions`, and start again",
+                    hint="Name another depot; or synchronize the folder with `recall versions`, and start again",
                 )
             live = number(pointer.live or resolve(root).name) if pointer.live or (root / CURRENT).exists() else 0
             if expected is not None and live != expected:

@@ -48,7 +48,7 @@ def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
         raise ExportError(
             f"the vectors of {len(wrong)} of {len(item_vectors)} items hold NaN or an infinity, or are too large to be scored",
             where="items " + ", ".join(repr(item_ids[int(row)]) for row in wrong[:5]),
-            hint="Nothing was published. Look at the training metrics and at these items' features",
+            hint="Nothing was published. Check the training metrics and these items' features",
         )
 
 
@@ -64,7 +64,7 @@ def check_tables(tables: ServingModel) -> None:
             raise ExportError(
                 f"array {name!r} holds NaN or an infinity in {len(wrong)} of {len(values)} rows",
                 where=f"row {wrong[0]}",
-                hint="Nothing was published. Look at the training metrics: the model diverged",
+                hint="Nothing was published. Check the training metrics: the model diverged",
             )
 
 

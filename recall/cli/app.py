@@ -1,6 +1,6 @@
 """The `recall` command: registers the subcommands and ends the process.
 
-The modules of the commands are light; each imports what it needs when it runs, so that `recall --help` is quick.
+The modules of the commands import little; each imports its dependencies when it runs, so that `recall --help` is quick.
 """
 
 import os

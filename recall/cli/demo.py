@@ -33,7 +33,7 @@ def demo(
 ) -> None:
     """Run every step once: check, train, verify, publish, evaluate, serve, query.
 
-    If the folder of your own tables has no recall.toml, one is written as by recall init.
+    If the folder of your own tables has no recall.toml, recall init drafts one.
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """

@@ -140,7 +140,7 @@ def require_writable(*files: Path | None) -> None:
     """Raise an error where a file could not be written at the end.
 
     Args:
-        files: that a command will write; None where it was not asked for one.
+        files: that a command will write; None for those that were not requested.
 
     Raises:
         PublishError: A folder cannot be written.

@@ -156,7 +156,7 @@ def _held_out(root: Path, config: Path | None, data: Path | None) -> "tuple[Data
     from recall.evaluation.gate import require_comparable
 
     if config is None:
-        raise typer.BadParameter("--activate if-not-worse requires --config CONFIG, whose held-out interactions are asked")
+        raise typer.BadParameter("--activate if-not-worse requires --config CONFIG, whose held-out interactions are evaluated")
     loaded, folder = load_config(config), data if data is not None else config.parent
     with output.stage("load the tables"):
         dataset = load_dataset(loaded, folder)

@@ -71,7 +71,7 @@ def tune(
     unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
     before = f"{found.configured:.4f}" if found.configured is not None else "failed"
     if loaded.train.objective == "auto":
-        before = "auto, which has no settings of its own"
+        before = "auto, a race without fixed settings"
     output.result(
         as_json,
         {"file": str(target), **{name: getattr(found, name) for name in found.__slots__}},

@@ -78,7 +78,7 @@ class IndexConfig(Section):
     @classmethod
     def _kind_is_known(cls, kind: str) -> str:
         if kind in _NO_LONGER_BUILT:
-            raise ValueError(f"{kind!r} is no longer built, for it was never the fastest: write 'cells', 'ivf' or 'auto'")
+            raise ValueError(f"{kind!r} is no longer built, because it was never the fastest: write 'cells', 'ivf' or 'auto'")
         if kind not in INDEX_KINDS:
             raise ValueError(f"no index of kind {kind!r} is known. {did_you_mean(kind, INDEX_KINDS)}")
         return kind
@@ -147,7 +147,7 @@ class RunConfig(Section):
             refuse_if(
                 (
                     histories and self.data.has_negatives,
-                    "a history field needs data.time where rows may be not taken: it says what came before them",
+                    "a history field needs data.time if rows may be not taken: without it, the order of the rows is unknown",
                 ),
                 *(
                     (

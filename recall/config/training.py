@@ -222,7 +222,7 @@ class GradientConfig(Section):
 
     @property
     def sweeps(self) -> int:
-        """Epochs, and an opening, which counts as one, before them."""
+        """Number of epochs, plus one if there is an opening before them."""
         return self.epochs + self.opened
 
     @property

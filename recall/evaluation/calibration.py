@@ -31,7 +31,7 @@ class Labelled:
         user: int64 [m].
         taken: bool [m].
         score: float64 [m], with the user's offset.
-        left_out: rows that the bundle cannot score, for it lacks the item, or for which there was nothing to draw.
+        left_out: rows that cannot be scored, because the bundle lacks the item or no item could be drawn.
     """
 
     source: Literal["labels", "draws"]

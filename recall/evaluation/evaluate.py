@@ -92,10 +92,10 @@ class BundleResult(Figures):
     unreachable: int
     """Relevant items that are masked or not in the bundle's catalogue: each is a miss."""
     strangers: int
-    """Requests whose user the bundle does not hold: they are answered without the features of the users table."""
+    """Requests whose user is not in the bundle: they are answered without the features of the users table."""
     context_columns: tuple[str, ...] = ()
     """Columns that were read from the held-out rows themselves, as context of the requests. A figure holds in service only if
-    requests bring them, known before an item is chosen."""
+    requests contain them, known before an item is chosen."""
     exact: bool
     """Whether the index always finds the best items."""
     model: ListFigures

@@ -63,7 +63,7 @@ class GateReport(Figures):
 
 
 def activates_at_once(activation: Activation, root: Path) -> bool:
-    """Return whether a version goes live as it is published.
+    """Return whether a version goes live on publication, without a comparison.
 
     Args:
         activation: as asked for.
@@ -93,7 +93,7 @@ def require_comparable(
 
     Raises:
         ConfigError: Nothing is held out, or there would be no interval.
-        DataError: The live version was trained on other data, or on what is held out.
+        DataError: The live version was trained on other data, or on the held-out interactions.
     """
     if not live_name(root):
         return

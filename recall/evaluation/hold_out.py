@@ -53,7 +53,7 @@ class HeldOutUsers(Figures):
     seconds: float
 
     def results(self) -> dict[str, BaselineResult]:
-        """Return the results, by a name for what the requests hold."""
+        """Return the results by the content of the requests."""
         ways = {"unknown": self.unknown, "by features": self.features, "by history": self.history}
         return {way: asked for way, asked in ways.items() if asked is not None}
 

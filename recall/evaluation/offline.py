@@ -170,7 +170,7 @@ class FieldAblation(Figures):
     """Without the field against the whole model, over the same requests."""
     word: Literal["helps", "hurts", "mixed", "undecided"]
     """'hurts' when at the longest length an interval of recall or ndcg without the field is above the whole model's and
-    none below; 'helps' the other way round; 'undecided' when the data cannot tell."""
+    none below; 'helps' the other way round; 'undecided' when the data do not suffice."""
 
 
 class Ablation(Figures):

@@ -154,13 +154,13 @@ def held_out(
 
 # Held-out interactions as the requests that a client would send.
 
-_MEND = "Evaluate with the fields that the model was trained with"
+_HINT = "Evaluate with the fields that the model was trained with"
 
 
 def requests(dataset: Dataset, held: HeldOutRequests, encoder: FeatureEncoder, n: int) -> list[Request]:
     """Return the requests as a client would send them.
 
-    History and exclusions are always given, so that nothing depends on the user store, which may know what is to be found.
+    History and exclusions are always given, so that nothing depends on the user store, which may contain the held-out items.
 
     Args:
         dataset: gives ids, context and histories.
@@ -207,12 +207,12 @@ def _check(dataset: Dataset, encoder: FeatureEncoder) -> None:
         raise DataError(
             f"the model reads context columns that no field of the data reads: {', '.join(map(repr, lacking[:5]))}",
             where="fields",
-            hint=_MEND,
+            hint=_HINT,
         )
     # without times a history is what else the user took, which a race may have added to the fields of the configuration
     if encoder.schema.history is not None and dataset.schema.history is None and dataset.ordered:
         raise DataError(
             "the model reads a history, and no field of the data is one",
             where="fields",
-            hint=_MEND,
+            hint=_HINT,
         )

@@ -20,7 +20,7 @@ from recall.evaluation.hold_out import BaselineResult, HeldOutItems, HeldOutUser
 from recall.evaluation.offline import Ablation, Dial
 
 _WORTH = {"higher": "better", "lower": "worse", "undecided": "undecided"}
-_FIELD = {"helps": "helps", "hurts": "hurts", "mixed": "helps and hurts", "undecided": "makes no difference that shows"}
+_FIELD = {"helps": "helps", "hurts": "hurts", "mixed": "helps and hurts", "undecided": "makes no significant difference"}
 
 
 def _table(title: str, left: Iterable[str], right: Iterable[str], last: Iterable[str] = ()) -> Table:
@@ -214,7 +214,7 @@ def _read(columns: tuple[str, ...]) -> str:
     if not columns:
         return "Context columns read from the held-out row: none."
     named = ", ".join(columns)
-    return f"Context columns read from the held-out row: {named}. Requests must bring them, known before an item is chosen."
+    return f"Context columns read from the held-out row: {named}. Requests must contain them, known before an item is chosen."
 
 
 def _margin(estimate: Estimate) -> str:

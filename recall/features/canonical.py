@@ -2,7 +2,7 @@
 
 A CSV file and a request write one value in several ways: `1.0` and `1`, `True` and `true`, `2024-01-01 00:00:00` and
 `2024-01-01T00:00:00Z`. A column has one type, found in training and recorded in the bundle. Every value of that column,
-whatever file or request it comes from, is then brought to the one form that the type prescribes.
+from any file or request, is then converted to the one form that the type prescribes.
 
 The type of a text column is that of all its values. One value that does not fit makes it text, which is not changed:
 `007`, `1e5`, `+1`, `1_000`, `.5`, `NaN` and digits outside ASCII never become numbers.

@@ -296,7 +296,7 @@ class FeatureEncoder:
         Args:
             values: the numbers.
             vocabularies: String rows (field, value).
-            tables: vocabularies that were mapped from a file, by field; they take the place of rows in `vocabularies`.
+            tables: vocabularies that were mapped from a file, by field; they replace rows in `vocabularies`.
         """
         schema = Schema.model_validate(values["schema"])
         learnt = {

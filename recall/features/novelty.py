@@ -1,6 +1,6 @@
 """Describe values in rows that a model was not trained on.
 
-New values, numbers out of range, or no known value at all.
+New values, numbers out of range, or users and items without any known value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -19,7 +19,7 @@ from recall._arrays import Int32, Int64
 from recall.errors import DataError
 
 _WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
-_NEIGHBORS = 2.0**53  # from here on a float no longer tells neighboring integers apart
+_NEIGHBORS = 2.0**53  # from here on a float does not distinguish neighboring integers
 MAX_ENUM_VALUES = 1 << 16
 """Different values up to which text is an Enum, so that a code takes at most two bytes."""
 _DIGITS = 15  # decimal digits that a float always keeps
@@ -47,7 +47,7 @@ def canonical(value: object) -> str:
             return canonical(float(str(value)))
         case np.generic():
             return canonical(value.item())
-        case datetime.datetime() if value.tzinfo is not None:  # equal moments are one value, whatever zone shows them
+        case datetime.datetime() if value.tzinfo is not None:  # equal moments are one value, regardless of their zone
             return value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat()
         case datetime.date() | datetime.time():  # a datetime is a date
             return value.isoformat()

@@ -14,7 +14,7 @@ from recall.features.values import Distinct, known_texts
 UNKNOWN = 0
 """Row of a value that was not learnt."""
 MISSING = 1
-"""Row of no value at all."""
+"""Row of a missing value."""
 FIRST = 2
 """Row of the first value that was learnt."""
 

@@ -36,7 +36,7 @@ class BackupReport:
         folder: folder of the copy.
         live: name of its live version.
         versions: number of versions.
-        linked: number of files that are hard links to those of the root, as they are immutable.
+        linked: number of files that are hard links to those of the root, which are immutable.
         changes: sequence of the last change of items.
         users: sequence of the last change of users.
     """

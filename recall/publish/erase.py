@@ -63,7 +63,7 @@ class ErasureReport:
         version: name of the new version without the users; None if the live version did not contain them.
         removed: names of removed versions that contained the users.
         held: names of versions with the users, and of staged folders, that could not be removed because a process has them
-            open. The users stay deleted by live changes, and thus unknown, until another run removes these.
+            open. Live changes keep the users deleted, and therefore unknown, until another run removes these.
         depot: names of versions that contained the users and were removed from the depot.
         keys: number of removed idempotency keys that contained an id.
         remains: sentences about other places that may have data of the users.

@@ -1,6 +1,6 @@
 """Export vectors of items and users, and their ids, to files for other systems.
 
-The vectors are those that are served: for a root, those of the live version with live changes; for the folder of a version,
+The vectors are the served ones: for a root, those of the live version with live changes; for the folder of a version,
 those of the version alone. The score of an item for a user is the inner product of their vectors.
 
     parquet   items.parquet: the id column, and `vector` as a list of float32; users.parquet alike

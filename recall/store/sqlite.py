@@ -145,7 +145,7 @@ class DurableFile:
         """
         kind, where, why = self.kind, str(self.path), str(error)
         if what == _WRITTEN and (forbids_writing(error) or getattr(error, "sqlite_errorcode", 0) in _READ_ONLY_CODES):
-            hint = f"Let this process write to the folder, or leave the {kind.noun} as it is"
+            hint = f"Let this process write to the folder, or do not change the {kind.noun}"
             return kind.read_only(f"the {kind.noun} cannot be written", where=where, why=why, hint=hint)
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

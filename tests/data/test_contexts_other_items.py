@@ -104,7 +104,7 @@ def test_a_bag_has_no_ranges_decay_or_negatives() -> None:
     for changes in ({"lags": [[1, 1], [2, 5]]}, {"lags": [[2, 5]]}, {"decay": 1.0}):
         with pytest.raises(ConfigError, match=r"has one range and no decay, such as lags = \[\[1, 50\]\]"):
             config(others={**OTHERS, **changes})
-    with pytest.raises(ConfigError, match="it says what came before them"):
+    with pytest.raises(ConfigError, match="the order of the rows is unknown"):
         parse_config({"data": {"label": "taken"}, "fields": config().model_dump(mode="json")["fields"]})
 
 

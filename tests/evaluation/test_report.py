@@ -101,7 +101,7 @@ def test_context_columns_of_held_out_rows_are_always_named():
     assert "Context columns read from the held-out row: none." in lines_of(report_of())
     lines = lines_of(report_of(context_columns=("device", "hour")))
     assert (
-        "Context columns read from the held-out row: device, hour. Requests must bring them, known before an item is chosen."
+        "Context columns read from the held-out row: device, hour. Requests must contain them, known before an item is chosen."
         in lines
     )
 

@@ -392,7 +392,7 @@ def tiles(values: Mapping[str, str], notes: Mapping[str, str]) -> str:
 
 
 def folded(summary: str, parts: Iterable[str]) -> str:
-    """Return parts of which only a summary is shown at first.
+    """Return a collapsed section: its summary is shown, its parts on demand.
 
     Args:
         summary: any text.

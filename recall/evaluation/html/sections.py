@@ -220,7 +220,7 @@ def _fields(one: Subject) -> Iterator[Part]:
         drawn = [Bar(worth["name"], -worth["loss"], None, SERIES[0] if worth["helps"] else MUTED) for worth in recorded]
         unit = "validation figure without the field, minus with it"
     else:
-        raise MissingDataError("Training recorded none, and no ablation was asked for: recall evaluate --ablate has it.")
+        raise MissingDataError("Training recorded none, and no ablation was requested: use recall evaluate --ablate.")
     yield Bars("What each field is worth", unit, sorted(drawn, key=lambda bar: bar.value)[:_SHOWN])
     yield Caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
 

@@ -73,7 +73,7 @@ class Subject:
         """Drop items from the map that a catalogue lacks.
 
         Args:
-            catalogue: of the bundle, as it is now.
+            catalogue: current catalogue of the bundle.
         """
         left = {}
         for name, group in self.map.items():

@@ -211,7 +211,7 @@ def check_parity(
     tolerance: float,
     reference: Literal["model", "tables"] = "model",
 ) -> Parity:
-    """Compare what is served with what a reference says.
+    """Compare the served scores with those of a reference.
 
     Args:
         user_vectors: float32 [u, dim], as a request is given.
@@ -226,7 +226,7 @@ def check_parity(
     """
     served = (user_vectors @ item_vectors.T).astype(np.float64)
     if not (np.isfinite(served).all() and np.isfinite(scores).all()):
-        raise ExportError("a score is not finite", where="proof", hint="Look at the training metrics: the model diverged")
+        raise ExportError("a score is not finite", where="proof", hint="Check the training metrics: the model diverged")
     errors = relative_errors(served + user_offset[:, None], scores)
     user, item = np.unravel_index(int(errors.argmax()), errors.shape)
     if errors[user, item] > tolerance:

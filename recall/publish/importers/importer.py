@@ -302,7 +302,7 @@ def run_import(
             raise DataError(
                 "tables of users and items need a mapping",
                 where="--mapping",
-                hint="Say what each feature is, or leave them out",
+                hint="Give --mapping, or leave the tables out",
             )
         read = read_lightfm(file)
         mapped, user_frame, item_frame = read.describe_features(user_id, item_id)
@@ -315,7 +315,7 @@ def run_import(
         return import_model(read.model, mapped, catalogue, root, name, source)
     if mapping is None:
         raise DataError(
-            "nothing says what the features are", where="--mapping", hint="Give a table with feature, side, field and value"
+            "the meaning of the features is unknown", where="--mapping", hint="Give a table with feature, side, field and value"
         )
     model = read_model(kind, file, plain)
     mapped = read_mapping(mapping, field_aware=model.kind == "ffm")

@@ -210,7 +210,7 @@ class ItemReader:
             vectors: Float32 = self._bundle.tables.item_vectors(rows)[: len(ids)]
         if not servable(vectors).all():
             what = "is too large to be scored" if np.isfinite(vectors).all() else "holds NaN or an infinity"
-            raise DataError(f"the vector {what}", hint="Look at this item's features")
+            raise DataError(f"the vector {what}", hint="Check this item's features")
         return EncodedItems(ids, frame, vectors)
 
     def _encode_one_by_one(self, items: Values) -> SparseRows:

@@ -6,7 +6,7 @@
     heads    chained hash after each of the latest commits: detects that a reader has read a different log
 
 The file is in WAL mode and fsynced at every commit. A batch is one transaction. SQLite allows one writing process and any
-number of readers at a time; concurrent writers of one process share one transaction, and thus one fsync.
+number of readers at a time; concurrent writers of one process share one transaction, and therefore one fsync.
 """
 
 import os

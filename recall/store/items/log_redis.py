@@ -36,7 +36,7 @@ SECONDS = 1.0
 """Default budget of one call."""
 
 _WAIT = 5.0  # seconds for which a transaction is retried while other processes write
-_BLOCK = 0.5  # seconds of one XREAD, and thus until an emptied or truncated log is detected
+_BLOCK = 0.5  # seconds of one XREAD: an emptied or truncated log is detected after at most this time
 _PAUSE = 0.2  # seconds before reconnecting
 
 Result = TypeVar("Result")

@@ -228,7 +228,7 @@ def _new_database(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _insert_users(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, bytes, bytes]]) -> None:
     connection.executescript(_CREATE)
-    connection.executemany(_INSERT, rows)  # one by one: text from orjson holds 4 kB and more, however short it is
+    connection.executemany(_INSERT, rows)  # one by one: a text from orjson takes 4 kB and more, even if it is short
     connection.execute(_INDEX)
 
 

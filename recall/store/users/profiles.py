@@ -342,7 +342,7 @@ class UserProfiles:
         return found
 
     def _lookup(self, stored: UserRecord | StoreError | None, user: LiveUser | StoreError | None, error: str) -> Lookup:
-        """Return a user with what can be read: the bundle's record, and the changes."""
+        """Return a user with the readable data: the bundle's record, and the changes."""
         if isinstance(user, StoreError):
             error = _unread(user)
             user = None

@@ -76,7 +76,7 @@ def test_a_section_without_data_says_why(report: str, recommender: Recommender) 
     assert '<p class="missing">Scores are not probabilities: the model was not trained by log loss.' in report
     bare = render([Subject.of(recommender)])
     assert bare.count("No evaluation is given") == 4
-    assert "Training recorded none, and no ablation was asked for" in bare
+    assert "Training recorded none, and no ablation was requested" in bare
 
 
 def test_what_training_found_of_each_field_is_shown_without_an_evaluation(recommender: Recommender) -> None:

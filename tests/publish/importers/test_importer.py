@@ -88,7 +88,7 @@ def test_a_table_without_a_mapped_field_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_mapping_or_table_is_required(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing says what the features are"):
+    with pytest.raises(DataError, match="the meaning of the features is unknown"):
         run_import("libfm", GOLDEN / "libfm.txt", None, None, None, tmp_path, "x")
     with pytest.raises(DataError, match="field 'genre' needs a table"):
         run_import("libfm", GOLDEN / "libfm.txt", GOLDEN / "mapping.csv", None, None, tmp_path, "x")
