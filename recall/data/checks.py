@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
-from recall.data.clock import follows_calendar, time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.columns import column_type, find_columns
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -34,6 +33,8 @@ from recall.data.prepared import PreparedTables
 from recall.data.roles import looks_like_outcome
 from recall.data.split import TEST, TRAIN, VALID, Parts, column_parts
 from recall.data.tables import Tables
+from recall.data.time_checks import time_findings
+from recall.data.time_columns import follows_calendar
 from recall.data.times import Times
 from recall.errors import RecallError, did_you_mean
 from recall.features.canonical import TEXT, canonical_column, id_type

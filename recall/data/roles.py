@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall.data.clock import TimeCandidate, first_time_column, follows_calendar, rank_time_column, rises_with_time
 from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
@@ -43,6 +42,7 @@ from recall.data.column_names import (
     words,
 )
 from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct
+from recall.data.time_columns import TimeCandidate, first_time_column, follows_calendar, rank_time_column, rises_with_time
 from recall.features.values import canonical_series, cast_all
 
 _SCALE_TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days

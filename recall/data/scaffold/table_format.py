@@ -13,7 +13,6 @@ from typing import Any
 import polars as pl
 
 from recall.config.docs import toml
-from recall.data.clock import LATER, TimeCandidate, find_date_parts
 from recall.data.column_names import counts_events, flag_rule, id_column, names_id, word_set
 from recall.data.conversions import date_part, parse_lists
 from recall.data.entities import id_missing
@@ -36,6 +35,7 @@ from recall.data.scaffold.text_values import (
     time_pattern,
 )
 from recall.data.tables import Table
+from recall.data.time_columns import LATER, TimeCandidate, find_date_parts
 from recall.data.times import UNITS, unit_of_time, within_unit
 
 # Thresholds. Chosen, not tuned.

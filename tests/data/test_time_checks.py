@@ -1,12 +1,12 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
 
 from recall.config import LastSplit, Split, TimeSplit
-from recall.data.clock import TimeCandidate, first_time_column, time_findings
 from recall.data.findings import Finding
+from recall.data.time_checks import time_findings
 from recall.data.times import Times
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -117,24 +117,3 @@ def test_a_limit_in_seconds_for_milliseconds_and_dates_is_reported() -> None:
 
 def test_shares_are_not_checked_as_limits() -> None:
     assert messages(list(seconds(20)), TimeSplit(by="time", test=0.9, valid=0.8)) == []
-
-
-@pytest.mark.parametrize("values", [[1.7e9, float("nan")], [1.7e9, float("inf")], [1, 2**64 - 1], ["1.7e9", "inf"]])
-def test_numbers_among_possible_times_are_not_parsed(values: list[object]) -> None:
-    frame = pl.DataFrame({"time": pl.Series(values, strict=False), "day": ["2024-01-31", "2024-02-01"]})
-    numbers, dates = TimeCandidate((2, 1, 50), "unix times"), TimeCandidate((2, 0, 50), "dates", holds_dates=True)
-    assert first_time_column(frame, {"time": numbers, "day": dates}) == "time"
-
-
-def test_of_two_columns_of_dates_the_earlier_one_is_the_time() -> None:
-    dates = TimeCandidate((2, 0, 2), "dates", holds_dates=True)
-    frame = pl.DataFrame({"arrival": ["2024-01-31", "2024-02-01"], "booked": ["2024-01-02", "2024-01-03"]})
-    assert first_time_column(frame, dict.fromkeys(frame.columns, dates)) == "booked"
-
-
-@pytest.mark.parametrize(("name", "days", "expected"), [("searched", -9, "searched"), ("closed", 9, "checkin_date")])
-def test_times_of_day_before_the_dates_of_a_better_name_are_the_time(name: str, days: int, expected: str) -> None:
-    dates = pl.Series([datetime(2024, 3, 1 + n % 28) for n in range(40)])
-    frame = pl.DataFrame({"checkin_date": dates.dt.date(), name: dates + timedelta(days=days, hours=10)})
-    named, unnamed = TimeCandidate((2, 2, 28), "", holds_dates=True), TimeCandidate((2, 0, 28), "", holds_dates=True)
-    assert first_time_column(frame, {"checkin_date": named, name: unnamed}) == expected

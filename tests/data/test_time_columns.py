@@ -5,8 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.data.clock import TimeCandidate, rank_time_column
 from recall.data.roles import numbers_of
+from recall.data.time_columns import TimeCandidate, first_time_column, rank_time_column
 
 USERS, ITEMS = np.arange(1_200) // 6, np.arange(1_200) % 12
 
@@ -101,3 +101,24 @@ def test_unix_times_without_a_name_lose_against_dates() -> None:
     assert unnamed is not None
     assert dates is not None
     assert dates.rank > unnamed.rank
+
+
+@pytest.mark.parametrize("values", [[1.7e9, float("nan")], [1.7e9, float("inf")], [1, 2**64 - 1], ["1.7e9", "inf"]])
+def test_numbers_among_possible_times_are_not_parsed(values: list[object]) -> None:
+    frame = pl.DataFrame({"time": pl.Series(values, strict=False), "day": ["2024-01-31", "2024-02-01"]})
+    numbers, dates = TimeCandidate((2, 1, 50), "unix times"), TimeCandidate((2, 0, 50), "dates", holds_dates=True)
+    assert first_time_column(frame, {"time": numbers, "day": dates}) == "time"
+
+
+def test_of_two_columns_of_dates_the_earlier_one_is_the_time() -> None:
+    dates = TimeCandidate((2, 0, 2), "dates", holds_dates=True)
+    frame = pl.DataFrame({"arrival": ["2024-01-31", "2024-02-01"], "booked": ["2024-01-02", "2024-01-03"]})
+    assert first_time_column(frame, dict.fromkeys(frame.columns, dates)) == "booked"
+
+
+@pytest.mark.parametrize(("name", "days", "expected"), [("searched", -9, "searched"), ("closed", 9, "checkin_date")])
+def test_times_of_day_before_the_dates_of_a_better_name_are_the_time(name: str, days: int, expected: str) -> None:
+    dates = pl.Series([datetime.datetime(2024, 3, 1 + n % 28) for n in range(40)])
+    frame = pl.DataFrame({"checkin_date": dates.dt.date(), name: dates + datetime.timedelta(days=days, hours=10)})
+    named, unnamed = TimeCandidate((2, 2, 28), "", holds_dates=True), TimeCandidate((2, 0, 28), "", holds_dates=True)
+    assert first_time_column(frame, {"checkin_date": named, name: unnamed}) == expected
