@@ -5,7 +5,7 @@ the same answer, bit for bit, alone or in a batch; equal scores are ordered by r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite
@@ -374,6 +374,13 @@ class Engine(Protocol):
         """
 
 
+def discard_all(indexes: Iterable[ItemIndex]) -> None:
+    """Discard indexes; on a server that does not answer, they remain."""
+    for index in indexes:
+        with suppress(IndexDownError):
+            index.discard()
+
+
 @contextmanager
 def discarded_on_error(*indexes: ItemIndex) -> Iterator[None]:
     """Discard indexes if the block raises: on a server, they would remain.
@@ -384,9 +391,7 @@ def discarded_on_error(*indexes: ItemIndex) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for index in indexes:
-            with suppress(IndexDownError):
-                index.discard()
+        discard_all(indexes)
         raise
 
 

@@ -13,7 +13,6 @@ index that misses the target is at most 1 - confidence. If no candidate is certi
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import cast
@@ -22,8 +21,7 @@ import numpy as np
 
 from recall._arrays import Float32, Float64
 from recall.config import IndexConfig
-from recall.errors import IndexDownError
-from recall.index.base import Candidate, ItemIndex, TunableIndex
+from recall.index.base import Candidate, ItemIndex, TunableIndex, discard_all, discarded_on_error
 from recall.index.cells.index import CellIndex
 from recall.index.flat import ExactIndex, prepare_faiss
 from recall.index.record import Certificate, IndexTrial
@@ -90,7 +88,9 @@ def tune(
     if most < config.target or not len(users.tuning):
         why = f"{first} users can certify a recall of at most {most:.4f}, for any index"
         return _exactly(exact, n, config, why, ())
-    tuner = IndexTuner(GroundTruth.of_lengths(vectors, users.tuning, lengths), config, first)
+    with discarded_on_error(exact):
+        truths = GroundTruth.of_lengths(vectors, users.tuning, lengths)
+    tuner = IndexTuner(truths, config, first)
     try:
         tuner.add_exact(exact, built)
         for candidate in tried:
@@ -106,9 +106,7 @@ def tune(
             tuner.drop(name)
         return tuning
     except BaseException:  # an index on a server would stay there
-        for left in (exact, *(one.index for one in tuner.running.values() if one.tunable is not None)):
-            with suppress(IndexDownError):
-                left.discard()
+        discard_all([exact, *(one.index for one in tuner.running.values() if one.tunable is not None)])
         raise
 
 

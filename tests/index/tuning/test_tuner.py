@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -231,6 +232,18 @@ def test_a_tuning_that_fails_leaves_no_index_on_a_server(error: BaseException) -
             FakeCollectionCandidate("second", lambda effort, user: 0, error=error, discarded=discarded),
         )
     assert discarded == [None, error]
+
+
+def test_an_interrupt_before_the_first_candidate_leaves_no_exact_index_on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GroundTruth, "of_lengths", interrupted)
+    users = QuerySplit.make(people(), 0)
+    exact = FakeCollection(CellIndex.build(small_catalogue(), users.fitting, 0, 1), lambda effort, user: 0)
+    with pytest.raises(KeyboardInterrupt):
+        tune(small_catalogue(), users, IndexConfig(n=N), 0, 1, (), exact=exact)  # type: ignore[arg-type]
+    assert exact.discarded == [None]
 
 
 def test_a_target_of_1_gives_exact_search() -> None:
