@@ -10,19 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recall.config import FileFormat
-from recall.data.files import (
-    ALIGNED,
-    RULE,
-    double_escaped_quotes,
-    files_of,
-    kind_of,
-    read_content,
-    remove_rules,
-    separator_for,
-    split_lines,
-)
+from recall.data.files import files_of, kind_of, read_content, separator_for
 from recall.data.scaffold.encoding import CONVERT_HINT, SAMPLE_BYTES, decode_sample, detect_common_encoding
 from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS
+from recall.data.text_layout import ALIGNED, RULE, double_escaped_quotes, remove_rules, split_lines
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
