@@ -107,7 +107,8 @@ def scan_table(path: Path, nulls: Sequence[str] = (), file_format: FileFormat | 
             differing = [name for name in [*names, *first] if (name in names) != (name in first)]
             why = f"only one of {files[0].name} and {file.name} has {', '.join(differing[:8])}"
             if min(len(names), len(first)) == 1:
-                why = f"{file.name} is written with another separator than {files[0].name}: its header is {names[0]!r}"
+                (header, odd), (_, other) = sorted(((names, file), (first, files[0])), key=lambda one: len(one[0]))
+                why = f"{odd.name} is written with another separator than {other.name}: its header is {header[0]!r}"
             raise DataError(
                 "the files of the table have different columns",
                 where=str(path),

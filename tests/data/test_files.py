@@ -239,3 +239,7 @@ def test_files_with_different_separators_are_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="different columns") as caught:
         scan_table(tmp_path / "[ab].csv")
     assert caught.value.why == "b.csv is written with another separator than a.csv: its header is 'user;item'"
+    (tmp_path / "c.csv").write_text("user,item\n1,2\n")
+    with pytest.raises(DataError) as caught:
+        scan_table(tmp_path / "[bc].csv")
+    assert caught.value.why == "b.csv is written with another separator than c.csv: its header is 'user;item'"
