@@ -229,7 +229,7 @@ class ItemIndex(ABC):
         """Release connections and files; the index can be opened again."""
 
     def discard(self) -> None:
-        """Close an index that was not chosen, and delete what it has on a server.
+        """Close an index that was not chosen, and delete its data on a server.
 
         A local index has nothing to delete.
         """
@@ -322,7 +322,7 @@ class Engine(Protocol):
         return self
 
     def drop(self, kind: str, params: Params) -> None:  # noqa: ARG002
-        """Delete what an index has outside of its bundle, if it still exists.
+        """Delete the data of an index outside of its bundle, if they still exist.
 
         Args:
             kind: one of `kinds`.
@@ -412,5 +412,5 @@ def check_vectors(vectors: Float32) -> None:
         raise ExportError(
             f"{len(wrong)} of {len(vectors)} item vectors hold NaN or an infinity, first in rows {shown}",
             where="item vectors",
-            hint="Look at the training metrics: the model may have diverged",
+            hint="Check the training metrics: the model may have diverged",
         )

@@ -14,7 +14,7 @@ from recall.index.base import REPLACE_HINT, ItemIndex
 from recall.index.flat import brute_force
 
 CHECKS = 8
-"""Number of queries: some milliseconds of searching, and enough rows to tell a worse index from rounding."""
+"""Number of queries: some milliseconds of searching, and enough rows to distinguish a worse index from rounding."""
 _SLACK = 0.02  # share of all rows: other processors sum in another order, which moves a few rows at the end of a list
 
 

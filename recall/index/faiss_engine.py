@@ -26,7 +26,7 @@ from recall.index.topk import LANES, pad, rank
 from recall.index.tuning.recall import GroundTruth, calibrated, least_param, spread
 
 REFINE = {"ivf": 1.25, "ivf_int8": 1.5, "pq": 6.0}
-"""Kinds of inverted files, and the candidates that are scored again for each result, unless their parameters say otherwise.
+"""Kinds of inverted files, and the candidates that are scored again for each result, unless their parameters override it.
 Only `ivf` is built: measured on 1,000 to 1,000,000 items, the two others were never the fastest at any recall."""
 
 _LONGER_QUERIES = 64  # that show how effort grows with the length of a list; no bound depends on them

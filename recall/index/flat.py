@@ -111,7 +111,7 @@ def read_faiss(path: Path) -> faiss.Index:
     with _READING:
         usual = faiss.get_deserialization_vector_byte_limit()
         try:
-            # an array cannot be longer than its file: faiss refuses a header that says so before it allocates memory
+            # an array cannot be longer than its file: faiss refuses such a header before it allocates memory
             faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, 1))
             return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
         except (RuntimeError, OSError) as error:

@@ -1,6 +1,6 @@
 """Search queries; their filters are set operations on ranges of codes.
 
-The code of a value is its rank among the distinct values of its column, from 1; 0 is a missing value. Whatever the type of a
+The code of a value is its rank among the distinct values of its column, from 1; 0 is a missing value. For every type of
 column, an engine compares small integers, so that its filters cannot differ from those of this process in collation, time
 zones or rounding.
 """

@@ -67,7 +67,7 @@ def _named(name: str) -> Engine | None:
 
 
 def drop(engine: str, kind: str, params: Params) -> None:
-    """Delete what an index has outside of its bundle.
+    """Delete the data of an index outside of its bundle.
 
     Args:
         engine: name of its engine; nothing happens if the engine is unknown.

@@ -294,7 +294,7 @@ class RemoteIndex(TunableIndex):
             (self._breaker.failed if lost else self._breaker.succeeded)()
             if isinstance(error, self._failures):
                 why = self._server.reason(error, lost=lost)
-                raise IndexDownError(_DOWN, where=self.location, why=why, hint="Look at the server") from None
+                raise IndexDownError(_DOWN, where=self.location, why=why, hint="Check the server") from None
             raise
         self._breaker.succeeded()
         self._checked = True

@@ -248,7 +248,7 @@ class QueryBuilder:
                 return self._bundle.encoder.encode_user(values, history), unfit
             except RequestError as error:
                 wrong = next((name for name in values if error.where == pointer("features", name)), None)
-                if wrong is not None and wrong in request.context:  # the encoder cannot tell the two apart
+                if wrong is not None and wrong in request.context:  # the encoder does not distinguish the two
                     raise RequestError(error.what, where=pointer("context", wrong), why=error.why, hint=error.hint) from None
                 if wrong is None or wrong in request.features:
                     raise
