@@ -289,7 +289,7 @@ def checkpointed() -> Iterator[RunFiles]:
     The checkpoint is removed when the block succeeds, and named in the error when a signal stops it.
 
     Raises:
-        TrainingInterruptedError: SIGINT or SIGTERM stopped the block; its exit code says which.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped the block; its exit code identifies the signal.
     """
     kept = RunFiles()
     with kept.locks, terminable() as stop:
@@ -305,7 +305,7 @@ def checkpointed() -> Iterator[RunFiles]:
 
 
 def interrupted(path: Path | None, fingerprint: str | None = None) -> TrainingInterruptedError:
-    """Return the error of a run that a signal stopped, with what its checkpoint has.
+    """Return the error of a run that a signal stopped, with its saved progress.
 
     Args:
         path: of the checkpoint; None for a run without one.

@@ -1,8 +1,8 @@
 """Divide a data set between ranks: rank 0 reads it, and sends the others theirs.
 
 Rank 0 splits the data and fits the encoder, so that splits, scales, vocabularies and the items on offer are those of the whole.
-No other rank reads a table, or holds interactions of another. Each has its interactions in a temporary file, so that they take
-no memory while the rank trains.
+No other rank reads a table, or has interactions of another rank. Each has its interactions in a temporary file, so that they
+take no memory while the rank trains.
 """
 
 import hashlib

@@ -229,7 +229,7 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
 def _remembering(config: RunConfig, new: Path, bundle: Bundle, store: SqliteUsers) -> tuple[Tables, Dataset]:
     """Return new interactions over a bundle's users and items, with remembered ones."""
     tables = addition_tables_alone(config.data, new, _users(bundle, store), read_table(bundle.folder / files.ITEMS))
-    # new interactions alone do not say how many partners a user or item has in all
+    # the total number of partners of a user or item is unknown from new interactions alone
     alone = config.model_copy(update={"data": config.data.model_copy(update={"min_user": 1, "min_item": 1})})
     return tables, with_remembered(dataset_of(alone, tables, types=bundle.encoder.types), store.records())
 
@@ -299,7 +299,7 @@ def _remembered_note(dataset: Dataset) -> str:
     if again < _SUSPICIOUS * len(new):
         return ""
     return (
-        f"{again:,} of {len(new):,} new interactions are of a user with an item that the bundle knows already: if they were "
+        f"{again:,} of {len(new):,} new interactions repeat a user and an item of the bundle: if they were "
         "trained on before, they count twice; give the old tables in --data, and equal interactions are left out"
     )
 

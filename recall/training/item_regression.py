@@ -5,7 +5,7 @@ features but the id change and the embedding of the id takes the remainder. Afte
 therefore have the coefficients of a ridge regression of the trained items' vectors, and the row of an unknown id its
 intercept. A new item then has the predicted vector, and a trained one the vector that it was trained to. The first
 component, the item's own terms, contains pairs of features. First-order weights are regressed on the remainder after these
-pairs, as they are for a new item, and the weight of each trained id restores its own terms.
+pairs (those of a new item), and the weight of each trained id restores its own terms.
 
 It is exact only where the vector is one sum over all fields. In a field-weighted or field-aware machine a user meets
 each field of an item separately, so that no share of one field can move to another; their trained rows are kept.
@@ -124,7 +124,7 @@ class ItemRegression:
         """
         items = items[self._weights[items] > 0]
         rows, targets = self._roles.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
-        if isinstance(self._model, Cosine):  # their lengths mean nothing
+        if isinstance(self._model, Cosine):  # their lengths have no effect
             lengths = targets.norm(dim=1, keepdim=True)
             targets = targets * (lengths.mean() / lengths.clamp_min(torch.finfo().tiny))
         ridge, model = Ridge(rows, self._weights[items]), self._model

@@ -54,7 +54,7 @@ class Roles:
     Attributes:
         fields: of the items.
         ids: bool [fields], those that read the id, or the only field: a new item's value is unknown.
-        unmet: bool [fields], those that no training row leaves out, so that nothing else trains their missing row.
+        unmet: bool [fields], those that no training row leaves out, so that only masking trains their missing row.
     """
 
     fields: FeatureLayout
@@ -93,7 +93,7 @@ class Roles:
         return dict(_WAYS) if self.ids.any() else {PARTIAL: 1.0}
 
     def masked(self, rows: SparseRows, patterns: Int8, tossed: Float64) -> SparseRows:
-        """Mask every row in the way that `patterns` says.
+        """Mask every row by its pattern.
 
         An unknown value replaces the values of its field, with their weights added up; a missing one weighs 1.
         A feature occurs in a row once.

@@ -53,7 +53,7 @@ class Negatives:
     def hits(self, contexts: Int64, items: Int64) -> Int64:
         """Find the pairs of some contexts and some items that were observed.
 
-        It looks up what each context was observed with, rather than each context with each item.
+        It looks up the observed items of each context, rather than each context with each item.
 
         Args:
             contexts: int64 [B].
@@ -103,7 +103,7 @@ class Negatives:
         return drawn.reshape(len(contexts), n)
 
     def _draw_part(self, contexts: Int64, n: int, rng: np.random.Generator, part: BatchPart) -> Int64:
-        """Return the rows of a rank of what `draw` gives for the whole batch."""
+        """Return the rank's rows of the result of `draw` for the whole batch."""
         drawn = self.any(part.size * n, rng).reshape(part.size, n)
         while True:
             rejected = self.observed(contexts[:, None], part.rows(drawn))
@@ -133,7 +133,7 @@ class MinedNegatives:
         self._index: ItemIndex | None = None
 
     def begin(self, epoch: int) -> None:
-        """Index the item vectors as they are now."""
+        """Index the current item vectors."""
         items = self._model.embed("item", self._pairs.items, self._pairs.item_fields)
         sample = np.random.default_rng([self._seed, epoch]).integers(0, len(self._pairs.contexts), 1024)
         self._index = build_index(items, self._queries(sample), IndexConfig(n=self._pool), self._seed)

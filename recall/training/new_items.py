@@ -100,7 +100,7 @@ def _level(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunC
             "to be no longer on offer; leave such items out of the items table, or name data.available_from"
         )
     if len(encoder.id_blocks("item")) == len(encoder.item_blocks):
-        return "as learnt: no field tells one new item from another"
+        return "as learnt: no field distinguishes new items from each other"
     return _raise(model, encoder, block, rows, dataset, lists, config, levels)
 
 
@@ -110,7 +110,7 @@ class _UserLists:
 
     Attributes:
         phi: float32 [q, dim], the vector of each user's next request.
-        taken: q lists of item rows, what each user has taken.
+        taken: q lists of rows, the items that each user has taken.
         masked: q lists of item rows that cannot be in the answer.
     """
 
@@ -231,7 +231,7 @@ def _raise(
     config: RunConfig,
     levels: Float32 | None,
 ) -> str:
-    """Choose the vectors of new items, and bring them to their share of places."""
+    """Choose the vectors of new items, and adjust them to their share of places."""
     trained, how = np.flatnonzero(dataset.offer.candidates), "shift"
     if isinstance(model, Cosine):
         how = "none" if levels is None else "scale"

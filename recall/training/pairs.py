@@ -119,7 +119,7 @@ class Untrained:
 
     @torch.no_grad()
     def copy_twins(self, model: Model) -> None:
-        """Let a missing item id mean what an unknown one does, if nothing trains it."""
+        """Treat a missing item id like an unknown one, if nothing trains it."""
         if self.roles is not None:
             missing, unknown = (torch.from_numpy(rows) for rows in self.roles.twins)
             for name, table in model.named_parameters():
@@ -152,9 +152,9 @@ class ObservedPairs:
         indptr: int64 [C + 1]; context c was observed with `observed[indptr[c]:indptr[c + 1]]`.
         observed: int32 [nnz], item rows; no pair occurs twice.
         weights: float32 [nnz], positive.
-        user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
+        user_fields, item_fields: how the feature spaces are divided; None if no model needs it.
         untrained: features that no training row has.
-        shown: what the data say was shown and not taken; None without such data, or where no objective reads it.
+        shown: pairs that were shown and not taken; None without such data, or if no objective reads them.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
         ranks: holders of the other contexts, where this is a part of them.
     """
@@ -265,7 +265,7 @@ def _without_empty_histories(encoder: FeatureEncoder) -> FeatureEncoder:
     """Leave out the features of empty histories, which are means of others.
 
     In the data, a history is empty at a user's first interaction. But users do not begin with the most popular items, and the
-    feature is meant for users of whom nothing is known.
+    feature is meant for unknown users.
     """
     histories = {name: replace(history, tells_empty=False) for name, history in encoder.histories.items()}
     return replace(encoder, histories=histories)

@@ -32,7 +32,7 @@ WAITING = 120.0
 """Seconds that a rank waits for another in a sum; gloo's own limit is half an hour."""
 _ALONE = timedelta(hours=24)  # that rank 0 may take for validation, a checkpoint, or publishing
 _REPORT = 1.0  # seconds for the report of another rank, which a launcher ends as soon as one rank has ended
-_OTHERS = 3.0  # seconds in which the others say that they lost a rank, too
+_OTHERS = 3.0  # seconds in which the others report that they lost a rank, too
 
 # The ranks of a machine share its memory. glibc would keep freed arrays of up to 32 MB: 53 MB of a rank with 5 million
 # interactions, and sweeps take no more CPU time without.
@@ -200,7 +200,7 @@ def launch(count: int, arguments: Sequence[str], root: Path) -> None:
         monitor_interval=0.1,
     )
     began = time.time()
-    logging.disable()  # the launcher's log does not say how to continue
+    logging.disable()  # the launcher's log does not explain how to continue
     try:
         elastic_launch(config, sys.executable)("-m", "recall", *arguments)
     except SignalException as stop:

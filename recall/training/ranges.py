@@ -114,8 +114,8 @@ class TiedRows:
         Args:
             model: has the factors f, float32 [n], which change, as its rows do.
             table: tied, float32 [n_user_features, width].
-            pull: a table as that one, and whether it is a change, to what untied rows are pulled at by the contexts of this
-                rank, float32 [n_user_features, width].
+            pull: returns the pull of the contexts of this rank on the untied rows of a table, float32 [n_user_features, width];
+                takes the table, and whether it is a change.
             ranks: that have the other contexts.
         """
         factors, shared = self.factors(model), table[self.base]
@@ -160,7 +160,7 @@ class Spread:
 
     Attributes:
         base: see `TiedRows`.
-        scale: float32 [n_user_features], what each row is multiplied by.
+        scale: float32 [n_user_features], the factor of each row.
     """
 
     base: Tensor
@@ -196,7 +196,7 @@ class Spread:
 
 
 def scaled(factors: Tensor, numbers: Tensor) -> Tensor:
-    """Return what rows or entries are multiplied by, [n].
+    """Return the factors of rows or entries, [n].
 
     Args:
         factors: of the model.

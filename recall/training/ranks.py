@@ -88,14 +88,14 @@ class Ranks:
         return found
 
     def wait(self) -> None:
-        """Wait until every rank is here, however long that takes."""
+        """Wait without a time limit until every rank has called this."""
 
     def copied(self, data: bytes) -> bytes:
         """Return the bytes of rank 0."""
         return data
 
     def told(self, text: str) -> str:
-        """Return the text of rank 0, however long it takes to come."""
+        """Return the text of rank 0; waits for it without a time limit."""
         return self.copied(text.encode()).decode()
 
     def summed_rows(self, rows: Tensor | None, gradient: Tensor, size: int) -> tuple[Tensor | None, Tensor]:

@@ -66,7 +66,7 @@ class _Vectors(nn.Module):
 
 
 class GradientLearner(Generic[BatchT]):
-    """Improves a model in place, one pass at a time, if asked to after a warm-up.
+    """Improves a model in place, one pass at a time, optionally after a warm-up.
 
     The square loss over all pairs converges in seconds and ends near the result of a softmax after many epochs. Where it is
     weaker, on sparse data without features, a few epochs of a softmax from there are enough.
@@ -130,7 +130,7 @@ class GradientLearner(Generic[BatchT]):
         steps = ceil(size / batch)
         self._objective.begin(self._epoch)
         loss, ranks = 0.0, self._pairs.ranks
-        # ranks draw alike, and drop values of their own rows
+        # all ranks draw the same negatives, but each drops values of its own rows
         drops = rng if ranks.count == 1 else np.random.default_rng([self._seed, self._epoch, ranks.rank])
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]

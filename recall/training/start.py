@@ -75,7 +75,7 @@ def of_ids(pairs: ObservedPairs, encoder: FeatureEncoder) -> ObservedPairs:
         encoder: of their features.
 
     Raises:
-        TrainingError: No field tells the items apart, or none the users.
+        TrainingError: No field identifies the items, or none the users.
     """
     users, items = [*encoder.id_blocks("user"), *encoder.history_blocks], encoder.id_blocks("item")
     if not users or not items:
@@ -215,7 +215,7 @@ class ProximalLearner:
             table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
     def _closest_rotation(self, factors: Mapping[str, Tensor]) -> Tensor:
-        """Return the orthogonal matrix that brings the start closest to the factors."""
+        """Return the orthogonal matrix that rotates the start closest to the factors."""
         k = self.model.k
         moment = torch.zeros(k, k, dtype=torch.float64)
         for name, table in factors.items():

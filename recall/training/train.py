@@ -154,7 +154,7 @@ def train(
     except NonFiniteError as error:
         raise _with_likely_cause(error, dataset) from None
     del learner
-    release_free_memory()  # what follows needs that of the contexts
+    release_free_memory()  # the following steps need the memory of the contexts
     worth_of_fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}

@@ -134,7 +134,7 @@ def test_unknown_users_get_the_same_share_of_new_items(levelled):
             "cosine",
         ),
         ({"train": {"objective": "logistic", "epochs": 1}}, "log-odds"),
-        ({"fields": {"category": None, "brand": None}}, "no field tells one new item from another"),
+        ({"fields": {"category": None, "brand": None}}, "no field distinguishes new items from each other"),
         ({"fields": {"item_id": None}}, "no field has a row for each item id"),
         ({"fields": {"item_id": {"side": "item", "kind": "categorical", "min_count": 40}}}, "share the row of new ones"),
     ],

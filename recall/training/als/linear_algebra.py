@@ -120,7 +120,7 @@ def add_gram(weights, rows, border, out):
         weights: float32 [n].
         rows: float32 [n, d].
         border: float32 [d], added to.
-        out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
+        out: float32 [d, d], added to on and below the diagonal; values above it are undefined.
     """
     n, d = rows.shape
     r = 0

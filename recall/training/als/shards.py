@@ -1,8 +1,8 @@
 """Feature matrices for the whole-catalogue solver, cut into shards of rows.
 
-A shard has only the features of its rows, and numbers its entries within them. What it adds to a feature table is summed in a
-table of its features first; the tables of all shards are summed in order. The cut depends only on the data, so the result is
-bit-identical for any number of threads.
+A shard has only the features of its rows, and numbers its entries within them. Its contributions to a feature table are
+first summed in a table of its features; the tables of all shards are summed in order. The cut depends only on the data,
+so the result is bit-identical for any number of threads.
 """
 
 import copy
@@ -112,7 +112,7 @@ class Shard:
 class FeatureMatrix:
     """X of one side, [n, n_features], in shards. Features of a row must be distinct.
 
-    The entries of a row may be in groups, each of which is then summed by itself.
+    The entries of a row may be in groups, which are summed separately.
 
     Attributes:
         n, n_features, groups: rows, features and groups of a row.
@@ -255,7 +255,7 @@ def _powered(x: Entries, power: int) -> Entries:
     return x if power == 1 else x._replace(weights=x.weights**power)
 
 
-# Observed pairs in the two orders in which the whole-catalogue solver walks over them.
+# Observed pairs in the two orders in which the whole-catalogue solver reads them.
 
 _CHUNK_VALUES = 1 << 23  # vector components of the contexts in memory at a time, 32 MB
 _RANGES = 16  # parts of a chunk that may be worked on at the same time; no two share an item

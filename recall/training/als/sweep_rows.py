@@ -157,7 +157,7 @@ class ContextRows:
 
 @dataclass(frozen=True, slots=True)
 class ItemRows:
-    """Rows of items, as they are and masked, in one sweep of the item side.
+    """Rows of items, unmasked and masked, in one sweep of the item side.
 
     Attributes:
         matrix: their features.
@@ -216,7 +216,7 @@ class SweepRows:
         self.user_frequencies = Frequencies(plain, np.zeros_like(plain))
         counts = rows.counts() if ties is None else ties.summed(rows.counts())
         self.user_shares = RowShares.of(counts > 0, ranks)
-        # a feature is solved for by itself only where all of its contexts are
+        # a feature is solved for separately only on a rank with all of its contexts
         alone = isinstance(form, FMParameterization) and ties is None
         alone = alone and (ranks.count == 1 or not len(self.user_shares.shared))
         alone = alone and not ranks.any(not OneHotSide.fits(rows))
@@ -234,7 +234,7 @@ class SweepRows:
         self._start_items(pairs.items, rows.n_features)
 
     def of_items(self, sweep: int) -> ItemRows:
-        """Return the items of one sweep of the item side, those as they are first."""
+        """Return the items of one sweep of the item side, the unmasked ones first."""
         drawn = None if self._items is None else self._items.draw(sweep)
         return self._every_sweep if drawn is None else self._every_sweep.vstack(self._masked_items(drawn))
 

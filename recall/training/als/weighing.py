@@ -114,7 +114,7 @@ def penalty(frequencies: Frequencies, others: float, config: OpeningConfig) -> T
 def _power(counts: Float32, power: float, observation: float, ranks: Ranks) -> Float32:
     """Return counts^power [n], scaled to a mean of 1.
 
-    Less than one observation weighs as one, even after decay.
+    A count below that of one observation, as after decay, is raised to it.
     """
     weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
     mean = np.float64(ranks.total(weights.sum(dtype=np.float64))) / ranks.total(len(weights))

@@ -169,7 +169,7 @@ def _pieces(table: Tensor) -> list[Tensor]:
 
 # Softmax against a sample of the catalogue that a whole batch shares, for catalogues too large to go over.
 #
-# The sum over all items is estimated without bias: what a context was observed with enters exactly, every draw j of q
+# The sum over all items is estimated without bias: the observed items of a context enter exactly, every draw j of q
 # that it was not observed with counts as 1 / (m q_j) items (the logQ correction of Bengio and Senecal 2003, Jean et
 # al. 2015), and accidental hits are left out, being counted already:
 #

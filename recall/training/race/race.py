@@ -68,7 +68,7 @@ class RaceResult:
         failed: name and fault of each that did not finish.
         metric: of all figures, such as `ndcg@10`.
         requests: number of validation requests.
-        share: of the users, that trained and were asked for.
+        share: of the users, for training and validation.
         seconds: of the race.
     """
 
@@ -200,8 +200,8 @@ class _RaceRun:
     def _elapsed(self) -> float:
         """Return the seconds so far.
 
-        Those of the clock if the time was configured. Otherwise a machine busy with other processes does not end the race
-        after its first recipes: seconds count as far as this process had a core, and a quarter at least.
+        If the time was configured, it is wall-clock time. Otherwise it is the CPU time of this process, but at least a quarter
+        and at most all of the wall-clock time, so that a race on a busy machine does not end after its first recipes.
         """
         seconds = time.monotonic() - self._began
         return seconds if self._seconds is not None else max(min(seconds, time.process_time() - self._used), seconds / 4)

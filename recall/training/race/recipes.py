@@ -74,7 +74,7 @@ SQUARES = (
         {"objective": "square", "popularity": 0.5, "regularisation": 0.08, "nu": 0.75},
     ),
 )
-"""Whole-catalogue square losses, by how much each gains where it wins: there may be no time for the last ones."""
+"""Whole-catalogue square losses, by descending gain where each wins, as there may be no time for the last ones."""
 
 SPARSE = SQUARES[1]
 """The recipe that was tuned with a long history."""
@@ -143,7 +143,7 @@ def softmaxes(square: Mapping[str, JsonValue], scale: Scale, least_k: int = USUA
         scale: of the data; decides batch, candidates, factors, and whether items train as new ones.
         least_k: number of factors that the square loss has use for.
 
-    Where items have their ids only, nothing can be learnt about new ones, which only take the place of others: on gowalla's
+    Where items have their ids only, nothing can be learnt about new ones, which only displace others: on gowalla's
     training rows (k 64, six epochs) NDCG@20 is .1066 with a twentieth of them, and .1078 without.
     """
     opening: Values = {**{key: square[key] for key in _OPENING if key in square}, "sweeps": 5}

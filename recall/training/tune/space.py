@@ -199,7 +199,7 @@ class Space:
 
 
 def _one_of(trial: Trial, name: str, choices: list[str]) -> str:
-    """One of some names that depend on how the search was asked for.
+    """Return one of several names that depend on the options of the search.
 
     A search that continues with other choices has a parameter of another name: optuna allows one set of choices for a name.
     """

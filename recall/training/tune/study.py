@@ -298,7 +298,7 @@ def write_config(source: Path, found: TuneResult, out: Path, minutes: float, ove
     staged = out.with_name(out.name + ".part")
     try:
         staged.write_text(_provenance(found, source, minutes, overrides, whole) + tomlkit.dumps(document), encoding="utf-8")
-        load_config(staged)  # what is written must be what can be read
+        load_config(staged)  # the written file must be readable
         os.replace(staged, out)
     except OSError as error:
         raise ConfigError("the configuration cannot be written", where=str(out), why=str(error)) from None
@@ -353,4 +353,4 @@ def _provenance(found: TuneResult, source: Path, minutes: float, overrides: Sequ
 def _unknown(found: TuneResult) -> str:
     worse = found.margin is not None and found.margin < 0
     beside = "worse than popularity, as in every trial" if worse else "not below popularity"
-    return f"Asked as by unknown users the same requests reach {found.unknown:.4f}, which is {beside}."
+    return f"For unknown users the same requests reach {found.unknown:.4f}, which is {beside}."

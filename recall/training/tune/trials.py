@@ -115,7 +115,7 @@ class TrialRunner:
             prune: returns whether to prune, from the objective and the figures so far.
 
         Raises:
-            TrainingError: The time was over before the first look.
+            TrainingError: The time was over before the first validation.
         """
         config = merged(self.config, values)
         dataset = self._dataset if config.data == self.config.data else load_dataset(config, self._data)
@@ -149,7 +149,7 @@ class TrialRunner:
             train(config, dataset, encoder, look)
         except _StoppedError:
             if best.sweeps == 0:
-                raise TrainingError("the time was over before the first look at the validation part") from None
+                raise TrainingError("the time was over before the first validation") from None
         return best
 
 
