@@ -18,7 +18,17 @@ from typing_extensions import override
 from recall._arrays import Float32
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
-from recall.index.base import OTHER_EXPORT_HINT, Candidate, Engine, ItemIndex, Params, Ranked, TunableIndex, check_vectors
+from recall.index.base import (
+    OTHER_EXPORT_HINT,
+    REPLACE_HINT,
+    Candidate,
+    Engine,
+    ItemIndex,
+    Params,
+    Ranked,
+    TunableIndex,
+    check_vectors,
+)
 from recall.index.coarse import cut_into_cells, lists_for
 from recall.index.flat import SCAN_SHARE, ExactIndex, faiss_threads, read_faiss, selector, write_faiss
 from recall.index.query import SearchQuery
@@ -282,7 +292,8 @@ def _read(path: Path, kind: type[FaissIndex], vectors: Float32) -> FaissIndex:
     """Read an index of a class over float32 [size, dim]. Raises IndexFileError."""
     index = read_faiss(path)
     if not isinstance(index, kind):
-        raise IndexFileError(f"the file must hold a faiss {kind.__name__}, got {type(index).__name__}", where=str(path))
+        what = f"the file must hold a faiss {kind.__name__}, got {type(index).__name__}"
+        raise IndexFileError(what, where=str(path), hint=REPLACE_HINT)
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     dim = vectors.shape[1] + -vectors.shape[1] % LANES
     if (index.ntotal, inner.d) != (len(vectors), dim) or index.metric_type != faiss.METRIC_INNER_PRODUCT:

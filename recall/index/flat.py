@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Int64
 from recall.errors import IndexFileError
-from recall.index.base import ItemIndex, Params, Ranked, check_vectors
+from recall.index.base import REPLACE_HINT, ItemIndex, Params, Ranked, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.query import SearchQuery
 from recall.index.topk import longest_of, pad, rank, rounding, scan
@@ -115,12 +115,7 @@ def read_faiss(path: Path) -> faiss.Index:
             faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, 1))
             return faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
         except (RuntimeError, OSError) as error:
-            raise IndexFileError(
-                "the index cannot be read",
-                where=str(path),
-                why=_reason(error),
-                hint="Make another index for it: recall tune-index BUNDLE",
-            ) from None
+            raise IndexFileError("the index cannot be read", where=str(path), why=_reason(error), hint=REPLACE_HINT) from None
         finally:
             faiss.set_deserialization_vector_byte_limit(usual)
 

@@ -23,7 +23,7 @@ from recall._cache import Cache
 from recall._tensors import map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError, raising
-from recall.index.base import OTHER_EXPORT_HINT, Candidate, Engine, Params, Ranked, TunableIndex, check_vectors
+from recall.index.base import OTHER_EXPORT_HINT, REPLACE_HINT, Candidate, Engine, Params, Ranked, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, ErrorBounds, FilteredCodes, pack
 from recall.index.coarse import cells_for
@@ -219,7 +219,7 @@ class CellIndex(TunableIndex):
         floats |= dict.fromkeys(("centre_scales", "spreads", "radii"), (LANES * cell_blocks,))
         ints = {"codes": (blocks, groups, LANES), "rows": (LANES * blocks,), "starts": (cells + 1,)}
         ints["centres"] = (cell_blocks, groups, LANES)
-        with raising(IndexFileError, "the index cannot be read", where=str(path), hint=OTHER_EXPORT_HINT, of=BundleError):
+        with raising(IndexFileError, "the index cannot be read", where=str(path), hint=REPLACE_HINT, of=BundleError):
             arrays = map_tensors(path, floats, ints)
         limits = ErrorBounds(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         codes = Codes(**arrays, limits=limits, magnitude=float(params["magnitude"]))
@@ -286,7 +286,7 @@ class CellIndex(TunableIndex):
         of_blocks = codes.rows.reshape(-1, LANES)
         last = codes.starts[1:][np.diff(codes.starts) > 0] - 1  # last block of each cell: only these may not be full
         if int(codes.starts[-1]) != len(of_blocks) - 1 or not len(last):
-            raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=OTHER_EXPORT_HINT)
+            raise IndexFileError("the cells do not end where the codes end", where=str(path), hint=REPLACE_HINT)
         filled = LANES * (len(of_blocks) - 1 - len(last)) + int(np.count_nonzero(of_blocks[last] >= 0))
         if filled != self.size:
             raise IndexFileError(
