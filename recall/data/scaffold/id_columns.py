@@ -3,41 +3,41 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from recall.data.column_names import fallback_id_column, id_column, names_id, names_visit
-from recall.data.conversions import respell
 from recall.data.files import files_of, kind_of
 from recall.data.findings import normalize_ids
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
-from recall.data.scaffold.text_values import are_times, date_pattern, decimal_mark
+from recall.data.scaffold.id_values import (
+    MIN_DISTINCT,
+    MIN_SHARED,
+    MIN_UNIQUE,
+    SAMPLE_IDS,
+    are_dense,
+    id_candidates,
+    id_digits,
+    share_in,
+    share_of_digits,
+)
+from recall.data.scaffold.text_values import are_times, date_pattern
 from recall.data.tables import Table, read_table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
 
 # Thresholds. Chosen, not tuned.
-_MIN_RESPELLED = 0.5  # share of the distinct ids that must be those of the other table in one spelling
-MIN_SHARED = 0.9  # share of the distinct ids of a column that another table must contain
-MIN_DISTINCT = 5  # distinct values of an id column
-_SAMPLE_IDS = 2_000  # distinct ids that are compared
-MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
-MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
+_MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
 _MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
 _MIN_KNOWN = 0.5  # share of the interactions' ids that the id column of a users or items table must contain
-MIN_UNIQUE = 0.9  # distinct values of an id column in its own table, relative to the rows
 _MIN_ONCE = 0.8  # distinct values / rows of a column that both tables have; former rows may be there, too
 _MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
 _CODE = r"^\pL{0,4}-?\d{5,}$"  # such as a number of a loyalty card
-_NUMBERED = r"^(\D*?)(\d+(?:[., '\x{2019}/-]\d+)*)([^\pL\d]*)$"  # digits within one text, such as show:1234 or 123.456-78
 _MAX_BESIDE = 20  # files in the folder that are opened
-_MIN_NUMBERED = 0.95  # share of the ids that have digits within one text
 _ROUNDED = r"^\d[.,]\d+[eE]\+\d+$"
-_MIN_VARIANTS = 0.02  # share of the distinct ids that differ from a second one in case only
 _MAX_FOLLOWING = 1.1  # distinct pairs with ids of the other side / these ids, up to which a column follows from them
 OPTIONS: Final = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 _OPPOSITE = {"user": "item", "item": "user"}
@@ -80,81 +80,21 @@ def _best_match(
     other_ids = id_candidates(other, other_columns, unique_ids=True)
     best: tuple[bool, bool, bool, bool, int, str] = (False, False, False, False, 0, "")
     for name, own_ids in id_candidates(interactions, columns).items():
-        sample = own_ids.head(_SAMPLE_IDS)
+        sample = own_ids.head(SAMPLE_IDS)
         for column, ids in other_ids.items():
             shared = share_in(normalize_ids(sample), normalize_ids(ids))
             if shared < MIN_SHARED:
-                shared = max(shared, _share_by_digits(sample, ids))
+                shared = max(shared, share_of_digits(id_digits(sample), id_digits(ids)))
             if name == by_name and shared > 1 - MIN_SHARED:
                 return ""
             are_integers = bool(ids.str.contains(r"^(0|[1-9]\d*)$").all())
-            dense = are_integers and _are_dense(ids)
+            dense = are_integers and are_dense(ids)
             covers_few = are_integers and len(own_ids) < _MIN_COVERED * len(ids)
             if shared >= MIN_SHARED and not dense and not covers_few:
                 unique = len(ids) == other.frame.select(pl.col(column).is_not_null().sum()).collect().item()
                 numbered = bool(ids.str.contains(r"\d").all())  # titles are not
                 best = max(best, (unique, numbered, name == column, names_id(column), len(own_ids), name))
     return best[-1]
-
-
-def _are_dense(digits: pl.Series) -> bool:
-    """Return whether integer ids are so small that any integers may be among them."""
-    return float(digits.cast(pl.Float64).max() or 0) < MAX_DENSITY * len(digits)  # type: ignore[arg-type]
-
-
-def _share_by_digits(ids: pl.Series, values: pl.Series) -> float:
-    """Return the share of ids whose digits are those of a value; 0 for small numbers."""
-    digits, others = _id_digits(ids), _id_digits(values)
-    if digits is None or others is None or _are_dense(others.cast(pl.Int64, strict=False).drop_nulls()):
-        return 0.0
-    return share_in(digits, others)
-
-
-def _id_digits(ids: pl.Series) -> pl.Series | None:
-    """Return the digits of ids that differ in nothing else, or None.
-
-    Those of "L 00123" are 123. A few ids without digits, such as that of a fee, remain.
-
-    Args:
-        ids: String [n], distinct and without nulls.
-    """
-    parts = ids.to_frame("id").with_columns(pl.col("id").str.extract_groups(_NUMBERED).struct.unnest())
-    numbered = parts.filter(pl.col("2").is_not_null())
-    if numbered.height < max(1, _MIN_NUMBERED * len(ids)) or numbered.select("1", "3").n_unique() > 1:
-        return None
-    digits = parts.select(pl.coalesce(respell(pl.col("2"), "digits"), "id")).to_series()
-    return digits if digits.n_unique() == len(ids) else None
-
-
-def id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = False) -> dict[str, pl.Series]:
-    """Return the distinct values, as text, of each column that may hold ids.
-
-    Args:
-        table: any of the three tables.
-        columns: columns to consider.
-        unique_ids: whether to return the columns of unique values, or those of repeated values.
-    """
-    names = [name for name in columns if name and (table.types[name] == pl.String or table.types[name].is_integer())]
-    rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(SAMPLE_ROWS)
-    frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
-    candidates = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
-    candidates = {
-        name: ids
-        for name, ids in candidates.items()
-        if not decimal_mark(ids.head(_SAMPLE_IDS)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
-    }
-    unique = {name: len(ids) >= MIN_UNIQUE * len(frame) for name, ids in candidates.items()}
-    return {name: ids for name, ids in candidates.items() if len(ids) >= MIN_DISTINCT and unique[name] == unique_ids}
-
-
-def share_in(ids: pl.Series, values: pl.Series) -> float:
-    """Return the share of ids that are among the values; 0 without ids.
-
-    Args:
-        ids: String [n].
-        values: String [m].
-    """
-    return float(ids.is_in(values.implode()).mean() or 0)  # type: ignore[arg-type]
 
 
 def name_columns(
@@ -186,7 +126,7 @@ def name_columns(
                 _positions_by_tables(tables, [names[position] for position in positions[:2]], positions) or id_positions
             )
             first = [tables[name].frame.select(names[place]).head(1_000).collect() for place in positions[:2]]
-            if not id_positions and any(len(one) > MIN_NAMED and one.n_unique() < MIN_DISTINCT for one in first):
+            if not id_positions and any(len(one) > _MIN_NAMED and one.n_unique() < MIN_DISTINCT for one in first):
                 continue  # such as the number of a till: the id columns are not known
             remaining = iter([position for position in positions if position not in id_positions.values()])
             for side in ("user", "item"):
@@ -334,7 +274,7 @@ def _recurring_ids(table: Table, columns: list[str], other_side: str, other_id: 
         named = names_id(name) and id_column([name], other_side) is None
         pairs = table.frame.select({name, other_id or name}).head(SAMPLE_ROWS).drop_nulls().unique().collect()
         follows = other_id is not None and len(pairs) <= _MAX_FOLLOWING * pairs[other_id].n_unique()
-        found += [name] if (codes or named) and len(ids) > MIN_NAMED and not follows else []
+        found += [name] if (codes or named) and len(ids) > _MIN_NAMED and not follows else []
     return found
 
 
@@ -343,7 +283,7 @@ def _holds_few_values(table: Table, name: str) -> bool:
     if table.types[name].is_nested():
         return True
     head = table.frame.select(name).head(SAMPLE_ROWS).collect()
-    return len(head) > MIN_NAMED and head[name].n_unique() < MIN_DISTINCT
+    return len(head) > _MIN_NAMED and head[name].n_unique() < MIN_DISTINCT
 
 
 def _wide_table_error(table: Table, why: str) -> DataError:
@@ -418,75 +358,3 @@ def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
         )
     what = "ids differ from those of the interactions" if column in table.types else f"there is no column {column!r}"
     raise DataError(what, where=str(table.path), why=why, hint=hint)
-
-
-def detect_id_spelling(
-    detected: DetectedFormat, frame: pl.DataFrame, own: DetectedFormat, ids: pl.Series
-) -> tuple[DetectedFormat, DetectedFormat]:
-    """Detect ids in another case, with other zeros, or in another text (`spelling`).
-
-    Args:
-        detected: format of the users or items so far.
-        frame: sample of the users or items.
-        own: format of the interactions so far.
-        ids: user or item ids of the interactions, [n].
-
-    Returns:
-        The format of the users or items, and that of the interactions, whose ids change only if the others cannot.
-    """
-    own_ids = ids.drop_nulls().cast(pl.String).unique(maintain_order=True)
-    lengths = own_ids.str.len_chars().unique()
-    table = Table(Path(), frame.lazy(), frame.schema)
-    candidates = id_candidates(table, frame.columns, unique_ids=True)
-    named = {ids.name, id_column(frame.columns, "user"), id_column(frame.columns, "item")}  # rows and marks may be of any kind
-    for name in (name for name in frame.columns if name in named and not frame.schema[name].is_nested()):
-        candidates = {
-            name: frame[name].drop_nulls().cast(pl.String).str.strip_chars().unique(maintain_order=True),
-            **candidates,
-        }
-    if any(share_in(own_ids, listed) > _MIN_RESPELLED for listed in candidates.values()):
-        return detected, own
-    for name, listed in candidates.items():
-        for spelling in ("upper", "lower", *(lengths if len(lengths) == 1 else ())):
-            respelled = listed.to_frame().select(respell(pl.col(name), spelling)).to_series()
-            if share_in(own_ids, respelled) > _MIN_RESPELLED:
-                return _respelled(detected, name, spelling, f"{listed[0]!r} here is {respelled[0]!r} in the interactions"), own
-    for name, listed in candidates.items():
-        if _share_by_digits(own_ids, listed) > _MIN_RESPELLED:
-            why = f"{listed[0]!r} here and {own_ids[0]!r} in the interactions are numbers within a text"
-            own_digits, digits = _id_digits(own_ids), _id_digits(listed)
-            if digits is not None and _differ_as_digits(listed, digits):
-                detected = _respelled(detected, name, "digits", why)
-            if own_digits is not None and _differ_as_digits(own_ids, own_digits):
-                why = f"{own_ids[0]!r} here and {listed[0]!r} in the other table are numbers within a text"
-                own = _respelled(own, ids.name, "digits", why)
-            return detected, own
-    return detected, own
-
-
-def detect_id_case(detected: DetectedFormat, ids: pl.Series) -> DetectedFormat:
-    """Detect ids of the interactions that differ in case only (`spelling`).
-
-    Args:
-        detected: format of the interactions so far.
-        ids: their user or item ids, [n].
-    """
-    counts = ids.drop_nulls().cast(pl.String).str.strip_chars().alias("id").value_counts(name="rows", sort=True)
-    variants = counts.filter(pl.col("id").str.to_lowercase().is_duplicated())
-    random = variants["id"].str.contains(r"\p{Ll}\p{Lu}|\p{Lu}{2}\p{Ll}").any()  # codes, whose ids may differ in case only
-    if len(variants) <= _MIN_VARIANTS * len(counts) or len(counts) < MIN_DISTINCT or random:
-        return detected
-    most = str(variants["id"][0])
-    spelling = "upper" if most == most.upper() else "lower"
-    return _respelled(detected, ids.name, spelling, f"ids that differ in case only, such as {variants['id'][0]!r}, are one")
-
-
-def _differ_as_digits(ids: pl.Series, digits: pl.Series) -> bool:
-    """Return whether the spelling "digits" changes ids, and gives all their digits."""
-    respelled = ids.to_frame().select(respell(pl.first(), "digits")).to_series()
-    return bool((digits != ids).any() and (digits == respelled).all())
-
-
-def _respelled(detected: DetectedFormat, name: str, spelling: str | int, why: str) -> DetectedFormat:
-    whys = dict.fromkeys([detected.reasons.get("spelling", why), why])
-    return detected.with_settings({"spelling": {**detected.settings.spelling, name: spelling}}, {"spelling": "; ".join(whys)})

@@ -19,15 +19,14 @@ from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_f
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.id_columns import (
-    MIN_UNIQUE,
     OPTIONS,
-    detect_id_case,
-    detect_id_spelling,
     find_id,
     find_id_by_content,
     find_table_id,
     name_columns,
 )
+from recall.data.scaffold.id_spelling import detect_id_case, detect_id_spelling
+from recall.data.scaffold.id_values import MIN_UNIQUE
 from recall.data.scaffold.table_format import (
     detect_carried_columns,
     detect_conversions,

@@ -18,7 +18,7 @@ from recall.data.conversions import date_part, parse_lists
 from recall.data.entities import id_missing
 from recall.data.roles import Role, numbers_of
 from recall.data.scaffold.file_format import DetectedFormat
-from recall.data.scaffold.id_columns import MAX_DENSITY, MIN_DISTINCT, MIN_SHARED, id_candidates, share_in
+from recall.data.scaffold.id_values import MIN_DISTINCT, MIN_SHARED, are_dense, id_candidates, share_in
 from recall.data.scaffold.text_values import (
     ambiguous_pattern,
     any_names_clock,
@@ -136,7 +136,7 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
         return detected
     (placeholder, rows), (_, next_rows) = counts.rows()[:2]
     numbers = counts[user_id].cast(pl.Int64, strict=False)
-    counting = not numbers.has_nulls() and numbers.max() < MAX_DENSITY * len(counts)  # type: ignore[operator]
+    counting = not numbers.has_nulls() and are_dense(numbers)
     if rows < _MIN_PLACEHOLDER * next_rows or (placeholder == "0" and counting):
         return detected
     why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"

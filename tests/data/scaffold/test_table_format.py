@@ -8,7 +8,8 @@ from recall.config import FileFormat
 from recall.data.conversions import convert_columns
 from recall.data.roles import detect_roles
 from recall.data.scaffold.file_format import DetectedFormat
-from recall.data.scaffold.id_columns import detect_id_spelling, name_columns
+from recall.data.scaffold.id_columns import name_columns
+from recall.data.scaffold.id_spelling import detect_id_spelling
 from recall.data.scaffold.survey import survey
 from recall.data.scaffold.table_format import (
     combine_date_parts,
