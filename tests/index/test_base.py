@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -47,14 +47,8 @@ def users_like_a_model(count: int, dim: int, seed: int) -> np.ndarray:
     return users
 
 
-@cache
-def model_vectors() -> np.ndarray:
-    return vectors_like_a_model(SIZE, DIM, 0)
-
-
-@cache
-def model_queries() -> np.ndarray:
-    return users_like_a_model(40, DIM, 1)
+model_vectors = cache(partial(vectors_like_a_model, SIZE, DIM, 0))
+model_queries = cache(partial(users_like_a_model, 40, DIM, 1))
 
 
 def started(request: pytest.FixtureRequest) -> None:

@@ -1,4 +1,4 @@
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,8 @@ from recall.index.flat import ExactIndex
 from recall.index.registry import build_index
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 
-
-@cache
-def model_vectors() -> np.ndarray:
-    return vectors_like_a_model(4000, 17, 0)
-
-
-@cache
-def model_queries() -> np.ndarray:
-    return users_like_a_model(30, 17, 1)
+model_vectors = cache(partial(vectors_like_a_model, 4000, 17, 0))
+model_queries = cache(partial(users_like_a_model, 30, 17, 1))
 
 
 PLACE = Path("index.faiss")

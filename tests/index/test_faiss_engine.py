@@ -1,4 +1,4 @@
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import faiss
@@ -12,15 +12,8 @@ from recall.index.registry import build_index, open_index
 from recall.index.topk import pad
 from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
-
-@cache
-def model_vectors() -> np.ndarray:
-    return vectors_like_a_model(5000, 17, 0)
-
-
-@cache
-def model_users() -> np.ndarray:
-    return users_like_a_model(200, 17, 1)
+model_vectors = cache(partial(vectors_like_a_model, 5000, 17, 0))
+model_users = cache(partial(users_like_a_model, 200, 17, 1))
 
 
 def test_scores_by_codes_approximate_the_true_ones() -> None:

@@ -1,4 +1,4 @@
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,8 @@ from recall.index.flat import faiss_threads
 from recall.index.registry import build_index, open_index
 from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
-
-@cache
-def model_vectors() -> np.ndarray:
-    return vectors_like_a_model(200, 9, 0)
-
-
-@cache
-def model_queries() -> np.ndarray:
-    return users_like_a_model(10, 9, 1)
+model_vectors = cache(partial(vectors_like_a_model, 200, 9, 0))
+model_queries = cache(partial(users_like_a_model, 10, 9, 1))
 
 
 @pytest.mark.parametrize("kind", ["auto", "faiss"])

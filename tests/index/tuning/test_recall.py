@@ -1,4 +1,4 @@
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -11,15 +11,8 @@ from recall.index.flat import ExactIndex
 from recall.index.tuning.recall import bisect, calibrated, recalls_found
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 
-
-@cache
-def model_vectors() -> np.ndarray:
-    return vectors_like_a_model(20_000, 25, 0)
-
-
-@cache
-def model_queries() -> np.ndarray:
-    return users_like_a_model(120, 25, 1)
+model_vectors = cache(partial(vectors_like_a_model, 20_000, 25, 0))
+model_queries = cache(partial(users_like_a_model, 120, 25, 1))
 
 
 @pytest.fixture(scope="module")
