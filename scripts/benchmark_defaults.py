@@ -11,12 +11,12 @@ Ways to a model of each data set, by the commands that a user would run, each in
 - example: `recall train` with the example's file;
 - tuned: `recall tune --minutes 12` from the drafted file, then `recall train`.
 
-A fourth way, unseen, is drafted with a race that leaves out what was tuned on this very data set: it tells what to expect of
-data without a recipe of their own. Most sets have nothing of their own; there it is the drafted way.
+A fourth way, unseen, is drafted with a race without the recipes and settings that were tuned on this data set: it shows what to
+expect of new data. For most sets nothing was tuned on them alone; there it equals the drafted way.
 
 `--ways drafted fwfm ffm` compares kinds of models in their place, all from the drafted file, with a race as long for each.
 
-Only the protocol, which is the split, the mask and what a request is, comes from the example's file in all three. Each result,
+Only the protocol (split, mask, and definition of a request) comes from the example's file in all three. Each result,
 with seconds, CPU seconds and peak memory, is added to the file `--results` (docs/defaults.json), so that the same command
 continues an interrupted run; delete a result to measure it again. `--recorded` runs nothing and shows what the file contains.
 

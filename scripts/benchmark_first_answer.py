@@ -2,8 +2,8 @@
 
     python scripts/benchmark_first_answer.py ../shared/data/ml-100k --check
 
-The files are those of MovieLens 100K as GroupLens distributes it, which `recall init` reads as they are; the race has its
-default time. With --check the exit code is 1 where the files take two minutes or more, or the frame a minute or more.
+The files are those of MovieLens 100K as distributed by GroupLens, which `recall init` reads without changes; the race has
+its default time. With --check the exit code is 1 where the files take two minutes or more, or the frame a minute or more.
 """
 
 import argparse

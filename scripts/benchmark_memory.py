@@ -6,7 +6,7 @@
 
 For each size a shop is generated, with 0.06 users and 0.05 items for each interaction, and `recall train` runs with all of
 its fields, k = 32 and 2 sweeps. The peak of resident memory is read and reset at the end of each stage (`/proc/PID/clear_refs`,
-Linux only). Bytes an interaction are the slope from the smallest to the largest size, which leaves out what any training needs.
+Linux only). Bytes an interaction are the slope from the smallest to the largest size, without the memory of any training.
 The index is tuned at every size (`index.exact_up_to=0`): without that, small catalogues get an exact index, and the step to a
 tuned one would count as growth.
 `--prepared` trains from what `recall data prepare` writes. `--check` exits with 1 when a stage takes more than 240.

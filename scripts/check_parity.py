@@ -5,8 +5,8 @@
 
 deepctr-torch    the second-order term of its FM layer, compared with the model's and the served one
 myfm             predictions of models it has trained, compared with the imported and served ones
-lightfm          predictions of a hybrid model it has trained, likewise
-xlearn           predictions of the linear model, the FM and the FFM written as text by xlearn_train, likewise
+lightfm          the same for predictions of a hybrid model
+xlearn           the same for predictions of the linear model, the FM and the FFM written as text by xlearn_train
 
 Each line gives the largest difference, relative to the largest score. The exit code is 1 if one is above the tolerance.
 """

@@ -1,4 +1,4 @@
-"""Run the commands of the README and of the pages in docs/ as they are written.
+"""Run the commands of the README and of the pages in docs/ unchanged.
 
     python scripts/run_readme.py [PAGE ...]    run every block marked <!-- run -->, or those of the README and of these pages
 

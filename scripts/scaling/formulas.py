@@ -17,7 +17,7 @@ class Formula:
         name: such as F3.
         text: an expression in Python.
         unit: of its value, as of `shown`.
-        about: what it is, and from which measurements its numbers are.
+        about: its meaning, and the measurements that its numbers are from.
     """
 
     name: str
@@ -82,7 +82,7 @@ def linear(values: Mapping[int, float], name: str = "N") -> str:
 
 
 def slope(values: Mapping[int, float], name: str = "N") -> str:
-    """Return that line without what any size needs."""
+    """Return that line without its intercept."""
     return linear(values, name).partition(" + ")[2]
 
 

@@ -267,7 +267,7 @@ MEASUREMENTS = {
 
 
 def measure(names: Sequence[str], sizes: Sequence[int], most: float, folder: Path, out: Path, *, again: bool) -> None:
-    """Run what the file does not have yet, the shortest first, and keep each at once.
+    """Run measurements that the file lacks, the shortest first; save each at once.
 
     Args:
         names: in `MEASUREMENTS`.
@@ -275,7 +275,7 @@ def measure(names: Sequence[str], sizes: Sequence[int], most: float, folder: Pat
         most: minutes of a measurement that is run; longer ones are left out.
         folder: for catalogues that several measurements share.
         out: JSON file with the measurements.
-        again: also run what the file has.
+        again: also repeat measurements that the file has.
     """
     planned = {name: MEASUREMENTS[name].minutes if not sizes else dict.fromkeys(sizes, 0.0) for name in names}
     order = sorted((minutes, name, size) for name, found in planned.items() for size, minutes in found.items())
@@ -289,7 +289,7 @@ def measure(names: Sequence[str], sizes: Sequence[int], most: float, folder: Pat
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a file holds: measurements, and outputs of cases."""
+    """Return the content of a file: measurements, and outputs of cases."""
     return dict(json.loads(path.read_text())) if path.exists() else {"measurements": {}, "cases": {}}
 
 

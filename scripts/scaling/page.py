@@ -156,7 +156,7 @@ class Page:
         self.loading = self._book.add(f"{read:.3g} * D", "s", "startup time of a process that reads them")
 
     def machines(self) -> str:
-        """Return what some shops need."""
+        """Return the requirements of some shops."""
         head = ["", "replica", "replicas", "Redis", "`users.sqlite`", "training, memory", f"training, CPU of {SWEEPS} sweeps"]
         rows = []
         for name, (n, u, i, r) in SHOPS.items():
@@ -200,7 +200,7 @@ class Page:
         return f"{first} After 200 searches it uses {own} of private memory, and {mapped} shared by all processes."
 
     def exports(self) -> str:
-        """Return what publishing takes by the number of items."""
+        """Return the cost of publishing by the number of items."""
         found = self._entries("export")
         stages = list(_last(found)["seconds"])
         rows = []

@@ -73,7 +73,7 @@ def change(root: Path, table: Path, seconds: float, seed: int) -> None:
 def segments(folder: Path, quick: bool, check: Check) -> None:
     """Check searches while many items change.
 
-    A second service, on a copy that does not change, is asked at the same time: other work on the machine delays both.
+    A second service, on a copy that does not change, gets requests at the same time: other work on the machine delays both.
     """
     items, seconds = (60_000, 5.0) if quick else (1_000_000, 60.0)
     root = build(folder, items, 32, 0)

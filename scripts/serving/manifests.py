@@ -27,7 +27,7 @@ from service.config import Settings
 Check = Callable[[str, bool, str], None]
 DOCKER = Path(__file__).parents[2] / "docker"
 SECRETS = {"RECALL_READ_KEY", "RECALL_ADMIN_KEY", "RECALL_TOKEN_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-"""What the Secret holds."""
+"""Content of the Secret."""
 _FROM_ENVIRONMENT = {"RECALL_READ_KEY", "RECALL_ADMIN_KEY", "RECALL_MILVUS_URL"}  # read by other means than the settings
 _GIVEN = {"RECALL_READ_KEY": "a" * 32, "RECALL_ADMIN_KEY": "b" * 32, "RECALL_TOKEN_KEY": "c" * 32, "STORE_PASSWORD": "d" * 32}
 
@@ -150,14 +150,14 @@ def jobs_run(docker: Path) -> str:
             except Exception as error:
                 raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
             assert Path("/bundles") in context.params.values(), f"{name}: {[command, *arguments]}"
-        publishes = arguments_of(found[-1])[0] != "compact"  # which follows the depot by itself
+        publishes = arguments_of(found[-1])[0] != "compact"  # compact reads the depot without a separate step
         assert not publishes or arguments_of(found[0])[0] == "versions", f"{name} publishes to a depot that it has not followed"
     lines = (f"{name.split()[1]}: {' then '.join(arguments_of(one)[0] for one in found)}" for name, found in run.items())
     return "; ".join(lines)
 
 
 def torchrun_of(docker: Path) -> tuple[Any, dict[str, Any]]:
-    """Return what torchrun reads from the job on ranks, and the container."""
+    """Return the settings of torchrun in the job on ranks, and the container."""
     from torch.distributed.run import get_args_parser
 
     (container,) = pods(docker)["Job recall-train-ranks"]["spec"]["containers"]

@@ -185,7 +185,7 @@ def launch(
     Args:
         method: a name of the runner's.
         python: interpreter with its package.
-        pairs: what it reads.
+        pairs: observed pairs to train on.
         scratch: folder for the vectors of its steps.
         settings: as JSON.
         threads: to train with.

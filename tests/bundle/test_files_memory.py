@@ -53,7 +53,7 @@ def test_the_container_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_without_a_known_limit_nothing_is_refused(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        pytest.skip("this process has a limit of its own")
+        pytest.skip("this process already has a limit")
     monkeypatch.setattr(files, "_CGROUP", tmp_path)
     monkeypatch.setattr(files, "_MEMORY", tmp_path / "meminfo")
     assert files.available() is None

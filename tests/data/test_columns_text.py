@@ -1,4 +1,4 @@
-"""`data.text`: values of these columns are kept as written, whatever their source."""
+"""`data.text`: values of these columns are kept as written, from any source."""
 
 import shutil
 from collections.abc import Iterator

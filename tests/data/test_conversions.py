@@ -1,4 +1,4 @@
-"""Conversions of cells as they are written."""
+"""Conversions of the text of cells."""
 
 import datetime
 

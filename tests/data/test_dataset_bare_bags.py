@@ -1,4 +1,4 @@
-"""Whitespace around bag values is removed, whatever the source of the bag."""
+"""Whitespace around bag values is removed, from any source."""
 
 import shutil
 from collections.abc import Iterator

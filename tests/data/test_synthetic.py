@@ -68,7 +68,7 @@ def test_users_of_a_large_catalogue_consider_a_part_of_it(monkeypatch: pytest.Mo
     assert 590 < len(shop.interactions) <= 600  # a few choices found nothing new
     assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
     monkeypatch.setattr("os.cpu_count", lambda: 7)
-    assert generate(config).interactions.equals(shop.interactions)  # however the work is shared
+    assert generate(config).interactions.equals(shop.interactions)  # independent of the number of threads
 
 
 def test_choices_among_a_part_are_drawn_by_popularity_and_utility() -> None:

@@ -84,7 +84,7 @@ def test_code_that_cannot_run_here_is_at_least_well_formed(page: Path) -> None:
 
 
 def _wrong(command: str, rest: str) -> str:
-    """Return what `recall` does not know in a command; empty if nothing."""
+    """Return the part of a command that `recall` does not know; empty if there is none."""
     known = get_command(application()).commands  # type: ignore[attr-defined]
     if command not in known:
         return command

@@ -21,7 +21,7 @@ class Score:
         lost_ack: changes that were acknowledged and later missing.
         wrong: answers that differ from brute force for the version and the sequence that they name.
         p50, p99: latency during the fault in milliseconds, from the scheduled send time; NaN if no request was sent.
-        recovery: seconds from the end of the fault, or the start of a process, to the first correct answer; NaN likewise.
+        recovery: seconds from the end of the fault, or the start of a process, to the first correct answer; NaN as above.
         unmet: failed requirements, in words; at most a few of each kind.
         notes: further measurements.
     """

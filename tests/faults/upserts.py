@@ -87,7 +87,7 @@ def killed_while_changing(bench: Bench, score: Score) -> None:
             upserter = Upserter(port, f"new-{number}", 1000)
             with in_background(upserter.change):
                 deadline = time.monotonic() + _FIRST
-                while not upserter.acknowledged and time.monotonic() < deadline:  # however busy the machine is
+                while not upserter.acknowledged and time.monotonic() < deadline:  # even on a busy machine
                     time.sleep(0.01)
                 time.sleep(bench.random.uniform(0.0, 0.6) if bench.quick else bench.random.uniform(2, 5))
                 server.kill()

@@ -1,4 +1,4 @@
-"""Values not seen in training are reported wherever they arrive after training."""
+"""Values not seen in training are reported at every entry point after training."""
 
 from pathlib import Path
 

@@ -26,7 +26,7 @@ KINDS = (*FILED, "toy_remote", *POSTGRES, *MILVUS)
 """Those on a server have no file, are built with ids drawn at random, and differ in nothing else."""
 APPROXIMATE = ("ivf", "pgvector_hnsw", "milvus_hnsw")
 SLOW = tuple(pytest.param(kind, marks=pytest.mark.slow) for kind in MILVUS)
-"""A collection takes seven seconds to build: with a graph, what several catalogues are built for is left to Postgres."""
+"""A collection takes seven seconds to build: with a graph, cases that build several catalogues run on Postgres only."""
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 

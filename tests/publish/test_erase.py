@@ -241,7 +241,7 @@ def test_what_is_neither_a_version_nor_a_log_is_named(named: Path, tmp_path: Pat
         report = erase_users(root, [SECRET], store)
     assert report.remains[-1].endswith(": journal.sqlite.damaged-1, versions/copy of the first")
     assert report.removed == (first,)
-    assert not list((root / "evaluations").iterdir())  # it goes with its version
+    assert not list((root / "evaluations").iterdir())  # removed with its version
 
 
 def test_a_link_between_two_versions_is_no_backup(named: Path, tmp_path: Path) -> None:

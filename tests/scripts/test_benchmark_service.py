@@ -25,7 +25,7 @@ from tests.service.serving import receive  # noqa: E402
 ITEMS, USERS = 300, 40
 FEW = 20  # all may wait at once, so that none is rejected if other work stops the server
 
-two_cores = pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="servers and senders have cores of their own")
+two_cores = pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="servers and senders need separate cores")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ NEEDS = {
     "spark": ("pyspark",),  # and Java
 }
 ELSEWHERE = {"ranks-faults": "tests/training/test_process_ranks.py runs each fault"}
-WHOLE = {"spark"}  # its time is that of the start, however few the rows
+WHOLE = {"spark"}  # most of its time is the start, even with few rows
 FAST = {"manifests", "plan"}
 
 

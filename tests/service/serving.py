@@ -66,8 +66,8 @@ def serving(
 ) -> Iterator[Server]:
     """Run `python -m service` on `bundle` until the block ends, with its log in `log` and the command prefix `before`.
 
-    It is forked where this makes no difference: not where it starts workers, or libraries read the environment as they are
-    imported.
+    It is forked unless this makes a difference: if it starts workers, or if libraries read the environment when they are
+    imported, it is a new process.
     """
     log.unlink(missing_ok=True)
     forked = forked and not before and "--workers" not in options and all(name.startswith("RECALL_") for name in environment)

@@ -87,10 +87,10 @@ def test_a_token_of_the_first_change_is_waited_for(own_shop: Shop, tmp_path: Pat
         with pytest.raises(TokenError, match="another log"):
             two.items.has_seen(token)  # it has not read the log, which had no identity before
         follower = Follower(Metrics(), 5.0)
-        monkeypatch.setattr(Catalog, "behind", lambda _: False)  # nor received the change
+        monkeypatch.setattr(Catalog, "behind", lambda _: False)  # and has not received the change
         snapshot, caller = Snapshot(two, resolve(tmp_path / "other"), 0.0), Caller(token=token)
         redis.stop()
-        with pytest.raises(ProblemError, match="not served here yet"):  # what cannot be read may hold it
+        with pytest.raises(ProblemError, match="not served here yet"):  # the unreadable log may contain it
             asyncio.run(follower.catch_up(snapshot, caller))
         redis.start_again()
         asyncio.run(follower.catch_up(snapshot, caller))
@@ -134,7 +134,7 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
     own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_bucket() as bucket:
-        own_shop.publish(seed=0)  # which may be a copy of what an earlier test has published
+        own_shop.publish(seed=0)  # which may be a copy of a version published by an earlier test
         monkeypatch.setenv("RECALL_DEPOT", f"{bucket}/service")
         older = own_shop.publish(seed=3).name
         own_shop.publish(seed=1)

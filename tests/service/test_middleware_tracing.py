@@ -1,4 +1,4 @@
-"""Spans of requests, in memory and as they are exported."""
+"""Spans of requests, in memory and exported."""
 
 import gzip
 import threading

@@ -21,7 +21,7 @@ def job(published: Path, tmp_path: Path) -> Job:
 
 @pytest.fixture
 def expected(recommender: Recommender) -> pl.DataFrame:
-    """The same in one go."""
+    """The same without shards."""
     lists = Lists(recommender)
     return lists.recommend(lists.everyone().to_frame(), Request(n=3)).frame
 

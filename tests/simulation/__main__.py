@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the first run")
     parser.add_argument("--steps", type=int, default=60, help="things that happen in a run")
     parser.add_argument("--passed", nargs="*", default=[], help="invariants whose violations are ignored")
-    parser.add_argument("--without", nargs="*", default=[], help="names of what does not happen, such as damage or copy")
+    parser.add_argument("--without", nargs="*", default=[], help="names of disabled events, such as damage or copy")
     return parser.parse_args()
 
 

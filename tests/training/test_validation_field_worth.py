@@ -1,4 +1,4 @@
-"""What fields of a small model are worth on its validation part."""
+"""Worth of fields of a small model on its validation part."""
 
 import numpy as np
 import pytest

@@ -143,7 +143,7 @@ class SqliteUsers:
         try:
             return self._idle.pop()
         except IndexError:
-            # immutable: SQLite takes no locks; threads use a connection one after the other, hence check_same_thread=False
+            # immutable: SQLite takes no locks; threads use a connection one after the other: check_same_thread=False
             uri = f"file:{quote(str(self._path.absolute()))}?mode=ro&immutable=1"
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
 

@@ -26,7 +26,7 @@ GENRES = ("Drama", "Comedy", "Sci-Fi", "War")
 
 @dataclass(frozen=True)
 class Truth:
-    """What the files say.
+    """Content of the files.
 
     Attributes:
         users: age and city by id.

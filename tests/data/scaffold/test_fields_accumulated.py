@@ -1,4 +1,4 @@
-"""Columns that the interactions add up to, and others of which a test or a request would not know the value."""
+"""Columns that are aggregates of the interactions, and others whose values a test or a request would not know."""
 
 import tomllib
 from datetime import datetime, timedelta

@@ -56,7 +56,7 @@ METRICS = {
         {"name": "genre", "loss": 0.02, "helps": True},
     ],
 }
-"""What a training would have recorded."""
+"""Figures that a training would have recorded."""
 IMAGES = "https://images.example"
 """An origin whose images are allowed; the browser's requests to it are answered by the tests."""
 IMAGE = '<svg xmlns="http://www.w3.org/2000/svg" width="48" height="48"><circle cx="24" cy="24" r="20" fill="teal"/></svg>'

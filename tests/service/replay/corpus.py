@@ -18,7 +18,7 @@ class Call(NamedTuple):
 
     Attributes:
         method: HTTP method.
-        target: path and query, as they are sent.
+        target: path and query, in the sent form.
         body: raw body.
         headers: further headers.
     """

@@ -1,4 +1,4 @@
-"""Columns of listed items, wherever lists are answered."""
+"""Columns of listed items, in all routes that return lists."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a log of changes holds, for tests to look at."""
+"""Content of a log of changes, for assertions."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -288,7 +288,7 @@ def test_a_redis_in_place_of_a_file_is_noticed(storage: InRedis, root: Path, mon
     with Recommender.load(root) as before:
         before.items.upsert({"a": {}})
     monkeypatch.setenv(VARIABLE, storage.url)
-    with Recommender.load(root) as after:  # without compaction: the changes of the file are missing, and it says so
+    with Recommender.load(root) as after:  # without compaction: the changes of the file are missing, which is reported
         assert "acknowledged changes up to 1" in degradation(after)
 
 

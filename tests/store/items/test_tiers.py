@@ -64,7 +64,7 @@ def published() -> Tiers:
 
 
 def contents(found: Tiers) -> list[tuple[str, float]]:
-    """Return ids and values of the live rows, in order; check what holds of all segments."""
+    """Return ids and values of the live rows, in order; check the invariants of segments."""
     items: list[tuple[str, float]] = []
     end = 0
     for one in found.segments:
@@ -83,7 +83,7 @@ def contents(found: Tiers) -> list[tuple[str, float]]:
 
 
 def searched(found: Tiers, query: Float32, n: int) -> list[tuple[str, float]]:
-    catalogue = CatalogSnapshot(None, found.segments, 0)  # type: ignore[arg-type]  # a search asks nothing of the bundle
+    catalogue = CatalogSnapshot(None, found.segments, 0)  # type: ignore[arg-type]  # a search does not use the bundle
     hits = catalogue.search(query[None], n)[0]
     assert hits.exact
     parts = {row: (one, row - one.first) for row in hits.rows.tolist() for one in [catalogue.segment_of(row)]}
@@ -117,7 +117,7 @@ def test_rows_and_searches_equal_those_of_a_dictionary(batches: list[dict[str, f
                 assert after is not None
                 found = after
         assert contents(found) == list(expected.items())
-        assert contents(before) == unchanged  # snapshots that are in use stay what they were
+        assert contents(before) == unchanged  # snapshots in use do not change
         assert (found.delta.sequence, found.count) == (sequence, len(expected) - sum(one.count for one in found.segments[:1]))
         for query in QUERIES:
             best = sorted(((one, float(vector(value) @ query)) for one, value in expected.items()), key=lambda pair: -pair[1])
@@ -159,7 +159,7 @@ def test_changes_during_a_merge_are_kept() -> None:
     assert after is not None
     assert contents(after) == contents(later)
     assert [one.size for one in after.sealed] == [12, 7]
-    assert published().with_merged(run, merged) is None  # the log was replaced: nothing of it is there any more
+    assert published().with_merged(run, merged) is None  # the log was replaced: its content is gone
     assert after.with_merged(run, merged) is None
 
 

@@ -101,7 +101,7 @@ def test_a_fault_is_reported_opens_the_breaker_and_recovers(proxy: Proxy, throug
             store.get(["u"])
         with pytest.raises(StoreDownError, match="calls are paused"):
             store.write(took("never"))
-        store.breakers[""]._due = time.monotonic() + 1  # however slow this machine is
+        store.breakers[""]._due = time.monotonic() + 1  # even on a slow machine
     assert proxy.accepted == reached
     proxy.mode = "pass"
     store.breakers[""]._due = 0.0

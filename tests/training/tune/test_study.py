@@ -49,7 +49,7 @@ def quick(**data):
 
 
 def test_a_trial_is_judged_by_what_follows_its_opening(tiny_folder: Path) -> None:
-    """Epochs that change nothing are as good as the opening, which has no settings of its own to be written."""
+    """Epochs that change nothing are as good as the opening, which has no further settings to write."""
     config = quick()
     runner = TrialRunner(config, load_dataset(config, tiny_folder), tiny_folder, LIMITS)
     train = {"objective": "softmax", "epochs": 2, "learning_rate": 1e-12, "drop": 0.0, "opening": {"sweeps": 2, "drop": 0.0}}

@@ -1,1 +1,1 @@
-"""Folders of files as companies have them, each with what should be read from it."""
+"""Folders of files in the forms that companies use, each with the expected result."""

@@ -136,7 +136,7 @@ def property_rows(at: Path, w: World) -> Folder:
 
 @folder
 def netflix_sections(at: Path, w: World) -> Folder:
-    """The item is on a line of its own above its ratings."""
+    """The item is on a separate line above its ratings."""
     out = []
     for i in range(w.items):
         out += [f"{i + 1}:", *(f"{e.user},{1 + e.at % 5},{when(e.at, '%Y-%m-%d')}" for e in w.events if e.item == i)]

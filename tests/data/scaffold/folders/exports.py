@@ -91,7 +91,7 @@ def amazon_reviews(at: Path, w: World) -> Folder:
 
 @folder
 def zip_of_many(at: Path, _: World) -> Folder:
-    """An archive with several files, of which it does not say which is meant."""
+    """An archive with several files, so that it is ambiguous which one is meant."""
     with zipfile.ZipFile(at / "ml-tiny.zip", "w") as archive:
         for name in ("README.txt", "ratings.csv", "movies.csv"):
             archive.writestr(f"ml-tiny/{name}", "userId,movieId\n1,2\n")

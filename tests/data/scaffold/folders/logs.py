@@ -215,7 +215,7 @@ def lists_of_items(at: Path, w: World) -> Folder:
 
 @folder
 def spanish_events(at: Path, w: World) -> Folder:
-    """Returns that are left out, date and time of day apart, Latin-1, a customer with two rows."""
+    """Returns that are left out, separate columns of date and time of day, Latin-1, a customer with two rows."""
     kinds: Sequence[tuple[str, int]] = (("vista", 6), ("carrito", 2), ("compra", 1), ("devolución", 1))
     user = lambda u: f"{u:04d}-{u % 9}"  # noqa: E731
     log: list[list[object]] = [["id_cliente", "id_articulo", "tipo_evento", "fecha", "hora", "importe"]]

@@ -210,7 +210,7 @@ def parquet_parts(at: Path, w: World) -> Folder:
 
 @folder
 def receipts(at: Path, w: World) -> Folder:
-    """Comments above the header, date and time of day apart, unknown customers, a row of totals."""
+    """Comments above the header, separate columns of date and time of day, unknown customers, a row of totals."""
     user, item = "{:08d}".format, "{:04d}".format
     names = "Date,Time,Store,Receipt No,Customer Card,SKU,Description,Qty,Unit Price,Currency"
     rows: list[list[object]] = []

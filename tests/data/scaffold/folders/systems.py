@@ -1,4 +1,4 @@
-"""Folders as databases, spreadsheets and web analytics export them, and as they are glued together."""
+"""Folders exported from databases, spreadsheets and web analytics, or concatenated from such exports."""
 
 import codecs
 import json

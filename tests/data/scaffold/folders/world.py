@@ -1,4 +1,4 @@
-"""A shop in a few hundred events, and what should be read of it from a folder."""
+"""A shop in a few hundred events, and the expected result of reading a folder of it."""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +46,7 @@ class World:
 
 @dataclass
 class Expected:
-    """What should be read from a folder.
+    """Expected result of reading a folder.
 
     Attributes:
         rows: interactions.
@@ -79,7 +79,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Folder:
-    """Files by table as `recall init` is given them, or none; and what should be read."""
+    """Files by table as passed to `recall init`, or none; and the expected result."""
 
     files: dict[str, str]
     expected: Expected
@@ -96,7 +96,7 @@ def folder(build: Build) -> Build:
 
 
 def expected(log: Sequence[Event], user: Name = str, item: Name = str, each: int = 1, more: float = 0, **rest: Any) -> Expected:
-    """Return what should be read of a log.
+    """Return the expected result of reading a log.
 
     Args:
         log: events, in order of time.
