@@ -38,7 +38,7 @@ BANNED = {
     r"to\s(?:judge|decide)\sby": "for evaluation, for the decision",
     r"anew|afresh": "again",
     r"surely(?!:)": "exactly, always",
-    r"told": "passed, reported, distinguished",
+    r"told|tells?|telling": "passed, reported, distinguished, determines",
     r"met": "found, seen, satisfied",
     r"(?:be|are|is|was|were)\sheld(?![\s-]out)": "kept, in memory",
     r"stands?|stood|lies?(?=\s(?:in|on|over|within|outside|beyond|apart|far))": "is",
@@ -50,6 +50,9 @@ BANNED = {
     r"another\sone": "a different one",
     r"(?:go|goes|gone|going)\son\s(?:from|with)\b": "continue from, continue with",
     r"(?:what|became)\s(?:became|comes|came)\sof|next\sto\s(?:no|none|nothing)|boldly|hears|heard(?!\sof)": "a plain word",
+    r"whatever|whichever": "any, regardless of",
+    r"(?:an?|no|some)\s\w+\sof\s(?:its|their)\sown": "its own, a separate",
+    r"likewise|hence|thus|whence": "therefore, the same",
     r"beforehand|thereof|therein|thereby|thereupon|whereupon|wherein": "before, of it, in it",
 }
 BANNED_PATTERN = re.compile("|".join(rf"\b(?P<b{i}>{words})\b" for i, words in enumerate(BANNED)), re.IGNORECASE)

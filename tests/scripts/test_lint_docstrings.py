@@ -35,7 +35,7 @@ def test_plain_source_has_no_findings() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["#: nobody reads it\nx = 1", 'def f():\n    """Tell nobody to read it."""', 'raise ValueError("nobody reads it")']
+    "place", ["#: nobody reads it\nx = 1", 'def f():\n    """Let nobody read it."""', 'raise ValueError("nobody reads it")']
 )
 def test_a_banned_word_is_found_in_comments_docstrings_and_messages(place: str) -> None:
     assert messages(place.replace("nobody", "Nobody")) == [
@@ -51,6 +51,24 @@ def test_names_keys_and_other_uses_are_ignored(place: str) -> None:
     assert check_source(place) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Values tell the item.", "tell"),
+        ("A set with a name of its own.", "a name of its own"),
+        ("Read whatever comes.", "whatever"),
+        ("Count likewise.", "likewise"),
+    ],
+)
+def test_dialect_is_found(text: str, found: str) -> None:
+    (message,) = messages(f'"""{text}"""')
+    assert message.startswith(f'banned: "{found}" (')
+
+
+def test_its_own_before_a_noun_is_allowed() -> None:
+    assert check_source('"""Drop values of its own rows."""') == []
+
+
 def test_a_finding_in_a_long_docstring_has_the_line_of_the_word() -> None:
     assert [finding.line for finding in check_source('"""Sum.\n\nUsed\nby nobody.\n"""')] == [4]
 
@@ -58,7 +76,7 @@ def test_a_finding_in_a_long_docstring_has_the_line_of_the_word() -> None:
 def test_prose_in_markdown_and_comments_of_javascript_is_checked() -> None:
     markdown = "# Title\n```\nnobody\n```\nNobody but `nobody`\nreads it.\n"
     assert [finding.line for finding in check_text(markdown, markdown=True)] == [5]
-    script = 'const nobody = "nobody";\n/** Tell nobody. */\nrun(); // nobody waits\nfetch("http://nobody");\n'
+    script = 'const nobody = "nobody";\n/** Notify nobody. */\nrun(); // nobody waits\nfetch("http://nobody");\n'
     assert [finding.line for finding in check_text(script, markdown=False)] == [2, 3]
 
 
