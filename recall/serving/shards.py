@@ -137,11 +137,12 @@ class Job:
                     future.result()
                     yield waiting[future]
             except BrokenProcessPool:
-                why, hint = (
-                    "it was killed, perhaps for lack of memory",
-                    "Use fewer --processes; the same command continues the job",
-                )
-                raise JobError("a process died", where=str(self.parts), why=why, hint=hint) from None
+                raise JobError(
+                    "a process died",
+                    where=str(self.parts),
+                    why="it was killed, perhaps for lack of memory",
+                    hint="Use fewer --processes; the same command continues the job",
+                ) from None
             finally:
                 pool.shutdown(cancel_futures=True)
 
