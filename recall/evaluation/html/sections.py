@@ -109,10 +109,10 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
 
 
 def _final_charts(curve: Mapping[str, Any], *, warm: bool, raced: bool) -> Iterator[Part]:
-    losses = curve["losses"]
+    losses, first = curve["losses"], int(warm)  # the first loss of a warm-up is of another objective
     sweeps = range(1, len(losses) + 1)
     looked = [(sweep, figure) for sweep, figure in zip(sweeps, curve.get("figures", ()), strict=False) if figure is not None]
-    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
+    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[first:], losses[first:])])
     if looked:
         best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
