@@ -148,10 +148,10 @@ def top_rows(phi: Float32, psi: Float32, masked: ItemLists, n: int, replaced: Re
     n = min(n, len(psi))
     result = np.full((len(phi), n), -1, dtype=np.int64)
     step = max(1, _BLOCK // max(len(psi), 1))
-    room = np.empty((min(step, len(phi)), len(psi)), dtype=np.result_type(phi, psi))  # for the scores of every block
+    buffer = np.empty((min(step, len(phi)), len(psi)), dtype=np.result_type(phi, psi))  # of the scores, for all blocks
     for first in range(0, len(phi) if n else 0, step):
         last = min(first + step, len(phi))
-        scores = np.matmul(phi[first:last], psi.T, out=room[: last - first])  # [block, items]
+        scores = np.matmul(phi[first:last], psi.T, out=buffer[: last - first])  # [block, items]
         if replaced is not None:
             pairs, ends = replaced.items.between(first, last), replaced.items.indptr
             scores[pairs.owners, pairs.items] = replaced.scores[ends[first] : ends[last]]
