@@ -193,7 +193,7 @@ class _Parser:
         self._count(where)
         if not isinstance(given, Mapping) or not given.keys() & {"from", "until"}:
             raise RequestError(
-                "an availability window must have a column of its start or of its end",
+                "an availability window must name the column of its start or of its end",
                 where=where,
                 hint='Write it as {"from": "column", "until": "column"}. ' + _or_column("available"),
             )
