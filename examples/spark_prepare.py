@@ -22,7 +22,7 @@ from recall.config import DataConfig, load_config
 from recall.data.columns import find_columns
 from recall.data.dataset import open_tables
 from recall.data.files import files_of
-from recall.data.prepared import ITEM, SHARDS, TIME, USER, WEIGHT, write_manifest
+from recall.data.prepared_manifest import ITEM, SHARDS, TIME, USER, WEIGHT, write_manifest
 from recall.data.tables import UNFINISHED
 
 _REFUSED = ("label", "outcome", "events", "since", "until", "user_columns", "item_columns", "text", "formats")

@@ -18,7 +18,8 @@ from recall.data.combine import move_columns
 from recall.data.entities import Offer, add_missing_ids, available, read_entities
 from recall.data.findings import Finding
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange
-from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
+from recall.data.prepared import PreparedTables, is_prepared, open_prepared
+from recall.data.prepared_manifest import WEIGHT
 from recall.data.selection import COUNTED, decay_shares, drop_unused_rows, select
 from recall.data.split import (
     REMEMBERED,

@@ -23,7 +23,8 @@ from recall.data.columns import Frames, RunColumns, find_columns, find_types
 from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
 from recall.data.files import files_of, unreadable_file
 from recall.data.outcomes import Outcomes, RowWeights
-from recall.data.prepared import (
+from recall.data.prepared import PreparedTables
+from recall.data.prepared_manifest import (
     ITEM,
     SHARDS,
     TAKEN,
@@ -31,7 +32,6 @@ from recall.data.prepared import (
     USER,
     WEIGHT,
     PreparedManifest,
-    PreparedTables,
     ReadAs,
     write_manifest,
 )

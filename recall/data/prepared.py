@@ -1,39 +1,42 @@
-"""Read prepared data: sorted shards of interactions with rows instead of ids.
+"""Read prepared data: sorted shards of interactions with rows instead of ids."""
 
-docs/reference/prepared-data.md specifies the format, for other programs that write such a folder.
-"""
-
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import polars as pl
 from polars.datatypes import DataType
-from pydantic import Field, JsonValue, ValidationError
 
 from recall._arrays import Bool, Float64, Int32
-from recall._file_system import file_sha256, fsync
+from recall._file_system import file_sha256
 from recall.config import ColumnSplit, DataConfig
-from recall.config.schema import Record, Schema, Side
+from recall.config.schema import Schema, Side
 from recall.data.entities import refuse_missing_ids
 from recall.data.files import unreadable_file
+from recall.data.prepared_manifest import (
+    ID_FILES,
+    ITEM,
+    PREPARE_AGAIN,
+    SHARDS,
+    TABLE_FILES,
+    TAKEN,
+    TIME,
+    USER,
+    WEIGHT,
+    PreparedManifest,
+    ReadAs,
+    read_manifest,
+)
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
 from recall.features.values import examples, to_enum
 
-FORMAT: Final = 1
-SHARDS: Final = "interactions"
-USER, ITEM, TIME, WEIGHT, TAKEN = (f"recall_{name}" for name in ("user", "item", "time", "weight", "taken"))
-"""Columns of the shards besides those that are copied from the interactions."""
-_IDS: Final = {"user": "user_ids.parquet", "item": "item_ids.parquet"}
-_TABLES: Final = {"users": "users.parquet", "items": "items.parquet"}
 _APPLIED_WHEN_READ: Final = {
     "split",
     "carve",
@@ -45,52 +48,6 @@ _APPLIED_WHEN_READ: Final = {
     "contains_changes_through",
 }
 """Settings of [data] that may differ from those of the preparation: they apply when it is read."""
-
-_PREPARE_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
-
-
-class PreparedFile(Record):
-    """A file of a prepared folder."""
-
-    rows: int
-    sha256: str
-
-
-class ReadAs(Record):
-    """Reading of a column of the interactions by fields, on which its type depends."""
-
-    number: Literal["Float64", "Int64", "UInt64"] | None = None
-    """Type of the numbers over all rows; None if no field reads numbers."""
-    separator: str | None = None
-    """Separator of the values of a bag."""
-
-
-class PreparedManifest(Record):
-    """Contents and provenance of a prepared folder."""
-
-    format: int
-    settings: dict[str, JsonValue]
-    """[data] of the configuration, with the defaults."""
-    sources: dict[str, str]
-    """SHA-256 of each source file."""
-    interactions: int
-    users: int
-    items: int
-    left_out: tuple[str, ...]
-    """Messages about the rows that settings left out."""
-    types: dict[str, dict[str, str]]
-    """Types of columns by side, if rows that were left out influenced them; else found from the values."""
-    read_as: dict[str, ReadAs] = Field(default={})
-    """How fields read the copied columns, if `types` depends on it."""
-    columns: dict[str, str]
-    """Columns of the shards and their polars types."""
-    files: dict[str, PreparedFile]
-    """Files by path in the folder; shards in the order of their names."""
-
-    @property
-    def shards(self) -> int:
-        """Number of shards."""
-        return sum(name.startswith(f"{SHARDS}/") for name in self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +124,7 @@ class PreparedTables(Tables):
                     f"fields read the column {name!r} in another way than when the data was prepared",
                     where=str(self.folder),
                     why="its type depends on rows that were left out",
-                    hint=_PREPARE_AGAIN,
+                    hint=PREPARE_AGAIN,
                 )
 
     def with_recorded_types(self, types: CanonicalTypes) -> CanonicalTypes:
@@ -189,12 +146,12 @@ class PreparedTables(Tables):
                     "the file is damaged",
                     where=str(self.folder / name),
                     why=f"its SHA-256 is {digest}, and {self.folder / MANIFEST} says {file.sha256}",
-                    hint=_PREPARE_AGAIN,
+                    hint=PREPARE_AGAIN,
                 )
 
     def ids(self, side: Side) -> pl.Series:
         """Return the ids of users or items by row, String [n]."""
-        return self._read(self.folder / _IDS[side], "id", pl.String())
+        return self._read(self.folder / ID_FILES[side], "id", pl.String())
 
     def add_missing_ids(self, side: Side, frame: pl.DataFrame, forms: ColumnForms) -> tuple[pl.DataFrame, Int32]:
         """Return all users or items, and the row of each interaction.
@@ -210,14 +167,14 @@ class PreparedTables(Tables):
         Raises:
             DataError: Ids have a form other than the requested one, or the folder is inconsistent.
         """
-        where = str(self.folder / _IDS[side])
+        where = str(self.folder / ID_FILES[side])
         ids = self.ids(side).alias(frame.columns[0])
-        refuse_missing_ids(ids, where, _PREPARE_AGAIN)
+        refuse_missing_ids(ids, where, PREPARE_AGAIN)
         if ids.n_unique() < len(ids):
             raise DataError(
                 f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}",
                 where=where,
-                hint=_PREPARE_AGAIN,
+                hint=PREPARE_AGAIN,
             )
         if not forms.canonical(ids, where).equals(ids):
             raise DataError(
@@ -227,7 +184,7 @@ class PreparedTables(Tables):
             )
         if not ids.head(len(frame)).equals(frame.to_series(0)):
             raise DataError(
-                f"the first ids are not those of {_TABLES[f'{side}s']}, in its order", where=where, hint=_PREPARE_AGAIN
+                f"the first ids are not those of {TABLE_FILES[f'{side}s']}, in its order", where=where, hint=PREPARE_AGAIN
             )
         column = USER if side == "user" else ITEM
         rows = self.numbers(column, pl.Int32())
@@ -235,7 +192,7 @@ class PreparedTables(Tables):
             raise DataError(
                 f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s",
                 where=self.interactions.where(column),
-                hint=_PREPARE_AGAIN,
+                hint=PREPARE_AGAIN,
             )
         return pl.concat([frame, ids[len(frame) :].to_frame()], how="diagonal"), rows
 
@@ -257,7 +214,7 @@ class PreparedTables(Tables):
         if not ordered.all():
             row = int(ordered.argmin()) + 2
             raise DataError(
-                "interactions are not sorted by user and time", where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row
+                "interactions are not sorted by user and time", where=str(self.folder / SHARDS), hint=PREPARE_AGAIN, row=row
             )
         return times
 
@@ -300,13 +257,13 @@ class PreparedTables(Tables):
             raise DataError(
                 f"column {column!r} must be {dtype} without missing values, got {values.dtype}",
                 where=str(path),
-                hint=_PREPARE_AGAIN,
+                hint=PREPARE_AGAIN,
             )
         if column == WEIGHT and not (fit := values.is_finite() & (values > 0)).all():
             raise DataError(
                 f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}",
                 where=f"{path}, column {column!r}",
-                hint=_PREPARE_AGAIN,
+                hint=PREPARE_AGAIN,
                 row=row + 1,
             )
         return values
@@ -339,7 +296,7 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
             "the configuration has changed since the data was prepared",
             where=str(folder),
             why="; ".join(changed),
-            hint=_PREPARE_AGAIN,
+            hint=PREPARE_AGAIN,
         )
     files = [_require_file(folder / name) for name in manifest.files]
     shards = [path for path in files if path.parent.name == SHARDS]
@@ -353,7 +310,7 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         raise DataError(
             f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions",
             where=str(folder / SHARDS),
-            hint=_PREPARE_AGAIN,
+            hint=PREPARE_AGAIN,
         )
     needed = {
         USER: True,
@@ -365,96 +322,15 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
     }
     for name, is_needed in needed.items():
         if is_needed and name not in interactions.types:
-            raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_PREPARE_AGAIN)
-    users, items = (read_table(folder / file, text=data.text) if file in manifest.files else None for file in _TABLES.values())
+            raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=PREPARE_AGAIN)
+    users, items = (
+        read_table(folder / file, text=data.text) if file in manifest.files else None for file in TABLE_FILES.values()
+    )
     sides: dict[str, Side] = {data.user_id: "user", data.item_id: "item"}
     return PreparedTables(interactions, users, items, folder=folder, manifest=manifest, sides=sides)
 
 
-def read_manifest(folder: Path) -> PreparedManifest:
-    """Read the manifest of a prepared folder.
-
-    Args:
-        folder: a folder of prepared data, complete or not.
-
-    Raises:
-        DataError: It is missing, damaged, or of a newer format.
-    """
-    path = folder / MANIFEST
-    if not path.exists():
-        raise DataError(
-            "the data was not prepared to the end", where=str(folder), why=f"{MANIFEST} is missing", hint=_PREPARE_AGAIN
-        )
-    try:
-        plain = orjson.loads(path.read_bytes())
-        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
-            raise DataError(
-                "the data was prepared by a newer version",
-                where=str(path),
-                why=f"its format is {plain['format']}, and this version reads up to {FORMAT}",
-                hint="Update recall",
-            )
-        return PreparedManifest.model_validate(plain)
-    except (ValueError, ValidationError) as error:
-        why = str(error).splitlines()[0]
-        raise DataError("the manifest is damaged", where=str(path), why=why, hint=_PREPARE_AGAIN) from None
-
-
-def write_manifest(
-    data: DataConfig,
-    folder: Path,
-    sources: Mapping[str, str],
-    left_out: tuple[str, ...] = (),
-    types: Mapping[str, dict[str, str]] | None = None,
-    read_as: Mapping[str, ReadAs] | None = None,
-) -> PreparedManifest:
-    """Write the manifest of a folder; its other files must be complete.
-
-    Args:
-        data: settings of the preparation.
-        folder: folder with the shards and the tables of ids.
-        sources: SHA-256 of each source file.
-        left_out: messages about the rows that settings left out.
-        types: types of columns by side, if rows that were left out influenced them.
-        read_as: how fields read the context columns among them.
-
-    Returns:
-        The manifest.
-    """
-    paths = [*sorted((folder / SHARDS).glob("*.parquet")), *(folder / name for name in (*_IDS.values(), *_TABLES.values()))]
-    files = {
-        str(path.relative_to(folder)): PreparedFile(
-            rows=pl.scan_parquet(path).select(pl.len()).collect().item(), sha256=file_sha256(path)
-        )
-        for path in paths
-        if path.exists()
-    }
-    schema = pl.read_parquet_schema(paths[0])
-    manifest = PreparedManifest(
-        format=FORMAT,
-        settings=data.model_dump(mode="json"),
-        sources=dict(sources),
-        interactions=sum(file.rows for name, file in files.items() if name.startswith(f"{SHARDS}/")),
-        users=files[_IDS["user"]].rows,
-        items=files[_IDS["item"]].rows,
-        left_out=left_out,
-        types=dict(types or {}),
-        read_as=dict(read_as or {}),
-        columns={name: str(dtype) for name, dtype in schema.items()},
-        files=files,
-    )
-    for path in (*(folder / name for name in files), folder / SHARDS):
-        fsync(path)
-    part = folder / UNFINISHED
-    part.write_bytes(orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
-    fsync(part)
-    os.replace(part, folder / MANIFEST)
-    fsync(folder)
-    fsync(folder.parent)
-    return manifest
-
-
 def _require_file(path: Path) -> Path:
     if not path.exists():
-        raise DataError("a file of the prepared data is missing", where=str(path), hint=_PREPARE_AGAIN)
+        raise DataError("a file of the prepared data is missing", where=str(path), hint=PREPARE_AGAIN)
     return path

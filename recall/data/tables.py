@@ -25,7 +25,7 @@ from recall.features.values import canonical_series, cast_all, empty_to_null
 TABLE_NAMES: Final = ("interactions", "users", "items")
 """Names of the three tables."""
 MANIFEST: Final = "prepared.json"
-"""The file that makes a folder one of prepared data, see `recall.data.prepared`."""
+"""The file that makes a folder one of prepared data, see `recall.data.prepared_manifest`."""
 UNFINISHED: Final = "prepared.json.part"
 """Present from the start of a preparation until its manifest is written."""
 _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)

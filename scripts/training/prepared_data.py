@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recall.data.prepared import MANIFEST, read_manifest
+from recall.data.prepared_manifest import read_manifest
+from recall.data.tables import MANIFEST
 
 Check = Callable[[str, bool, str], None]
 RECALL = Path(sys.executable).with_name("recall")

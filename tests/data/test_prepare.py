@@ -15,7 +15,7 @@ from recall.config import RunConfig, parse_config
 from recall.data import prepare as module
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.prepare import prepare
-from recall.data.prepared import SHARDS, USER, read_manifest
+from recall.data.prepared_manifest import SHARDS, USER, read_manifest
 from recall.data.tables import UNFINISHED, read_tables
 from recall.errors import ConfigError, DataError
 

@@ -13,7 +13,7 @@ from recall.data.checks import check
 from recall.data.dataset import load_dataset, open_tables
 from recall.data.incremental import load_additions
 from recall.data.prepare import prepare
-from recall.data.prepared import SHARDS, write_manifest
+from recall.data.prepared_manifest import SHARDS, write_manifest
 from recall.data.profile import profile
 from recall.errors import DataError
 
