@@ -91,11 +91,11 @@ def raising(
     """Convert errors of the system or of another library to one of this library.
 
     Args:
-        kind: of the error that is raised.
-        what: went wrong.
-        where: it did.
+        kind: class of the error that is raised.
+        what: the problem.
+        where: its location.
         hint: how to correct it.
-        of: the errors that are replaced; their text is the reason.
+        of: classes of the errors that are replaced; their text is the reason.
     """
     try:
         yield
@@ -294,7 +294,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint: the known name closest to `name`, or a list of known names.
 
     Args:
-        name: that was not found.
+        name: the name that was not found.
         known: the valid names; at most ten are listed.
     """
     names = sorted(known)

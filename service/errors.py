@@ -263,7 +263,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return await _problem(request, invalid(faults))
 
 
-_TAGGED = (*get_args(AnyRule), *get_args(AnyChannel))
+_TAGGED = (*get_args(AnyRule), *get_args(AnyChannel))  # classes that `kind` distinguishes
 _LONGEST = 256  # characters of an unknown name that are compared with the known ones
 
 

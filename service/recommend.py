@@ -63,7 +63,8 @@ class RecommendEndpoint:
         try:
             body = await self._answer(scope, receive)
         except Exception as error:
-            # no variable but this one may refer to it: a cycle with its traceback took a tenth of the CPU time to collect
+            # `error` must be its only name here: a variable that outlives the block makes a reference cycle with the traceback,
+            # and to collect these cycles took a tenth of the CPU time
             await problem_response(error, request_id)(scope, receive, send)
             return
         headers = [_JSON, (b"content-length", b"%d" % len(body))]
