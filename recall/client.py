@@ -71,7 +71,7 @@ class Row(Result):
 
 
 class Answer(Result):
-    """Some items, best first; `degraded` says what the answer lacks."""
+    """Some items, best first; `degraded` lists the data that the answer lacks."""
 
     items: list[Item]
     bundle: str
@@ -92,7 +92,7 @@ class Scores(Answer):
 
 
 class Recommendations(Scores):
-    """The best items for a user; tokens are empty unless asked for."""
+    """The best items for a user; tokens are empty unless requested."""
 
     rows: list[Row] = []
     scenario: str = ""
@@ -293,7 +293,7 @@ class _Base:
     def next_page(self, answer: Recommendations, n: int | None = None) -> _Call[Recommendations]:
         """Continue the list of an answer. Raises ValueError after its end."""
         if not answer.next_page_token:
-            raise ValueError("the answer is the last page, or was asked for without tokens=True")
+            raise ValueError("the answer is the last page, or was requested without tokens=True")
         body = {"page_token": answer.next_page_token, **({} if n is None else {"n": n})}
         return _Call(Recommendations, "POST", "/v1/recommend", body)
 

@@ -175,7 +175,7 @@ class IndexDownError(IndexFileError):
     """The server of the index does not answer, or lacks items; retry later.
 
     Attributes:
-        repeated: whether the server was not asked, because it did not answer lately: an earlier error says why.
+        repeated: whether no request was sent, because the server did not answer lately; an earlier error has the reason.
     """
 
     exit_code = 69

@@ -112,7 +112,7 @@ def main() -> int:
         )
     missed = [one for one in report.figures if one.missed]
     for one in missed:
-        print(f"missed: {one.name}: {one.value:.3g}, at least {one.least:.3g} is asked", file=sys.stderr)
+        print(f"missed: {one.name}: {one.value:.3g}, at least {one.least:.3g} is required", file=sys.stderr)
     return 1 if arguments.check and missed else 0
 
 

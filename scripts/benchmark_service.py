@@ -119,7 +119,7 @@ def verdict(figures: Sequence[Figure], failed: int, *, check: bool) -> int:
 
     Returns the exit code, 0 unless `check`.
     """
-    missed = [f"{one.name}: {one.value:.3g}, {one.least:.3g} is asked" for one in figures if one.missed]
+    missed = [f"{one.name}: {one.value:.3g}, {one.least:.3g} is required" for one in figures if one.missed]
     if failed:
         missed.append(f"{failed} requests of the open load were not answered")
     for one in missed:

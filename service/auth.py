@@ -35,7 +35,7 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
     """
     if not keyed and not insecure and not is_loopback(host):
         raise ConfigError(
-            "other machines could send requests and change what is served, and no key is set",
+            "other machines could send requests and change items and users, and no key is set",
             where=f"--host {host}",
             hint="Set a key in RECALL_ADMIN_KEY or with --keys (recall key new makes one), listen on 127.0.0.1, "
             "or add --insecure where a proxy in front of the service checks keys",

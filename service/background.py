@@ -69,7 +69,7 @@ class Follower:
         items = snapshot.recommender.items
         with snapshot:
             if items.behind():
-                with suppress(JournalError):  # answers say so
+                with suppress(JournalError):  # reported in answers
                     await self._run(items.refresh)
             if caller.token:
                 await self._wait_for(items, caller.token, caller.deadline)
@@ -80,12 +80,12 @@ class Follower:
         with snapshot:
             try:
                 if items.has_changes():
-                    with suppress(JournalDamagedError):  # the catalogue says so, and served changes are written back
+                    with suppress(JournalDamagedError):  # reported by the catalogue; served changes are written back
                         await self._run(items.refresh)
                 reasons = {one.part: one.reason for one in items.current().degraded}
                 self._meters.in_step()
                 await self._repair(items)
-            except Exception as error:  # answers continue, and say so
+            except Exception as error:  # answers continue, and report it
                 reasons = {"items": str(error)}
             for part, name in (("items", "live changes"), ("index", "answers of the index")):
                 reason = reasons.get(part, "")

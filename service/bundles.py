@@ -128,7 +128,7 @@ class BundleSwitch:
 
     Attributes:
         settings: of the service.
-        snapshot: what is served; None before the first bundle.
+        snapshot: the served bundle and its changes; None before the first bundle.
         refusal: of the live bundle, while a different one is served or none.
         meters: all metrics of the application.
     """
@@ -164,7 +164,7 @@ class BundleSwitch:
         return tuple(Degraded(part, reason) for part, reason in reasons if reason)
 
     def serving(self) -> Snapshot:
-        """Return what is served now.
+        """Return the served snapshot.
 
         Raises:
             ProblemError: Nothing is served yet; says why.
@@ -296,7 +296,7 @@ class BundleSwitch:
             previous.retire()
 
     async def _fall_back(self, now: float) -> None:
-        """Serve the last good version when nothing is served; answers say so."""
+        """Serve the last good version if none is served; answers report it."""
         if self.snapshot is not None:
             return
         for folder in await asyncio.to_thread(activation.candidates, self.settings.bundle):

@@ -80,7 +80,7 @@ class Kind(Enum):
     NO_MODEL = ("no-such-model", 404, "There is no model of this name")
     NO_VERSION = ("no-such-version", 404, "There is no version of this name")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
-    READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
+    READ_ONLY = ("read-only", 409, "This service does not accept changes")
     UNFIT = ("bundle-refused", 409, "The version is not fit to be served")
     NO_WAY_BACK = ("no-way-back", 409, "There is no version to go back to")
     PUBLISHING = ("publishing", 409, "Another process is publishing")
@@ -91,7 +91,7 @@ class Kind(Enum):
     TOO_LARGE = ("too-large", 413, "The body is too large")
     CONTENT = ("unsupported-content", 415, "The body is not plain application/json")
     HOST = ("wrong-host", 421, "The request is meant for another host")
-    INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
+    INVALID = ("invalid-request", 422, "The request is invalid")
     LIMITED = ("rate-limited", 429, "Requests come too fast")
     GONE = ("client-gone", 499, "The client has gone")
     INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
@@ -136,7 +136,7 @@ class ProblemDocument(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """Answers a request with a problem document; status 503 asks to try again."""
+    """Answers a request with a problem document; status 503 has `Retry-After`."""
 
     def __init__(
         self, kind: Kind, detail: str, faults: Sequence[FaultDocument] = (), headers: Mapping[str, str] | None = None

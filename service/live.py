@@ -235,7 +235,7 @@ class Live(BundleSwitch):
                 return await asyncio.to_thread(act, snapshot.recommender)
 
     async def _in_step(self, caller: Caller) -> Snapshot:
-        """Return what is served, with every acknowledged change; may raise ProblemError."""
+        """Return the served snapshot with all acknowledged changes, or raise an error."""
         snapshot = self.serving()
         while self._follower.behind(snapshot, caller):
             await self._follower.catch_up(snapshot, caller)
@@ -252,7 +252,7 @@ class Live(BundleSwitch):
         try:
             error = await asyncio.to_thread(users.error)
             await self._checkpoint("users", await asyncio.to_thread(users.sequence), users.checkpoint)
-        except StoreError as unread:  # answers to requests that name a user say so
+        except StoreError as unread:  # reported in answers to requests that name a user
             self._users_unread = f"changes of users since the bundle are not known: {unread.what}"
             return
         self._users_unread = ""

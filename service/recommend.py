@@ -146,7 +146,7 @@ async def answer_with_tokens(
         page = _continued_page(live, body, body.page_token, scenario)
         body = parsed(RecommendRequest, page.request)
     request, shown = body.request(), set(page.shown)
-    check_request(request)  # as it was asked, since more items are searched for
+    check_request(request)  # the original request, because the search is for more items
     if not shown:
         check_pins(read_rules(request.rules), request.n)
     most = MOST_EXPLAINED if request.explain else MOST_RESULTS

@@ -215,7 +215,7 @@ class RecommendRequest(
         ]
     },
 ):
-    """The user, what is known of them, and which items are wanted; all optional."""
+    """The user, their known values, and conditions on the items; all optional."""
 
     tokens: bool = Field(
         default=False,
@@ -360,7 +360,7 @@ class RecommendResponse(CallerAnswer):
 
     items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
     rows: list[Row] = Field(default=[], description="Further lists; only with `because`.")
-    scenario: str = Field(default="", description="The scenario that was asked for; only if one was.")
+    scenario: str = Field(default="", description="The requested scenario; empty without one.")
     recommendation_id: str = Field(
         default="", description="Send it with interactions with these items; only with `tokens`, and of scenarios."
     )

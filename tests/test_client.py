@@ -142,7 +142,7 @@ Script = list[tuple[int, dict[str, str], bytes]]
 
 @contextmanager
 def scripted(answers: Script) -> Iterator[tuple[str, list[str]]]:
-    """Serve given answers; yield the address and the paths that were asked."""
+    """Serve given answers; yield the address and the requested paths."""
     asked: list[str] = []
 
     class Scripted(Failing):

@@ -256,7 +256,7 @@ def _weighted_mean(values: Float64, weights: Float64, resamples: int, seed: int)
 def _calibration(rows: Labelled, user: Int64, users: int, resamples: int, seed: int) -> Calibration:
     probability, taken = logistic(rows.score), rows.taken.astype(np.float64)
     place = user * BINS + bins(probability)
-    sums = np.stack(  # [users, 3, BINS]: of probabilities, of what was taken, of rows
+    sums = np.stack(  # [users, 3, BINS]: of probabilities, of taken rows, of all rows
         [np.bincount(place, weights=part, minlength=users * BINS).reshape(users, BINS) for part in (probability, taken)]
         + [np.bincount(place, minlength=users * BINS).reshape(users, BINS)],
         axis=1,

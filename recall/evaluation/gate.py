@@ -49,10 +49,10 @@ class GateReport(Figures):
         """Return the figures and the decision as named lines."""
         if self.live is None:
             decided = f"{self.version} is live; no version was live before to compare with"
-            return {"activation": decided if self.activated else f"{self.version} was not activated, as asked"}
+            return {"activation": decided if self.activated else f"{self.version} was not activated, as requested"}
         decided = f"{self.version} is live" if self.activated else f"{self.live} stays live"
         if self.difference is None or self.new is None or self.old is None:
-            return {"activation": f"{decided}, as asked"}
+            return {"activation": f"{decided}, as requested"}
         why = "with an interval below 0" if self.worse else "with an interval that is not below 0"
         return {
             "new": f"{self.metric} {self.new.interval()}, {self.version}",
@@ -66,7 +66,7 @@ def activates_at_once(activation: Activation, root: Path) -> bool:
     """Return whether a version goes live on publication, without a comparison.
 
     Args:
-        activation: as asked for.
+        activation: requested mode.
         root: the folder of versions.
     """
     return activation == "always" or (activation == "if-not-worse" and not live_name(root))
@@ -123,7 +123,7 @@ def settle(activation: Activation, folder: Path, root: Path, before: str, datase
     Both answer the requests of the test part, or of the validation part without a test part.
 
     Args:
-        activation: as asked for.
+        activation: requested mode.
         folder: of the new version, which is live already where `activates_at_once`.
         root: the folder of versions.
         before: name of the version that was live before; empty when none was.

@@ -44,12 +44,12 @@ class HeldOutUsers(Figures):
     popularity: dict[str, Estimate]
     """The baseline: the most frequent training items."""
     unknown: BaselineResult
-    """The model, asked with an id that it has not learnt and nothing else; `comparison` is with popularity."""
+    """Requests with an unknown user id and nothing else; `comparison` is with popularity."""
     features: BaselineResult | None
-    """Asked with the columns of the users table and of the request's context, without a history; None when no user field
+    """Requests with the columns of the users table and of the request's context, without a history; None when no user field
     reads such a column."""
     history: BaselineResult | None
-    """Asked with the history alone, which holds the `given` share of the user's interactions; None without history field."""
+    """Requests with the history alone, which has the `given` share of the user's interactions; None without history field."""
     seconds: float
 
     def results(self) -> dict[str, BaselineResult]:

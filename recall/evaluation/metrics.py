@@ -239,7 +239,7 @@ def calibration_error(predicted: Float64, happened: Float64, weight: Float64) ->
 
     Args:
         predicted: float64 [..., BINS], sums of weighted probabilities.
-        happened: float64 [..., BINS], sums of the weight of what was taken.
+        happened: float64 [..., BINS], sums of the weight of taken rows.
         weight: float64 [..., BINS], sums of weight.
 
     Returns:

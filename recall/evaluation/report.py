@@ -139,11 +139,11 @@ def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
             table.add_row(name, *(figures if head else differences))
         yield table
     yield Text(f"{_asked(held.requests, held.users)} {held.seconds:.1f} s.")
-    yield Text("unknown: asked with an id that the model has not learnt, and nothing else.")
+    yield Text("unknown: requests with an unknown user id and nothing else.")
     if held.features is not None:
-        yield Text("by features: asked with the columns of the users table and of the request's context, without a history.")
+        yield Text("by features: requests with the columns of the users table and of the request's context, without a history.")
     if held.history is not None:
-        yield Text("by history: asked with the history alone.")
+        yield Text("by history: requests with the history alone.")
 
 
 def _held_out_items(held: HeldOutItems) -> Iterable[RenderableType]:

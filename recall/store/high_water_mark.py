@@ -193,4 +193,4 @@ def _decode(raw: bytes) -> MarkState:
         losses = tuple(Loss(str(identity), int(through), bool(overtaken)) for identity, through, overtaken in read["lost"])
         return MarkState(str(read["log"]), int(read["sequence"]), losses, str(read.get("damaged", "")))
     except (ValueError, LookupError, TypeError, AttributeError):
-        return MarkState("", 0, damaged="it is not what was written there")
+        return MarkState("", 0, damaged="its content is invalid")

@@ -1,4 +1,4 @@
-"""Race without what was tuned on one data set, for `recall train` to take up.
+"""Race without recipes tuned on one data set; `recall train` continues it.
 
 python scripts/training/race_without.py CONFIG DATA ROOT NAME
 """

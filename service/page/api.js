@@ -22,7 +22,7 @@ export const call = (method, path, body, headers = {}) => ({ method, path, body,
 
 /** The path of a thing by its id. */
 export function pathOf(folder, id) {
-  if (id === "." || id === "..") throw new Problem("This id cannot be asked for here", "Browsers take it for a folder.");
+  if (id === "." || id === "..") throw new Problem("This page cannot request this id", "Browsers take it for a folder.");
   try {
     return `${folder}/${encodeURIComponent(id)}`;
   } catch {

@@ -127,7 +127,7 @@ function showTimes() {
   const route = by("route").value;
   const buckets = times.get(route);
   if (!buckets) {
-    put(by("latency"), make("p", { class: "quiet" }, "Nothing was asked yet."));
+    put(by("latency"), make("p", { class: "quiet" }, "No requests yet."));
     return;
   }
   const all = buckets.reduce((sum, one) => sum + one.count, 0);

@@ -41,7 +41,7 @@ class ExplainResponse(Answer):
     item_id: str
     score: float = Field(description="The score with which the item would be listed, including boosts.")
     contributions: list[FieldContribution] = Field(description="By fields, the largest first; they add up to the score.")
-    values: list[ValuePair] | None = Field(description="By values, the largest first, at most 1000; null unless asked for.")
+    values: list[ValuePair] | None = Field(description="By values, the largest first, at most 1000; null unless requested.")
     rest: float = Field(description="Sum of the parts that `values` leaves out, such as boosts.")
     user_offset: float = Field(description="The part of the model's score that is the same for every item.")
 

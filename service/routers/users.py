@@ -1,4 +1,4 @@
-"""Users: what is known of them, and changes, which the next request uses."""
+"""Users: stored data and changes, which the next request uses."""
 
 import datetime
 from collections.abc import Callable
@@ -229,7 +229,7 @@ async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> 
 
 @reads.get("/v1/users/{user_id:path}", responses=problems(texts={404: "No such user is known."}))
 async def get_user(request: Request, user_id: PathId) -> KnownUser:
-    """Return what is known of a user, from the bundle and from later changes."""
+    """Return the data of a user from the bundle and from later changes."""
     live = live_of(request)
     found, bundle = await live.ask(
         lambda recommender: (recommender.users.known([user_id])[user_id], recommender.bundle.manifest.version)

@@ -60,7 +60,7 @@ def test_a_version_that_was_not_asked_for_stays_aside(run, shop: Path, bundles: 
     before = live_name(bundles)
     ended = run("train", shop / "recall.toml", "--out", bundles, *FAST, "--set", "seed=1", "--activate", "never")
     assert ended.code == 0
-    assert f"{before} stays live, as asked" in ended.out
+    assert f"{before} stays live, as requested" in ended.out
     assert live_name(bundles) == before
     assert len(versions(bundles)) == 2
     aside = versions(bundles)[-1].name

@@ -271,8 +271,8 @@ difference to popularity
 │ ndcg@20 │ +0.1250 [+0.0625, +0.1875] │ +0.1250 [+0.0625, +0.1875] │
 └─────────┴────────────────────────────┴────────────────────────────┘
 Exact lists of 1,200 requests of 400 users, straight from the vectors; ± is half a 95 % interval. 0.5 s.
-unknown: asked with an id that the model has not learnt, and nothing else.
-by history: asked with the history alone.
+unknown: requests with an unknown user id and nothing else.
+by history: requests with the history alone.
 """
 GOLDEN_ITEMS = """
 held-out items: none of their interactions trained

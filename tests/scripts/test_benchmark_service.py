@@ -218,7 +218,7 @@ def test_failed_criteria_are_named(
     figures = [Figure("share", value, 0.7, 0.85), Figure("delay", None, 10, 5, "less", "not measured here")]
     assert benchmark_service.verdict(figures, failed, check=check) == code
     said = capsys.readouterr().err.splitlines()
-    expected = ["missed: share: 0.6, 0.7 is asked"] * (value < 0.7)
+    expected = ["missed: share: 0.6, 0.7 is required"] * (value < 0.7)
     assert said == [*expected, *["missed: 3 requests of the open load were not answered"] * (failed > 0)]
 
 

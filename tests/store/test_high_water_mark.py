@@ -96,7 +96,7 @@ def test_an_unparsable_mark_is_reported_until_removed(mark: HighWaterMark, conte
     assert found is not None
     assert (found.identity, found.sequence, found.losses) == ("", 0, ())
     reason = found.damaged
-    assert reason in ("it is empty", "it is not what was written there")
+    assert reason in ("it is empty", "its content is invalid")
     assert mark.raise_to(mark.read(), "a", 1) == found
     mark.advance("a", 1)
     mark.advance("b", 2)

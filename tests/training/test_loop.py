@@ -60,7 +60,7 @@ def test_training_stops_early_with_the_best_model():
 
 
 def test_patience_counts_from_the_best_sweep_after_an_opening():
-    """What follows an opening may be worse for some epochs, and then better."""
+    """The epochs after an opening may be worse for some epochs, and then better."""
     figures = iter([0.5, 0.3, 0.4, 0.45, 0.6, 0.55, 0.58])
     learner, reports = Counting(), []
     stopping = StoppingConfig(patience=2)

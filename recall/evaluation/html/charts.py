@@ -1,6 +1,6 @@
 """Parts of a report: charts, captions, tables; and the HTML page that they make.
 
-A chart says what it shows, and not how: the page of the service draws the same charts from JSON. In an HTML file they are
+A chart describes its content, not its form: the page of the service draws the same charts from JSON. In an HTML file they are
 inline SVG whose colours follow the page. Matplotlib draws; afterwards each colour is replaced by a variable of the page's style
 sheet, so that one file serves light and dark screens. Texts stay texts.
 """

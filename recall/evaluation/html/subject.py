@@ -186,7 +186,7 @@ class Subjects:
         return subject.manifest.version if self.several else "model"
 
     def heading(self, of: Subject) -> Iterator[Heading]:
-        """Yield the heading of what follows about one bundle, if there are two."""
+        """Yield the heading of the sections of one bundle, if there are two."""
         if self.several:
             yield Heading(of.manifest.version)
 

@@ -24,7 +24,7 @@ class FMTables(FactorTables):
     """The parameters of a factorization machine; of a regression when k = 0.
 
     Attributes:
-        user_fields, item_fields: how the feature spaces are divided, which only an explanation asks for.
+        user_fields, item_fields: how the feature spaces are divided, used only for explanations.
         user_factors, item_factors: v, float32 [n_user_features, k] and [n_item_features, k].
         user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
         bias: w0.

@@ -204,7 +204,7 @@ class Catalog:
         """Read the changes that any process wrote since, and return the new snapshot.
 
         Raises:
-            JournalError: The log cannot be read; `error` of later snapshots says so.
+            JournalError: The log cannot be read; `error` of later snapshots reports it.
         """
         if self._journal is not None:
             with self._changing:

@@ -1,4 +1,4 @@
-"""Folders as people have them: drafted without a hand edit, and every value compared with what was written."""
+"""Folders with typical defects: drafted without manual edits, and every value compared with the written one."""
 
 import datetime
 import gzip

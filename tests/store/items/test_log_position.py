@@ -290,7 +290,7 @@ def test_an_unreadable_mark_is_reported_until_removed(root: Path, live: Recommen
     for one in (live, started):
         (degraded,) = one.recommend(EVERYTHING).degraded
         assert degraded.part == "items"
-        assert degraded.reason.startswith(f"{MARK} was damaged (it is not what was written there)")
+        assert degraded.reason.startswith(f"{MARK} was damaged (its content is invalid)")
         assert f"then remove {MARK}" in degraded.reason
     started.items.upsert({"b": {}})
     live.items.refresh()
