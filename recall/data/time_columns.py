@@ -17,7 +17,7 @@ _DAY = 86_400.0  # seconds
 _TIME_WORDS = {  # words in names of time columns, the most certain with 3
     word: rank for rank, kind in ((1, "position"), (2, "date"), (3, "time")) for word in COLUMN_WORDS[kind]
 }
-_EASTERN_TIMES = tuple(word for word in _TIME_WORDS if not word.isascii())  # which end the names of their language
+_EASTERN_TIMES = tuple(word for word in _TIME_WORDS if not word.isascii())  # at the end of names
 _EASTERN_NUMBERS = tuple(word for word in COLUMN_WORDS["other_number"] if not word.isascii())
 _UNNAMED = 1.75  # rank by content of unix times that the name does not confirm: they may be bar codes
 LATER = -1

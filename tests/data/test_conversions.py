@@ -73,8 +73,7 @@ def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
 )
 def test_months_may_be_in_other_languages(text: str) -> None:
     pattern = "%b %d %Y" if "May" in text else "%d %b %Y"
-    parsed = pl.DataFrame({"a": [text]}).select(parse_time(pl.col("a"), pattern))["a"]
-    assert parsed.to_list() == [datetime.date(2024, 5, 5)]
+    assert parsed(text, pattern) == datetime.date(2024, 5, 5)
 
 
 def test_parts_of_seconds_are_decimals() -> None:

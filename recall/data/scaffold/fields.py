@@ -263,13 +263,11 @@ def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> st
         side: user or item.
     """
     numbers = None if values.dtype.is_nested() else numbers_of(values)
-    if numbers is None:
+    is_average = bool(COLUMN_WORDS["average"] & set(words(values.name)))
+    if numbers is None or (numbers.n_unique() < _MIN_AMOUNTS and not is_average):
         return ""
-    few = numbers.n_unique() < _MIN_AMOUNTS and not COLUMN_WORDS["average"] & set(words(values.name))
-    if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())) and not few:
+    if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())):
         return "by its name it is an aggregate of the interactions"
-    if few:
-        return ""
     if numbers.is_between(*_YEARS).all():
         return ""
     both = pl.DataFrame({"number": numbers, "count": per_row}).drop_nulls()
