@@ -210,7 +210,7 @@ class Entrant:
     @property
     def declines(self) -> bool:
         """Whether the latest model is worse than the best by more than a standard error."""
-        return self.best is not None and self.latest is not None and leads(self.best, self.latest, self.metric)
+        return leads(self.best, self.latest, self.metric)
 
     def run(self, sweeps: int, over: Callable[[], bool]) -> None:
         """Train up to a number of sweeps in all, or until the time is over.
@@ -244,14 +244,18 @@ class Entrant:
         self.validation_seconds += time.monotonic() - swept
 
 
-def leads(one: PerRequestMetrics, other: PerRequestMetrics, metric: str) -> bool:
+def leads(one: PerRequestMetrics | None, other: PerRequestMetrics | None, metric: str) -> bool:
     """Return whether a mean is higher than another by more than a standard error.
+
+    False if one of them is None, as before the first evaluation.
 
     Args:
         one: metrics of each request.
         other: of the same requests.
         metric: to compare, such as `ndcg@10`.
     """
+    if one is None or other is None:
+        return False
     difference = one.values[metric] - other.values[metric]
     mean = float(difference.mean())
     return mean > (upper_end(difference, one.user) - mean) / _STANDARD_ERRORS

@@ -36,15 +36,10 @@ from recall.training.race.recipes import (
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
 _SHARE = 0.5  # of the interactions that train in a race of large data. A tenth of ml-1m prefers ten times the regularisation
-_FEWEST_TRAIN, _MOST_TRAIN = (
-    100_000,
-    1_000_000,
-)  # training interactions of a race. Chosen, not tuned.
+_FEWEST_TRAIN, _MOST_TRAIN = 100_000, 1_000_000  # training interactions of a race. Chosen, not tuned.
 _REQUESTS = 4_000  # that are evaluated: 95 % intervals are then about 4 % of the figure on toys and ml-1m
-_FEWEST_REQUESTS, _MOST_SCORES = (
-    1_000,
-    60_000_000,
-)  # requests over a large catalogue, and scores of one evaluation. Chosen, not tuned.
+# Requests over a large catalogue, and scores of one evaluation. Chosen, not tuned.
+_FEWEST_REQUESTS, _MOST_SCORES = 1_000, 60_000_000
 _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
 _HEAT_ENDS = (0.5, 0.65, 0.9)  # of the time, at which the first three heats end. Chosen, not tuned.
 _CHEAP = 0.07  # of the time: a square loss up to this is refined early. Twice the factors take three times as long.
@@ -178,19 +173,22 @@ class _RaceRun:
 
     # The clock.
 
+    @property
+    def _may_be_extended(self) -> bool:
+        """Whether the race may last as long as the final training."""
+        return self._seconds is None and len(self._dataset.events) > _SMALL
+
     def _budget(self) -> float:
         """Return the seconds of the race.
 
         As configured; or SECONDS; or, on large data, as long as the final training of the leader, or of an entrant under way,
-        which may become the leader.
+        which may become the leader: inf until its first epoch, because its opening takes another time.
         """
-        if self._seconds is not None:
-            return self._seconds
-        if len(self._dataset.events) <= _SMALL:
-            return SECONDS
-        if any(not one.finished and 0 < len(one.figures) <= one.config.method.opened for one in self._ran[-1:]):
-            return float("inf")  # the duration of an epoch is not known from the opening
+        if not self._may_be_extended:
+            return SECONDS if self._seconds is None else self._seconds
         ran = [one for one in (self._leader, *self._ran[-1:]) if one is not None and one.figures]
+        if any(not one.finished and len(one.figures) <= one.config.method.opened for one in ran):
+            return float("inf")
         finals = [
             one.seconds / len(one.figures) / self._share * (one.best_sweep if one.finished else one.config.method.sweeps)
             for one in ran
@@ -276,9 +274,7 @@ class _RaceRun:
             one for one in self._ran if one.best is not None and not one.fault and one.config.fields != leader.config.fields
         ]
         best = max(rivals, key=lambda one: one.figure, default=None)
-        if best is None or best.best is None or leader.best is None or leads(leader.best, best.best, leader.metric):
-            return None
-        return best
+        return None if best is None or leads(leader.best, best.best, leader.metric) else best
 
     def objectives(self, rival: Entrant | None) -> Iterator[tuple[str, Values]]:
         """Yield the other objectives, which continue from the best square loss.
@@ -340,9 +336,9 @@ class _RaceRun:
     def train_in_turn(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
         """Train one after the other, to the end unless it starts worse than the best."""
         best: Entrant | None = None
-        large = self._seconds is None and len(self._dataset.events) > _SMALL
         for name, values in proposals:
-            if self._over(share) and not (large and best is None):  # the first one determines the time of a race of large data
+            determines_time = best is None and self._may_be_extended
+            if self._over(share) and not determines_time:
                 return
             entrant = self._start(name, values)
             self._run(entrant, _FIRST_SWEEPS, share)
@@ -379,9 +375,7 @@ class _RaceRun:
                 if entrant.finished:
                     self._tried.add(key)
                 self._finish(entrant)
-                if entrant.fault or entrant.best is None or leader.best is None:
-                    continue
-                if leads(entrant.best, leader.best, leader.metric):
+                if not entrant.fault and leads(entrant.best, leader.best, leader.metric):
                     self._leader = entrant
                     break
             else:

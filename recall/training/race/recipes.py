@@ -141,7 +141,7 @@ def softmaxes(square: Mapping[str, JsonValue], scale: Scale, least_k: int = USUA
     Args:
         square: the section `train` of the best square loss, which becomes the opening.
         scale: of the data; decides batch, candidates, factors, and whether items train as new ones.
-        least_k: number of factors that the square loss has use for.
+        least_k: least number of factors, such as that of the square loss.
 
     Where items have their ids only, nothing can be learnt about new ones, which only displace others: on gowalla's
     training rows (k 64, six epochs) NDCG@20 is .1066 with a twentieth of them, and .1078 without.

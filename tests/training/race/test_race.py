@@ -18,7 +18,7 @@ from recall.training.race import race as race_module
 from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
 from recall.training.race.entrant import Entrant, SharedData, merged, sampled, with_validation
 from recall.training.race.race import race
-from recall.training.race.recipes import SQUARES, Recipe, Scale, field_choices, has_item_ids_only, neighbours, softmaxes
+from recall.training.race.recipes import SPARSE, SQUARES, Recipe, Scale, field_choices, has_item_ids_only, neighbours, softmaxes
 from recall.training.train import train
 from tests.conftest import TINY
 
@@ -308,7 +308,7 @@ def test_a_history_that_is_long_already_needs_no_other_fields(cycles: Path) -> N
 
 def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
     large = Scale(contexts=10_000_000, users=1_000_000, items=1_000_000, pairs=20_000_000)
-    recipes = [*SQUARES, *softmaxes(SQUARES[2].train, Scale(10, 10, 10, 20)), *softmaxes(SQUARES[0].train, large)]
+    recipes = [*SQUARES, *softmaxes(SPARSE.train, Scale(10, 10, 10, 20)), *softmaxes(SQUARES[0].train, large)]
     for recipe in recipes:
         base = parse_config({**TINY, "model": {"cosine": recipe.cosine}, "train": dict(recipe.train)})
         assert base.train.objective == recipe.train["objective"]
