@@ -74,7 +74,7 @@ class Ridge:
         return table
 
     def _pulled(self, values: Tensor) -> Tensor:
-        """X' diag(a) values: [n, d] -> [n_features, d]; values are used up."""
+        """X' diag(a) values: [n, d] -> [n_features, d]; overwrites the values."""
         return self._columns.weighted_sum(values.mul_(self._weights))
 
 

@@ -304,9 +304,8 @@ def _of_rank(rows: SparseRows, pairs: Entries, ranks: Ranks) -> tuple[Int64, Ent
     if ranks.count == 1:
         return np.zeros(rows.n_features, dtype=np.int64), pairs
     lengths = np.diff(pairs.indptr)
-    counts = np.bincount(
-        rows.indices, lengths + 1.0 / ranks.count, rows.n_features
-    )  # plus 1, so that rows without pairs count, too
+    # plus 1 in all, so that rows without pairs count, too
+    counts = np.bincount(rows.indices, lengths + 1.0 / ranks.count, rows.n_features)
     ranks.add_up(counts)
     part = np.minimum((np.cumsum(counts) - counts / 2) * ranks.count / counts.sum(), ranks.count - 1).astype(np.int64)
     row = np.repeat(np.arange(len(rows)), lengths)
