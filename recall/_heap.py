@@ -10,7 +10,7 @@ _LARGE = 1 << 22  # bytes. A smaller block is given out again so often that new 
 _KEPT = 1 << 26  # bytes at the end of the heap, as many as glibc keeps by itself; with 128 kB, a sweep took 6 % more CPU time
 
 
-def return_freed_memory() -> None:
+def return_memory_when_freed() -> None:
     """Let this process return large freed blocks to the system at once.
 
     Each stage of a training has other arrays, and freed blocks that are kept for later use add to its peak. glibc keeps blocks

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from recall._heap import return_freed_memory
+from recall._heap import return_memory_when_freed
 from recall.cli import output
 from recall.cli.bundle import ROUNDING
 from recall.cli.tune import described
@@ -111,7 +111,7 @@ def train(
         raise typer.BadParameter("--race and --resume exclude each other: a bundle continues with what its race chose")
     if resume is not None and count > 1:
         raise typer.BadParameter("--ranks and --resume exclude each other: a bundle is continued by one process")
-    return_freed_memory()  # before polars is imported
+    return_memory_when_freed()  # before polars is imported
     from recall.config import load_config
 
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
@@ -165,7 +165,7 @@ def retrain(
 
     Example: recall retrain shop/recall.toml bundles --new today --data shop
     """
-    return_freed_memory()  # before polars is imported
+    return_memory_when_freed()  # before polars is imported
     from recall._file_system import locked
     from recall.bundle.versions import live_name, resolve
     from recall.config import load_config
