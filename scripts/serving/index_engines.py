@@ -157,9 +157,9 @@ def _limit(name: str, root: Path, check: Check) -> None:
         index = recommender.index
         assert isinstance(index, RemoteIndex)
         rng = np.random.default_rng(0)
-        most = index.most or index.size
+        most = index.max_rows or index.size
         vectors = rng.standard_normal((most + 1, index.dim)).astype(np.float32)
-        if index.most is None:
+        if index.max_rows is None:
             rows = index.search(vectors[:1], index.size).rows[0]
             check("lists may be as long as the catalogue", len(set(rows)) == index.size, f"{len(rows):,} rows")
             return
