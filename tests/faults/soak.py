@@ -53,9 +53,9 @@ def soak(bench: Bench, score: Score) -> None:
         with in_background(changing), SteadyLoad(server.port, USERS, rate=20, threads=2) as load:
             while answered < bench.requests:
                 part = max(1.0, min(30.0, bench.requests / slices / 1500))
-                load = closed_load(server.port, raws, 8, part)
-                answered += sum(load.statuses.values())
-                for status, count in load.statuses.items():
+                burst = closed_load(server.port, raws, 8, part)
+                answered += sum(burst.statuses.values())
+                for status, count in burst.statuses.items():
                     statuses[status] = statuses.get(status, 0) + count
                 samples.append(_Sample(answered, server.memory(), server.files(), _delta(server)))
         _compare_after_compaction(server, root, oracle, score)
