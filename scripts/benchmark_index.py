@@ -209,7 +209,8 @@ def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex
     found: dict[float, tuple[float, float]] = {}
     for share in SHARES:
         chosen = RowBitmap.of_mask(rng.random(len(world.items)) < share)
-        first[share] = seconds_of(lambda user, one=chosen: index.search(user[None], N, None, [one]), measuring[:1])
+        searches[str(share)] = search = partial(_filtered, index, chosen)
+        first[share] = seconds_of(search, measuring[:1])
         truth = Truth.of(world.items[chosen.rows], measuring[:200], min(N, chosen.count))
         place = np.full(len(world.items), -1)
         place[chosen.rows] = np.arange(chosen.count)
@@ -218,7 +219,6 @@ def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex
             float(truth.shares([place[hit.rows[0]] for hit in hits]).mean()),
             float(np.mean([hit.exact[0] for hit in hits])),
         )
-        searches[str(share)] = lambda user, one=chosen: index.search(user[None], N, None, [one])
     seconds = in_turn(searches, measuring)
     for share in SHARES:
         ratio = seconds[str(share)] / seconds["all"]
@@ -312,6 +312,10 @@ def _users(world: worlds.World) -> tuple[Float32, Float32, Float32]:
 
 def _searched(point: Point, user: Float32) -> npt.NDArray[np.int64]:
     return point.contender.search(user, N, point.setting)
+
+
+def _filtered(index: CellIndex, chosen: RowBitmap, user: Float32) -> object:
+    return index.search(user[None], N, None, [chosen])
 
 
 _DEFAULT_BLAS = 128_000

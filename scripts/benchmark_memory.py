@@ -65,7 +65,7 @@ def measure(interactions: int, folder: Path, prepared: bool) -> dict[str, Stage]
     shop = folder / "shop"
     counts = [f"--interactions={interactions}", f"--users={int(0.06 * interactions)}", f"--items={int(0.05 * interactions)}"]
     subprocess.run([_RECALL, "data", "generate", shop, *counts], check=True, stdout=subprocess.DEVNULL)
-    command = [_RECALL, "train", shop / "recall.toml", "--out", folder / "bundles", "--json"]
+    command: list[str | Path] = [_RECALL, "train", shop / "recall.toml", "--out", folder / "bundles", "--json"]
     if prepared:
         out = folder / "prepared"
         subprocess.run([_RECALL, "data", "prepare", shop / "recall.toml", "--out", out], check=True, stdout=subprocess.DEVNULL)

@@ -21,12 +21,19 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64
+
+if TYPE_CHECKING:
+    import torch
+
+    from recall.features.csr import SparseRows
+    from recall.models.serving.fm import FMTables
 
 TOLERANCE = 1e-4
 USERS, ITEMS, GENRES, FACTORS = 40, 60, 7, 8
@@ -175,7 +182,8 @@ def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
 def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
     """Import a model, query the bundle for all items of all users, and return scores."""
     from recall.publish.importers.importer import run_import
-    from recall.serving.recommender import Recommender, Request
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
 
     folder, mapping, items = file.parent, None, None
     if genres is not None:
@@ -197,17 +205,19 @@ def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: 
     return np.array([scores[user][f"i{item}"] for user, item in pairs.tolist()])
 
 
-def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
+def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":
     from recall.features.csr import FeatureLayout
     from recall.models.serving.fm import FMTables
 
-    sides = [np.concatenate(part) for part in (users, items)]
-    fields = [FeatureLayout.of_sizes([(f"f{number}", len(one)) for number, one in enumerate(part)]) for part in (users, items)]
-    nothing = [np.zeros(len(side), dtype=np.float32) for side in sides]
-    return FMTables(*fields, sides[0], nothing[0], sides[1], nothing[1], 0.0)
+    def layout(part: list[npt.NDArray[np.float32]]) -> FeatureLayout:
+        return FeatureLayout.of_sizes([(f"f{number}", len(one)) for number, one in enumerate(part)])
+
+    user, item = np.concatenate(users), np.concatenate(items)
+    no_weights = [np.zeros(len(side), dtype=np.float32) for side in (user, item)]
+    return FMTables(layout(users), layout(items), user, no_weights[0], item, no_weights[1], 0.0)
 
 
-def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # noqa: F821
+def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":
     from recall.features.csr import SparseRows
 
     n, fields = chosen.shape
@@ -217,7 +227,7 @@ def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # n
     return SparseRows(indptr, features, np.ones(n * fields, dtype=np.float32), int(sum(sizes)))
 
 
-def _deepctr_layer() -> "torch.nn.Module":  # noqa: F821
+def _deepctr_layer() -> "torch.nn.Module":
     """Return only the FM layer, because the package imports tensorflow."""
     spec = find_spec("deepctr_torch")
     assert spec is not None
@@ -227,7 +237,8 @@ def _deepctr_layer() -> "torch.nn.Module":  # noqa: F821
     sys.modules["deepctr_torch"] = package
     from deepctr_torch.layers.interaction import FM
 
-    return FM()
+    layer: torch.nn.Module = FM()
+    return layer
 
 
 def _error(ours: npt.NDArray[np.floating], theirs: Float64) -> float:

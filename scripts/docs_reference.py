@@ -153,12 +153,12 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
     ]
     parameters = operation.get("parameters", ())
     if parameters:
-        rows = []
+        described = []
         for one in parameters:
             schema = one["schema"]
             default = "required" if one["required"] else _value(schema.get("default"))
-            rows.append((f"`{one['name']}`", one["in"], _type(schema), default, one.get("description", "")))
-        parts.append(_table(("parameter", "in", "type", "default", "meaning"), rows))
+            described.append((f"`{one['name']}`", one["in"], _type(schema), default, one.get("description", "")))
+        parts.append(_table(("parameter", "in", "type", "default", "meaning"), described))
     if "requestBody" in operation:
         parts.append(f"Body: {_type(_content(operation['requestBody']))}")
     rows = []
@@ -203,9 +203,8 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 def _annotation(annotation: Any) -> str:
     if get_origin(annotation) is None:
-        return {str: "text", int: "integer", float: "number", bool: "true or false", type(None): ""}.get(
-            annotation, annotation.__name__.lower()
-        )
+        words = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): ""}
+        return words[annotation] if annotation in words else str(annotation.__name__).lower()
     inner = [one if isinstance(one, str) else _annotation(one) for one in get_args(annotation) if one is not Ellipsis]
     return " or ".join(dict.fromkeys(one for one in inner if one))
 

@@ -231,7 +231,15 @@ def main() -> int:
             lines = [f"{file}:{line}: {message}" for line, message in found]
         print("".join(line + "\n" for line in lines), end="")
     paths = [path for path in paths if "tests" not in path.parts and "docs" not in path.parts and path.suffix != ".md"]
-    ruff = [Path(sys.executable).with_name("ruff"), "check", "--quiet", "--output-format", "concise", "--select", RUFF_RULES]
+    ruff: list[str | Path] = [
+        Path(sys.executable).with_name("ruff"),
+        "check",
+        "--quiet",
+        "--output-format",
+        "concise",
+        "--select",
+        RUFF_RULES,
+    ]
     return 1 if subprocess.run([*ruff, *paths]).returncode or total else 0
 
 

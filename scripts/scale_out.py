@@ -203,7 +203,12 @@ def changes(folder: Path, quick: bool, check: Check) -> None:
     with ExitStack() as stack:
         stack.callback(lambda: redis.kill())
         replicas = [Replica(root, redis.url) for root in roots]
-        stack.callback(lambda: [one.kill() for one in replicas])
+
+        def end() -> None:
+            for one in replicas:
+                one.kill()
+
+        stack.callback(end)
 
         def equal(sequence: int) -> bool:
             looks = [one.look() for one in replicas]

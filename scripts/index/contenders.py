@@ -20,8 +20,13 @@ from recall.index.cells.index import CellIndex
 class Contender(Protocol):
     """One index over one catalogue."""
 
-    name: str
-    settings: Sequence[Any]
+    @property
+    def name(self) -> str:
+        """Return the name in reports."""
+
+    @property
+    def settings(self) -> Sequence[Any]:
+        """Return the settings from fast to slow."""
 
     def search(self, query: Float32, n: int, setting: Any) -> Int64:
         """Return rows of the n best items, int64 [n], for float32 [dim]."""
@@ -37,7 +42,8 @@ class Cells:
 
     def search(self, query: Float32, n: int, setting: CellIndex) -> Int64:
         """Return the rows of the n best items."""
-        return setting.search(query[None], n).rows[0]
+        rows: Int64 = setting.search(query[None], n).rows[0]
+        return rows
 
 
 class HnswLib:
@@ -123,6 +129,7 @@ class FaissIvf:
         self.name = f"faiss IVF{lists},SQfp16"
         padded = np.pad(items, ((0, 0), (0, -items.shape[1] % 8)))
         self._index = faiss.index_factory(padded.shape[1], f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
+        self._inverted = faiss.extract_index_ivf(self._index)
         with threads_of_faiss(threads):
             self._index.train(padded[np.random.default_rng(0).choice(len(padded), min(len(padded), 40 * lists), replace=False)])
             self._index.add(padded)
@@ -130,8 +137,9 @@ class FaissIvf:
 
     def search(self, query: Float32, n: int, setting: int) -> Int64:
         """Return the rows of the n best items."""
-        self._index.nprobe = setting
-        return self._index.search(np.pad(query, (0, -len(query) % 8))[None], n)[1][0]
+        self._inverted.nprobe = setting
+        rows: Int64 = self._index.search(np.pad(query, (0, -len(query) % 8))[None], n)[1][0]
+        return rows
 
 
 KINDS: dict[str, tuple[str | None, Callable[[Float32, Float32, int], Contender]]] = {

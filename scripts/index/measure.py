@@ -39,7 +39,8 @@ class Truth:
     def of(cls, items: Float32, users: Float32, n: int) -> "Truth":
         """Scan the catalogue for every user."""
         scores, _ = brute_force(items, users, n)
-        return cls(users, scores[:, -1] - 1e-5 * np.abs(scores[:, 0]), items, n)
+        kth_score = scores[:, -1] - 1e-5 * np.abs(scores[:, 0])
+        return cls(users, kth_score.astype(np.float32), items, n)
 
     def shares(self, rows: Sequence[Int64]) -> npt.NDArray[np.float64]:
         """Return the recall for each user, float64 [q].

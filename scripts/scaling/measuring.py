@@ -48,7 +48,7 @@ def shards(items: int, folder: Path) -> Figures:
     world = _world(folder)
     vectors = catalogue(world.items, items)
     fitting, asked, fresh = queries(world)
-    effort = tune(CellIndex.build(vectors, fitting, 0, 2), Truth.of(vectors, asked, N), 0.99).params["effort"]
+    effort = tune(CellIndex.build(vectors, fitting, 0, 2), Truth.of(vectors, asked, N), 0.99).effort
     truth, order, found = Truth.of(vectors, fresh, N), np.random.default_rng(0).permutation(items), {}
     for count in SHARDS:
         rows = [np.sort(part) for part in np.array_split(order, count)]

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from hashlib import sha256
 from itertools import count, islice
 from pathlib import Path
@@ -152,10 +153,15 @@ def _moved(cluster: Cluster, rounds: int, check: Check) -> None:
     writers = [Writer(cluster.url, on_node(0, 4)[place::2]) for place in range(2)]
     slots = sorted({key_slot(f"recall:user:{one}".encode()) for one in on_node(0, 4)})
     moves = 0
+
+    def written() -> None:
+        for one in writers:
+            one.wait_for(1)
+
     for number in range(rounds):
         source, target = ((0, 1), (1, 2), (2, 0))[number % 3]
         for slot in slots:
-            cluster.move([slot], source, target, lambda: [one.wait_for(1) for one in writers])
+            cluster.move([slot], source, target, written)
             moves += 1
     _report(f"over {moves} slots that moved while they were written", cluster, writers, check)
 
@@ -174,8 +180,12 @@ def _killed(cluster: Cluster, kills: int, check: Check) -> None:
         cluster.nodes[place].kill()
         writers[0].wait_for(20)
         cluster.nodes[place].start()
-        until(lambda place=place: cluster.nodes[place].client.info("replication").get("master_link_status") == "up")
+        until(partial(_follows, cluster.nodes[place]))
     _report(f"over {2 * kills} kills of nodes, {kills} of them with a replica that takes over", cluster, writers, check)
+
+
+def _follows(node: Redis) -> bool:
+    return bool(node.client.info("replication").get("master_link_status") == "up")
 
 
 def _report(over: str, cluster: Cluster, writers: Sequence[Writer], check: Check) -> None:

@@ -28,7 +28,7 @@ from recall.index.remote import RemoteIndex
 from recall.index.servers import FALLBACK, SECONDS
 from recall.publish.derived import reindex
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
+from recall.serving.request import Request, ScoredItem
 from serving.processes import service
 from serving.redis_servers import until
 from serving.shop import build
@@ -120,7 +120,7 @@ def _exactly(
     root: Path,
     server: IndexServer,
     asked: tuple[Sequence[Request], Sequence[Request]],
-    expected: list[list[object]],
+    expected: Sequence[Sequence[tuple[ScoredItem, ...]]],
     check: Check,
 ) -> None:
     before, began = server.memory(), time.perf_counter()

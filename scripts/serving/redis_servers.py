@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from redis import Redis as Client
 from redis import exceptions
@@ -131,12 +132,11 @@ class Cluster:
         for node in self.nodes:
             node.kill()
 
-    def _ask(self, place: int, *command: str | int) -> bytes:
-        found: bytes = self.nodes[place].client.execute_command("CLUSTER", *command)
-        return found
+    def _ask(self, place: int, *command: str | int) -> Any:
+        return self.nodes[place].client.execute_command("CLUSTER", *command)
 
     def _has_slots(self, place: int) -> bool:
-        return self.nodes[place].client.info("replication")["role"] == "master"
+        return bool(self.nodes[place].client.info("replication")["role"] == "master")
 
     def _epochs(self, place: int) -> frozenset[tuple[bytes, ...]]:
         """Return identity, epoch and slots of each primary, as a node knows them."""
@@ -144,8 +144,7 @@ class Cluster:
         return frozenset((line[0], line[6], *line[8:]) for line in lines if b"master" in line[2])
 
     def _info(self, place: int, name: str) -> str:
-        found = self.nodes[place].client.execute_command("CLUSTER INFO")
-        return str(found[f"cluster_{name}"])
+        return str(self.nodes[place].client.execute_command("CLUSTER INFO")[f"cluster_{name}"])
 
     def _settle(self, met: Callable[[int], bool]) -> None:
         if not until(lambda: all(met(place) for place in range(len(self.nodes)))):

@@ -193,4 +193,5 @@ def _forget_peak() -> None:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    print(json.dumps({"sweep": sweep, "agree": agree}[what](*(int(number) for number in numbers))))
+    commands: dict[str, Callable[..., dict[str, Any]]] = {"sweep": sweep, "agree": agree}
+    print(json.dumps(commands[what](*(int(number) for number in numbers))))

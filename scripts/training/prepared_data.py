@@ -127,7 +127,7 @@ def interrupted(config: Path, out: Path, digest: str, check: Check) -> None:
         digest: what is read from the whole.
         check: of the case.
     """
-    command = [RECALL, "data", "prepare", config, "--out", out]
+    command: list[str | Path] = [RECALL, "data", "prepare", config, "--out", out]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (out / "spool").exists():
         if process.poll() is not None:

@@ -113,7 +113,8 @@ def train_rank(config: Path, out: Path, names: Sequence[str], resume: str) -> No
                 with torch.no_grad():
                     vectors = learner.model.user_vectors(batch), learner.model.item_vectors(rows)
                 tables = {key: table.detach().numpy() for key, table in learner.model.named_parameters()}
-                np.savez(out / f"{number}.npz", users=vectors[0].numpy(), items=vectors[1].numpy(), **tables)
+                arrays = {"users": vectors[0].numpy(), "items": vectors[1].numpy(), **tables}
+                np.savez(out / f"{number}.npz", allow_pickle=False, **arrays)
         if ranks.rank == 0:
             (out / "figures.json").write_text(json.dumps(figures))
 
@@ -187,8 +188,9 @@ def memory(folder: Path, check: Check) -> None:
     peaks = []
     for count in (1, 2):
         out = folder / f"memory-{count}"
-        command = [RECALL, "train", config, "--data", prepared, "--out", out, "--ranks", str(count), *settings]
-        peaks.append(measured(command)[1])  # of the largest of the processes
+        options = ["--ranks", str(count), *settings]
+        _, peak = measured([RECALL, "train", config, "--data", prepared, "--out", out, *options])
+        peaks.append(peak)  # of the largest of the processes
     one, two = peaks
     figures = f"{two / 1e6:,.0f} of {one / 1e6:,.0f} MB, {two / one:.2f}, with {_LARGE:,} interactions"
     check("a rank of two takes at most 0.6 of the memory", two <= 0.6 * one, figures)

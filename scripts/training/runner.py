@@ -39,12 +39,9 @@ class Clock:
         stopped = time.perf_counter()
         self._step += 1
         users, items = vectors()
-        np.savez(
-            self._out / f"{self._step}.npz",
-            users=users.astype(np.float32),
-            items=items.astype(np.float32),
-            **{name: one().astype(np.float32) for name, one in more.items()},
-        )
+        arrays: dict[str, Any] = {"users": users, "items": items, **{name: one() for name, one in more.items()}}
+        # Any: savez also has a flag, which cannot be given here because numpy before 2.1 would save it as an array
+        np.savez(self._out / f"{self._step}.npz", **{name: one.astype(np.float32) for name, one in arrays.items()})
         print(json.dumps({"step": self._step, "seconds": stopped - self._began}), flush=True)
         self._began += time.perf_counter() - stopped
 
@@ -65,8 +62,8 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     users, items = len(data["indptr"]) - 1, int(data["items"])
 
     def learner(indptr: np.ndarray, indices: np.ndarray, n: int) -> ImplicitALS:
-        ids = [SparseRows.one_hot(np.arange(count, dtype=np.int32), count) for count in (n, items)]
-        pairs = ObservedPairs(*ids, indptr, indices, np.ones(len(indices), dtype=np.float32))
+        contexts, catalogue = (SparseRows.one_hot(np.arange(count, dtype=np.int32), count) for count in (n, items))
+        pairs = ObservedPairs(contexts, catalogue, indptr, indices, np.ones(len(indices), dtype=np.float32))
         model = FactorizationMachine(n, items, settings["k"])
         model.initialise(0.1, torch.Generator().manual_seed(0))
         return ImplicitALS(model, pairs, config)
