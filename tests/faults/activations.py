@@ -21,7 +21,7 @@ REFUSED = (
 )
 """Pass criterion of these cases."""
 
-Fault = tuple[str, str, Callable[[Path], Callable[[], None]]]
+Fault = tuple[str, str, Callable[[Path], Callable[[], object]]]
 """Description, the file that the error must name, and a function that corrupts a version and returns how to undo it."""
 
 
@@ -96,16 +96,16 @@ def expected_path(folder: Path) -> Path:
         return folder
 
 
-def changed(path: Path, change: Callable[[bytes], bytes]) -> Callable[[], None]:
+def changed(path: Path, change: Callable[[bytes], bytes]) -> Callable[[], object]:
     """Change the bytes of a file; return how to undo it."""
     before = path.read_bytes()
     path.write_bytes(change(before))
-    return lambda: path.write_bytes(before) and None
+    return lambda: path.write_bytes(before)
 
 
-def replaced(folder: Path, name: str, data: bytes) -> Callable[[], None]:
+def replaced(folder: Path, name: str, data: bytes) -> Callable[[], object]:
     """Replace a file and update its checksum in the manifest; return how to undo it."""
     kept = {one: (folder / one).read_bytes() for one in (name, MANIFEST)}
     (folder / name).write_bytes(data)
     Manifest.read(folder).model_copy(update={"files": files.describe(folder)}).write(folder)
-    return lambda: [(folder / one).write_bytes(before) for one, before in kept.items()] and None
+    return lambda: [(folder / one).write_bytes(before) for one, before in kept.items()]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan, nan
 from pathlib import Path
+from typing import Any
 
 from tests.faults.case import Case, Score
 from tests.faults.cases import CASES
@@ -90,8 +91,9 @@ def load_results(folder: Path) -> list[Result]:
     results = []
     for path in sorted(folder.glob("[0-9][0-9].json")):
         plain = json.loads(path.read_text(encoding="utf-8"))
-        score = Score(**{name: nan if value is None and name in _TIMES else value for name, value in plain["score"].items()})
-        results.append(Result(cases[plain["case"]], score, plain["seconds"], plain["skipped"], plain["quick"]))
+        measured: dict[str, Any] = plain["score"]
+        measured |= {name: nan for name in _TIMES if measured[name] is None}
+        results.append(Result(cases[plain["case"]], Score(**measured), plain["seconds"], plain["skipped"], plain["quick"]))
     return results
 
 

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from recall.publish.backup import backup
@@ -30,15 +31,13 @@ def log_lost(bench: Bench, score: Score) -> None:
                 copy_of(root / JOURNAL, copy)
                 acknowledged |= change(server, "second", 5)
                 fault(root, copy)
-                reported = until(lambda server=server: bool(degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
+                reported = until(partial(is_degraded, server), bench.within(_WITHIN))
                 score.record(reported, f"{fault.__name__.strip('_')}, {workers} workers: `degraded` is empty")
                 acknowledged |= change(server, "third", 1)
-                recovered = until(lambda server=server: not any(degraded(server) for _ in range(20)), bench.within(20))  # type: ignore[misc]
+                recovered = until(partial(_recovered, server), bench.within(20))
                 score.record(recovered, f"{fault.__name__.strip('_')}, {workers} workers: still degraded: {degraded(server)}")
-                check_present(score, acknowledged, lambda ids, server=server: served(server, ids), named)  # type: ignore[misc]
-            check_present(
-                score, acknowledged, lambda ids, root=root: stored(root, ids), f"{fault.__name__.strip('_')}, after restart"
-            )  # type: ignore[misc]
+                check_present(score, acknowledged, partial(served, server), named)
+            check_present(score, acknowledged, partial(stored, root), f"{named}, after restart")
 
 
 def root_copied(bench: Bench, score: Score) -> None:
@@ -56,7 +55,7 @@ def root_copied(bench: Bench, score: Score) -> None:
             score.record(not missing or bool(degraded(server)), "a copy without the -wal file is not reported as incomplete")
         with bench.serve(complete) as server:
             score.record(not degraded(server.ready()), "a backup is reported as degraded")
-            check_present(score, acknowledged, lambda ids, server=server: served(server, ids), "backup")  # type: ignore[misc]
+            check_present(score, acknowledged, partial(served, server), "backup")
 
 
 def from_elsewhere(bench: Bench, score: Score) -> None:
@@ -77,7 +76,7 @@ def from_elsewhere(bench: Bench, score: Score) -> None:
                 else:
                     version = adopt(other, root).folder.name
                 server.serves(version, bench.within(10))
-                check_present(score, acknowledged, lambda ids, server=server: served(server, ids), version)  # type: ignore[misc]
+                check_present(score, acknowledged, partial(served, server), version)
 
 
 def removed(root: Path, _copy: Path) -> None:
@@ -128,6 +127,16 @@ def change(server: Server, name: str, count: int) -> set[str]:
 def degraded(server: Server) -> list[str]:
     """Return the reasons that readiness reports."""
     return [one["reason"] for one in server.get("/health/ready").json["degraded"]]
+
+
+def is_degraded(server: Server) -> bool:
+    """Whether readiness reports a reason."""
+    return bool(degraded(server))
+
+
+def _recovered(server: Server) -> bool:
+    """Whether no worker reports a reason: 20 requests reach all of them."""
+    return not any(degraded(server) for _ in range(20))
 
 
 def served(server: Server, ids: set[str]) -> bool:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from recall.bundle import files
@@ -16,7 +17,7 @@ from recall.store.items.log_position import Change
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
-from tests.faults.change_log import change, check_present, copy_of, degraded, served, until
+from tests.faults.change_log import change, check_present, copy_of, degraded, is_degraded, served, until
 from tests.faults.http import request
 from tests.faults.oracle import Oracle
 from tests.faults.redis_proxy import redis_server
@@ -49,7 +50,7 @@ def older_tables(bench: Bench, score: Score) -> None:
                     score.record(not _priced(server), f"{where}: a change that the table contains hides its row")
                     score.record(len(report.log_overlap.returned) == 2, f"{where}: reported {report.log_overlap.returned}")
                 else:
-                    check_present(score, acknowledged, lambda ids, server=server: served(server, ids), where)  # type: ignore[misc]
+                    check_present(score, acknowledged, partial(served, server), where)
                     gone = all(server.get(f"/v1/items/{one}").status == 404 for one in "78")
                     score.record(gone, f"{where}: a deleted item is served again")
                     score.record(_priced(server), f"{where}: a changed value is that of the table again")
@@ -149,14 +150,18 @@ def users_lost(bench: Bench, score: Score) -> None:
                 file.unlink()
             if name != "removed":
                 shutil.copy(copy, root / USERS_LIVE)
-            told = until(lambda server=server: bool(degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
+            told = until(partial(is_degraded, server), bench.within(_WITHIN))
             score.record(told, f"{name}: `degraded` is empty")
         with bench.serve(root) as server:
-            told = until(lambda server=server: bool(degraded(server.ready())), bench.within(_WITHIN))  # type: ignore[misc]
+            told = until(partial(is_degraded, server.ready()), bench.within(_WITHIN))
             score.record(told, f"{name}: `degraded` is empty after a restart")
             (root / USERS_MARK).unlink()
-            cleared = until(lambda server=server: not degraded(server), bench.within(5))  # type: ignore[misc]
+            cleared = until(partial(_is_sound, server), bench.within(5))
             score.record(cleared, f"{name}: still degraded once the loss was accepted: {degraded(server)}")
+
+
+def _is_sound(server: Server) -> bool:
+    return not degraded(server)
 
 
 def redis_lost(bench: Bench, score: Score) -> None:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from recall.bundle import files, versions
@@ -30,7 +31,7 @@ def truncated(bench: Bench, score: Score) -> None:
         nearly = size - 2 if name == MANIFEST else size - 1  # the last byte is only a newline
         for length in [0, nearly, *(bench.random.randrange(size) for _ in range(bench.many(1, 18)))]:
 
-            def truncate(folder: Path, name: str = name, length: int = length) -> Callable[[], None]:
+            def truncate(folder: Path, name: str = name, length: int = length) -> Callable[[], object]:
                 return changed(folder / name, lambda data: data[:length])
 
             faults.append((f"{name} truncated to {length} of {size} bytes", name, truncate))
@@ -49,7 +50,7 @@ def flipped(bench: Bench, score: Score) -> None:
         size = (bench.shop.templates[0] / name).stat().st_size
         place, bit = bench.random.randrange(size), bench.random.randrange(8)
 
-        def flip(folder: Path, name: str = name, place: int = place, bit: int = bit) -> Callable[[], None]:
+        def flip(folder: Path, name: str = name, place: int = place, bit: int = bit) -> Callable[[], object]:
             return changed(folder / name, lambda data: data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
 
         faults.append((f"bit {bit} of byte {place} of {name} flipped", name, flip))
@@ -60,46 +61,38 @@ def missing_or_foreign(bench: Bench, score: Score) -> None:
     """Case 7."""
     faults: list[Fault] = []
     for name in _names(bench):
-        faults.append(
-            (f"{name} is missing", name, lambda folder, name=name: _renamed(folder / name, folder.parent.parent / "away"))
-        )
-        faults.append((f"{name} is renamed", name, lambda folder, name=name: _renamed(folder / name, folder / f"{name}.bak")))
+        faults.append((f"{name} is missing", name, partial(_renamed, name=name, to="../../away")))
+        faults.append((f"{name} is renamed", name, partial(_renamed, name=name, to=f"{name}.bak")))
     foreign = bench.shop.templates[1]
     for name in sorted(files.NAMES - {files.ITEMS, files.ENCODER, files.VOCABULARIES, files.USERS, files.COUNTS}):
-        faults.append(
-            (
-                f"{name} of another bundle",
-                name,
-                lambda folder, name=name: changed(folder / name, lambda _: (foreign / name).read_bytes()),
-            )
-        )
-    manifest = (foreign / MANIFEST).read_bytes()
-    faults.append(("the manifest of another bundle", "", lambda folder: changed(folder / MANIFEST, lambda _: manifest)))
+        faults.append((f"{name} of another bundle", name, partial(_exchanged, name=name, other=foreign)))
+    faults.append(("the manifest of another bundle", "", partial(_exchanged, name=MANIFEST, other=foreign)))
     faults.append(("an extra file", "extra.bin", lambda folder: _added(folder / "extra.bin")))
     faults.append(("a symbolic link in place of a file", files.USERS, lambda folder: _linked(folder / files.USERS)))
     for part, value in (("dim", 5), ("items", 7), ("k", 3), ("users", 1)):
-        faults.append(
-            (
-                f"a wrong sizes.{part} under a correct checksum",
-                "",
-                lambda folder, part=part, value=value: _restated(folder, part, value),
-            )
-        )
+        faults.append((f"a wrong sizes.{part} under a correct checksum", "", partial(_restated, part=part, value=value)))
     each_refused(bench, score, faults)
     _by_command(bench, score)
 
 
-def _renamed(path: Path, to: Path) -> Callable[[], None]:
-    path.rename(to)
-    return lambda: to.rename(path) and None
+def _renamed(folder: Path, name: str, to: str) -> Callable[[], object]:
+    """Rename a file of a version, or move it to a path relative to the version; return how to undo it."""
+    away = (folder / name).rename(folder / to)
+    return lambda: away.rename(folder / name)
 
 
-def _added(path: Path) -> Callable[[], None]:
+def _exchanged(folder: Path, name: str, other: Path) -> Callable[[], object]:
+    """Replace a file of a version by that of a different version; return how to undo it."""
+    data = (other / name).read_bytes()
+    return changed(folder / name, lambda _: data)
+
+
+def _added(path: Path) -> Callable[[], object]:
     path.write_bytes(b"x")
     return path.unlink
 
 
-def _linked(path: Path) -> Callable[[], None]:
+def _linked(path: Path) -> Callable[[], object]:
     away = path.parent.parent.parent / "away"
     path.rename(away)
     path.symlink_to(away)
@@ -111,12 +104,12 @@ def _linked(path: Path) -> Callable[[], None]:
     return repair
 
 
-def _restated(folder: Path, part: str, value: int) -> Callable[[], None]:
+def _restated(folder: Path, part: str, value: int) -> Callable[[], object]:
     """Write a manifest with a wrong size and a correct checksum; return how to undo it."""
     before = (folder / MANIFEST).read_bytes()
     manifest = Manifest.read(folder)
     manifest.model_copy(update={"sizes": manifest.sizes.model_copy(update={part: value})}).write(folder)
-    return lambda: (folder / MANIFEST).write_bytes(before) and None
+    return lambda: (folder / MANIFEST).write_bytes(before)
 
 
 def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -130,7 +123,7 @@ def _by_command(bench: Bench, score: Score) -> None:
     root = bench.root(2)
     other = versions.versions(root)[0]
     for name in (files.INDEX, files.USERS)[: bench.many(1, 2)]:
-        repair = _renamed(other / name, root / "away")
+        repair = _renamed(other, name, "../../away")
         done = command("activate", root, other.name)
         repair()
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or name in line]
@@ -144,14 +137,14 @@ def _by_command(bench: Bench, score: Score) -> None:
 def too_large(bench: Bench, score: Score) -> None:
     """Case 13."""
 
-    def ten_times(folder: Path) -> Callable[[], None]:
+    def ten_times(folder: Path) -> Callable[[], object]:
         before = (folder / MANIFEST).read_bytes()
         manifest = Manifest.read(folder)
         entry = manifest.files[files.ITEM_VECTORS]
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         larger = FileEntry(bytes=10 * memory, sha256=entry.sha256)
         manifest.model_copy(update={"files": {**manifest.files, files.ITEM_VECTORS: larger}}).write(folder)
-        return lambda: (folder / MANIFEST).write_bytes(before) and None
+        return lambda: (folder / MANIFEST).write_bytes(before)
 
     each_refused(
         bench, score, [("a file of ten times the machine's memory", "", ten_times)] * bench.many(2, 10), "bytes of memory"

@@ -38,7 +38,7 @@ def out_of_range(bench: Bench, score: Score) -> None:
     faults: list[Fault] = []
     for name in (files.ITEM_VECTORS, files.TABLES)[: bench.many(1, 2)]:
         for value in (np.nan, np.inf, -np.inf):
-            faults.append((f"{value} in {name}", name, lambda folder, name=name, value=value: _corrupted(folder, name, value)))
+            faults.append((f"{value} in {name}", name, partial(_corrupted, name=name, value=value)))
     for value in (2e19, -1e30, 3e38):
         large = partial(_corrupted, name=files.ITEM_VECTORS, value=value)
         faults.append((f"a vector with {value:g}", files.ITEM_VECTORS, large))
@@ -49,9 +49,13 @@ def out_of_range(bench: Bench, score: Score) -> None:
 def _models(bench: Bench, score: Score) -> None:
     """Try to export models with non-finite or too large parameters."""
     for value in (float("nan"), float("inf"), -float("inf"), 3e38, 1e25):
+
+        def corrupt(model: "FactorizationMachine", value: float = value) -> None:
+            model.item_weights.view(-1)[3:4].fill_(value)
+
         root = bench.place("corrupt")
         try:
-            bench.shop.export(root, 3, lambda model, value=value: model.item_weights.view(-1)[3:4].fill_(value))
+            bench.shop.export(root, 3, corrupt)
             refused = False
         except RecallError:
             refused = True
@@ -128,7 +132,7 @@ def _check_answers(server: Server, oracle: Oracle, score: Score, what: str) -> l
     return top
 
 
-def _corrupted(folder: Path, name: str, value: float) -> Callable[[], None]:
+def _corrupted(folder: Path, name: str, value: float) -> Callable[[], object]:
     """Change one number of a file under a correct checksum; return how to undo it."""
     kept = {one: (folder / one).read_bytes() for one in (name, MANIFEST)}
     data = bytearray(kept[name])
@@ -141,7 +145,7 @@ def _corrupted(folder: Path, name: str, value: float) -> Callable[[], None]:
     (folder / name).write_bytes(bytes(data))
     manifest = Manifest.read(folder)
     manifest.model_copy(update={"files": files.describe(folder)}).write(folder)
-    return lambda: [(folder / one).write_bytes(before) for one, before in kept.items()] and None
+    return lambda: [(folder / one).write_bytes(before) for one, before in kept.items()]
 
 
 CASES = [

@@ -5,13 +5,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from recall.bundle import files
 from tests.faults import ROOT
-from tests.faults.activations import each_refused, replaced
+from tests.faults.activations import Fault, each_refused, replaced
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.http import wait_for
@@ -55,12 +56,12 @@ def payloads(bench: Bench, score: Score) -> None:
         + b"\0" * 40,
         "random bytes": bytes(bench.random.randrange(256) for _ in range(4000)),
     }
-    faults = []
+    faults: list[Fault] = []
     for what, data in bombs.items():
         for name in (files.ITEM_VECTORS, files.INDEX, files.TABLES, files.CHECKS, files.COUNTS)[: bench.many(2, 5)]:
-            faults.append((f"{what} as {name}", "", lambda folder, name=name, data=data: replaced(folder, name, data)))
+            faults.append((f"{what} as {name}", "", partial(replaced, name=name, data=data)))
     for name in ("model.pkl", "model.pt", "weights.npy"):
-        faults.append((f"an extra file {name}", name, lambda folder, name=name: _also(folder / name, pickled)))
+        faults.append((f"an extra file {name}", name, partial(_also, name=name, data=pickled)))
     each_refused(bench, score, faults)
     score.record(not marker.exists(), "code in a bundle was executed")
     root = bench.root()
@@ -80,9 +81,9 @@ def payloads(bench: Bench, score: Score) -> None:
     score.record(done.returncode == 0, f"the service imports {done.stderr.strip()[-200:]}")
 
 
-def _also(path: Path, data: bytes) -> Callable[[], None]:
-    path.write_bytes(data)
-    return path.unlink
+def _also(folder: Path, name: str, data: bytes) -> Callable[[], object]:
+    (folder / name).write_bytes(data)
+    return (folder / name).unlink
 
 
 CASES = [

@@ -42,7 +42,7 @@ class Server:
 
     def get(self, target: str, **headers: str) -> Answer:
         """Send a GET request."""
-        return self.ask(request("GET", target, **headers))
+        return self.ask(request("GET", target, b"", **headers))
 
     def post(self, target: str, value: object, **headers: str) -> Answer:
         """POST a JSON value, or bytes sent as JSON."""

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_the_oracle_detects_wrong_answers(shop: Shop, tmp_path: Path) -> None:
     oracle = Oracle(root)
     oracle.changed(1, {"new": {"genre": "noir", "price": 3.0}})
     found = recommender.recommend(Request(user_id="3", n=1000))
-    items = [{"item_id": item.item_id, "score": item.score} for item in found.items]
+    items: list[dict[str, Any]] = [{"item_id": item.item_id, "score": item.score} for item in found.items]
     answer = {"bundle": live_name(root), "sequence": 1, "items": items}
     assert oracle.fault(answer, "3", 1000) == ""
     seen = recommender.users.get("3")

@@ -33,14 +33,14 @@ def unknown(bench: Bench, score: Score) -> None:
             score.record(
                 answer.status == 200 and bool(answer.json["warnings"]), f"unknown items: {answer.status} {answer.body[-250:]!r}"
             )
-            for body in (
+            for mistaken in (
                 {"features": {f"feild{number}": 1}},
                 {"context": {"dvice": "web"}},
                 {"userid": "3"},
                 {"filter": {"gerne": "noir"}},
             ):
-                answer = server.post("/v1/recommend", body)
-                score.record(answer.status == 422 and answer.problem, f"{body}: {answer.status} {answer.body[:150]!r}")
+                answer = server.post("/v1/recommend", mistaken)
+                score.record(answer.status == 422 and answer.problem, f"{mistaken}: {answer.status} {answer.body[:150]!r}")
         metrics = server.get("/metrics").body.decode()
         flagged = next((line for line in metrics.splitlines() if line.startswith("recall_fallback_total")), "")
         score.require(
