@@ -156,10 +156,11 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
         )
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
-    formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"])
     table_ids = {
         name: find_table_id(tables[name], heads["interactions"][own_id], own_id) for name, own_id in id_columns.items()
     }
+    listed = tables["users"].column(table_ids["users"]) if "users" in table_ids else None
+    formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"], listed)
     for name, frame in heads.items():
         known = {*ids.values(), table_ids.get(name, "")}
         values = frame.drop(known, strict=False)

@@ -37,6 +37,7 @@ from recall.data.scaffold.text_values import (
 from recall.data.tables import Table
 from recall.data.time_columns import LATER, TimeCandidate, find_date_parts
 from recall.data.times import UNITS, unit_of_time, within_unit
+from recall.features.values import canonical_series
 
 # Thresholds. Chosen, not tuned.
 _MAX_IRREGULAR = 0.01  # share of lines, such as totals, that may break a rule
@@ -45,6 +46,7 @@ _PLACEHOLDERS = word_set(
     f"0 -1 {uuid.UUID(int=0)} anonymous anonym anonyme anonimo guest gast unknown unbekannt none null undefined public default"
 )
 _MIN_PLACEHOLDER = 2  # rows of such an id, relative to those of the next
+_FAR_MORE = 5  # the same for the id 0, where the ids may count from 0 but have gaps
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
 
@@ -118,15 +120,18 @@ def _members_in(texts: pl.Series, settings: Mapping[str, Any], ids: pl.Series) -
     return share_in(lists.explode().str.strip_chars().drop_nulls().unique(), ids) >= MIN_SHARED
 
 
-def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user_id: str) -> DetectedFormat:
+def detect_placeholder_users(
+    detected: DetectedFormat, frame: pl.DataFrame, user_id: str, listed: pl.Series | None = None
+) -> DetectedFormat:
     """Detect the id that all unknown users have (`missing`), such as 0 or "guest".
 
-    It is far more frequent than any other. Of ids that count from 0, that of 0 is a user.
+    It is far more frequent than any other. Of ids that count from 0, that of 0 is a user, unless the users table lacks it.
 
     Args:
         detected: format of the interactions so far.
         frame: sample of the interactions.
         user_id: column of user ids.
+        listed: ids of the users table, [n]; None without one.
     """
     if frame[user_id].dtype.is_nested():
         return detected
@@ -136,10 +141,13 @@ def detect_placeholder_users(detected: DetectedFormat, frame: pl.DataFrame, user
         return detected
     (placeholder, rows), (_, next_rows) = counts.rows()[:2]
     numbers = counts[user_id].cast(pl.Int64, strict=False)
-    counting = not numbers.has_nulls() and are_dense(numbers)
-    if rows < _MIN_PLACEHOLDER * next_rows or (placeholder == "0" and counting):
+    has_gaps = numbers.n_unique() <= int(numbers.max() or 0) / 2  # type: ignore[arg-type]
+    counting = not numbers.has_nulls() and are_dense(numbers) and not (has_gaps and rows >= _FAR_MORE * next_rows)
+    unlisted = listed is not None and not (canonical_series(listed) == placeholder).any()
+    if rows < _MIN_PLACEHOLDER * next_rows or (placeholder == "0" and counting and not unlisted):
         return detected
-    why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}: assumed to be that of all unknown users"
+    where = ", nor is it in the users table" if unlisted else ""
+    why = f"{rows:,} rows, and no other {user_id} in more than {next_rows:,}{where}: assumed to be that of all unknown users"
     return detected.with_settings({"missing": {user_id: (placeholder,)}}, {"missing": why})
 
 

@@ -139,17 +139,22 @@ def test_a_list_of_ids_of_the_items_table_is_known_by_them(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("ids", "missing"),
+    ("ids", "listed", "missing"),
     [
-        (["0"] * 20 + [str(n) for n in range(400, 500, 3)] * 9, ("0",)),
-        (["0"] * 20 + [str(n) for n in range(1, 30)] * 9, None),  # they count from 0
-        (["Guest"] * 5 + list("abcdef"), ("Guest",)),
-        (["guest", "guest", "a", "a", *"bcde"], None),  # no more frequent than others
-        (["x"] * 9 + list("abcde"), None),
+        (["0"] * 20 + [str(n) for n in range(400, 500, 3)] * 9, None, ("0",)),
+        (["0"] * 20 + [str(n) for n in range(1, 30)] * 9, None, None),  # they count from 0
+        (["0"] * 20 + [str(n) for n in range(1, 30)] * 9, range(30), None),
+        (["0"] * 20 + [str(n) for n in range(1, 30)] * 9, range(1, 30), ("0",)),
+        (["0"] * 20 + [str(n) for n in range(1, 90, 3)] * 9, None, None),
+        (["0"] * 50 + [str(n) for n in range(1, 90, 3)] * 9, None, ("0",)),
+        (["Guest"] * 5 + list("abcdef"), None, ("Guest",)),
+        (["guest", "guest", "a", "a", *"bcde"], None, None),  # no more frequent than others
+        (["x"] * 9 + list("abcde"), None, None),
     ],
 )
-def test_an_id_of_all_unknown_users_is_missing(ids: list[str], missing: tuple[str, ...] | None) -> None:
-    found = detect_placeholder_users(DetectedFormat(), pl.DataFrame({"user": ids}), "user")
+def test_an_id_of_all_unknown_users_is_missing(ids: list[str], listed: range | None, missing: tuple[str, ...] | None) -> None:
+    users = None if listed is None else pl.Series(listed)
+    found = detect_placeholder_users(DetectedFormat(), pl.DataFrame({"user": ids}), "user", users)
     assert settings_of(found) == ({} if missing is None else {"missing": {"user": missing}})
 
 
