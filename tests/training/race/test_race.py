@@ -401,3 +401,13 @@ def test_the_final_training_has_more_epochs_than_a_race_on_some_of_the_users(cyc
     users = np.arange(50)
     one.best, one.latest = (PerRequestMetrics(users, {one.metric: np.full(50, figure)}) for figure in (0.5, 0.1))
     assert race_module._with_sweeps(one, share)["train"]["epochs"] == epochs
+
+
+@pytest.mark.parametrize("histories", [True, False])
+def test_a_cheap_square_loss_is_refined_before_other_objectives_without_histories(noise: Path, histories: bool) -> None:
+    fields = {name: field for name, field in LOG["fields"].items() if histories or name != "previous"}
+    _, left = ran(parse_config({**LOG, "fields": fields, "model": {}}), noise)
+    names = [one.name for one in left]
+    softmax = next(at for at, name in enumerate(names) if name.startswith("softmax"))
+    refined = [at for at, name in enumerate(names) if name.startswith("square") and name.endswith(", k 128")]
+    assert bool(refined and refined[0] < softmax) is not histories
