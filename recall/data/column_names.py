@@ -270,9 +270,31 @@ def table_of_file(name: str) -> str | None:
     Args:
         name: name of the file, without its folder.
     """
-    found = (table for word in reversed(words(name)) for table, known in _SETS["tables"].items() if word in known)
     bought = {"order", "orders", "basket", "cart", "invoice", "receipt", "purchase", "transaction"} & set(words(name))
-    return "interactions" if bought else next(found, None)
+    return "interactions" if bought else next(reversed(_tables_in(name)), None)
+
+
+def names_users_and_items(name: str) -> bool:
+    """Return whether the name of a file denotes users and items, and no other table.
+
+    Such a file may have the users' items, or be either table.
+
+    Args:
+        name: name of the file, without its folder.
+    """
+    return set(_tables_in(name)) == {"users", "items"}
+
+
+def _tables_in(name: str) -> list[str]:
+    """Return the tables that the words of a file name denote, in their order.
+
+    Singulars such as `review`, and plurals, count only where no word is in the vocabulary.
+    """
+    parts = words(name)
+    listed = [{part} for part in parts]
+    similar = [{f"{part}s", part.removesuffix("s")} for part in parts if len(part) > 3]  # not "new" for "news"
+    found = ([table for one in forms for table, known in _SETS["tables"].items() if known & one] for forms in (listed, similar))
+    return next((tables for tables in found if tables), [])
 
 
 def title_of(texts: Iterable[str]) -> str | None:

@@ -13,6 +13,9 @@ from recall.data.column_names import fallback_id_column, id_column, table_of_fil
         ("classes.csv", "items"),
         ("Bücher.csv", "items"),
         ("library patrons.csv", "users"),
+        ("all_review_2024.json", "interactions"),
+        ("users_new.csv", "users"),  # a known word is before singulars such as new
+        ("profiles.csv", "users"),
         ("readme.txt", None),
     ],
 )

@@ -26,7 +26,8 @@ from recall.data.scaffold.fields import (
     unreadable_comment,
 )
 from recall.data.scaffold.file_format import DetectedFormat
-from recall.data.scaffold.survey import Survey, distinct_values, files_in, interactions_per_row, read_sample, survey
+from recall.data.scaffold.folder_files import FolderFiles, files_in
+from recall.data.scaffold.survey import Survey, distinct_values, interactions_per_row, read_sample, survey
 from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
 
@@ -192,10 +193,12 @@ def draft(folder: Path, user_id: str | None = None, item_id: str | None = None, 
     Raises:
         DataError: The folder is missing, there are no interactions, or an id column is not found.
     """
-    sources = dict(files) if files else files_in(folder)
+    found = FolderFiles(dict(files)) if files else files_in(folder)
+    sources = dict(found.paths)
     optional = [] if files else [name for name in sources if name != "interactions" and sources[name].is_file()]
     empty = [name for name in optional if not sources[name].stat().st_size]
-    notes = [f"# {sources.pop(name).name} is empty, so that no table of {name} is read" for name in empty]
+    notes = found.comments()
+    notes += [f"# {sources.pop(name).name} is empty, so that no table of {name} is read" for name in empty]
     surveyed = survey(sources, user_id, item_id)
     paths = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sources.items()}
     return draft_tables(surveyed, folder.resolve().name, paths, notes)

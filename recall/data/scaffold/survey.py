@@ -13,9 +13,9 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import fallback_id_column, id_column, table_of_file
+from recall.data.column_names import fallback_id_column, id_column
 from recall.data.entities import id_missing
-from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
+from recall.data.files import files_of, kind_of, unreadable_file
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.id_columns import (
@@ -37,7 +37,7 @@ from recall.data.scaffold.table_format import (
 )
 from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
 from recall.data.selection import refuse_nested_ids
-from recall.data.tables import TABLE_NAMES, Table, open_table
+from recall.data.tables import Table, open_table
 from recall.errors import DataError
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
@@ -190,69 +190,6 @@ def _collect_heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
 
 def _is_text_file(source: object) -> bool:
     return isinstance(source, str | Path) and kind_of(files_of(Path(source))[0]) in ("text", None)
-
-
-# Files of a folder.
-
-_NOT_TABLES = (".toml", ".md", ".pdf", ".html", ".py", ".ipynb", ".log", ".sql", ".png", ".xlsx")
-
-
-def files_in(folder: Path) -> dict[str, Path]:
-    """Return the path of each table in a folder.
-
-    These are interactions.*, users.* and items.*. Without interactions.*, every table is recognised by the words of its
-    file name, such as orders.csv or movies.parquet.
-
-    Args:
-        folder: folder of the data files.
-
-    Raises:
-        DataError: The folder is missing, has no interactions, or has several files that may be one table.
-    """
-    if not folder.is_dir():
-        raise DataError("there is no such folder", where=str(folder), hint="Correct the path, or create the folder first")
-    candidates = sorted(
-        path for path in folder.iterdir() if path.name[0] not in "._" and path.suffix.lower() not in _NOT_TABLES
-    )
-    exact_names: dict[str, Path] = {}
-    for name in TABLE_NAMES:
-        matches = [path for path in candidates if uncompressed_name(path).stem == name]
-        matches.sort(key=lambda path: (path.suffix != ".parquet", path.suffix != ".csv", path.name))
-        exact_names |= {name: matches[0]} if matches else {}
-    if "interactions" in exact_names:
-        return exact_names
-    hint = "Write one row for each interaction, with the id of a user and of an item; or name the file with --interactions"
-    by_table: dict[str, list[Path]] = {}
-    for path in candidates:
-        table = table_of_file(uncompressed_name(path).name)
-        if table is not None:
-            by_table.setdefault(table, []).append(path)
-    for table, files in by_table.items():
-        pattern = re.sub(r"\d+", "*", files[0].name)  # such as sales_2024_01.csv and sales_2024_02.csv
-        if len(files) > 1 and sorted(folder.glob(pattern)) == sorted(files):
-            by_table[table] = [folder / pattern]
-        elif len(files) > 1:
-            names = ", ".join(path.name for path in files)
-            raise DataError(
-                f"several files may be the {table}: {names}",
-                where=str(folder),
-                hint=f"Name the one that is meant with --{table}; or, where each has a part of the columns, join them first, "
-                'such as polars.read_csv("orders.csv").join(polars.read_csv("order_items.csv"), on="order_id")'
-                '.write_csv("interactions.csv")',
-            )
-    if (
-        "interactions" not in by_table
-        and len(candidates) == 1
-        and uncompressed_name(candidates[0]).suffix in (".csv", ".tsv", ".parquet", ".jsonl")
-    ):
-        by_table = {"interactions": candidates}
-    if "interactions" not in by_table:
-        present = sorted(path.name for path in folder.iterdir() if path.name[0] not in "._")
-        shown = f"{', '.join(present[:5])}{', ...' if len(present) > 5 else ''}"
-        why = f"the folder holds {shown}" if present else "the folder is empty"
-        message = "there is no interactions.parquet or .csv, nor a file named like one, such as ratings, orders or events"
-        raise DataError(message, where=str(folder), why=why, hint=hint)
-    return {name: by_table[name][0] for name in TABLE_NAMES if name in by_table}
 
 
 def detect_row_settings(
