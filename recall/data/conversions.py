@@ -125,6 +125,7 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         return frame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
+    frame = frame.with_columns(pl.col(name).replace("", None) for name in form.times if name in texts)  # of JSON
     without_units = {
         name: pl.col(name).str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
         for name, units in form.units.items()

@@ -95,6 +95,12 @@ def test_what_is_no_list_is_its_only_member(text: str) -> None:
     assert parse_lists(pl.Series("a", [text])).to_list() == [[text]]
 
 
+def test_an_empty_text_is_no_time() -> None:
+    frame = pl.LazyFrame({"day": ["", "May 2, 2011", None]})
+    days = converted(frame, FileFormat(times={"day": "%b %d, %Y"})).collect()["day"]
+    assert days.to_list() == [None, datetime.date(2011, 5, 2), None]
+
+
 def test_a_date_and_a_time_of_day_in_two_columns() -> None:
     frame = pl.LazyFrame({"day": ["31/01/2024", None], "clock": ["18:30", "7:00"], "n": [1, 2]})
     read = converted(frame, FileFormat(times={"day": "%d/%m/%Y %H:%M"}, clocks={"day": "clock"})).collect()

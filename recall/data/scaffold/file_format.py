@@ -288,7 +288,7 @@ def _second_header_column(rows: Sequence[Sequence[str]]) -> str:
 
 def _find_escaped_quote(text: str) -> str:
     """Return an example of a quote that is escaped by a backslash, or ""."""
-    cell = r'(?m)(?:^|[,;|\t])"(?:[^"\\\r\n]|\\[^"\r\n])+\\"[^,;|\t\r\n"][^"\r\n]{0,20}'  # a backslash may follow another
+    cell = r'(?m)(?:^|[,;|\t])"(?:[^"\\\r\n]|\\[^"\r\n])*\\"[^,;|\t\r\n"][^"\r\n]{0,20}'  # a backslash may follow another
     found = '\\"' in text and re.search(cell, text)
     return found[0][:40].lstrip(",;|\t") if found else ""
 

@@ -228,6 +228,7 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
         interactions: whether the table is the interactions; there yes and no may be events, and remain text.
     """
     columns_of: dict[str, dict[str, Any]] = {name: {} for name in _CONVERTED}
+    frame = frame.with_columns(pl.col(pl.String).replace("", None))  # JSON has "" for missing values
     if interactions:
         detected, frame = _skip_section_titles(detected, frame, sorted(ids & set(frame.columns)))
     clocks = _find_clock_columns(frame) if interactions else {}

@@ -49,6 +49,7 @@ NULL_SPELLINGS_OF_NUMBERS: Final = (*_MARKS, "NA", "na", "unknown", "missing", "
 """Spellings that mean a missing value if all other values of the column are numbers."""
 # Thresholds. Chosen, not tuned.
 _MAX_UNIT_LENGTH = 16  # characters
+_MAX_UNIT_WORDS = 2  # such as "sq ft"; more may be the street after the number of a house
 # share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
 _MIN_RECURRING = 0.3
 _MIN_LISTS = 0.05  # share of cells in list notation
@@ -178,6 +179,7 @@ def detect_unit(values: pl.Series) -> tuple[str, ...]:
     if (
         not 0 < len(units) <= 2
         or len(units[0]) > _MAX_UNIT_LENGTH
+        or len(units[0].split()) > _MAX_UNIT_WORDS
         or len(texts) < 2
         or _MULTIPLIERS & {unit.strip(".") for unit in units}
     ):

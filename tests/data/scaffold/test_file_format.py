@@ -47,6 +47,7 @@ from recall.errors import DataError
         ("a.csv", "a||b||c\nx||2||y\nz||||\n", FileFormat(separator="||")),
         ("a.csv", "a^b\nx^2\n", FileFormat(separator="^")),
         ("a.csv", 'a,b\n"the \\"x\\", y",2\nz,3\n', FileFormat(backslashes=True)),
+        ("a.csv", 'a,b\n"\\"x\\" and y",2\nz,3\n', FileFormat(backslashes=True)),
         ("a.csv", 'a,b\n"the \\"x\\", y","C:\\\\dir\\\\"\n"Al" Yan,z\n', FileFormat(backslashes=True)),
         ("a.csv", 'a,b\n"C:\\\\dir\\\\",2\n"x, y",3\n', FileFormat()),
         ("a.csv", 'a,b\n"C:\\",2\n"x, y",3\n', FileFormat()),

@@ -342,3 +342,9 @@ def test_years_are_read_without_the_text_around() -> None:
     found = detect_conversions(DetectedFormat(), frame, set(), interactions=False)
     assert settings_of(found) == {"years": ("year",)}
     assert convert_columns(frame.lazy(), found.settings, "").collect()["year"].to_list() == ["2007", "1999", "2010", None]
+
+
+def test_prices_beside_empty_texts_are_numbers_and_streets_are_no_units() -> None:
+    texts = {"price": ["", "$1,249.00", "$8.93"], "address": ["12 W Main St", "470 W Main St", "9 W Main St"]}
+    found = settings_of(detect_conversions(DetectedFormat(), pl.DataFrame(texts), set(), interactions=False))
+    assert found == {"numbers": {"price": "."}}
