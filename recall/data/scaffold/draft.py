@@ -195,12 +195,12 @@ def draft(folder: Path, user_id: str | None = None, item_id: str | None = None, 
     """
     found = FolderFiles(dict(files)) if files else files_in(folder)
     sources = dict(found.paths)
-    optional = [] if files else [name for name in sources if name != "interactions" and sources[name].is_file()]
-    empty = [name for name in optional if not sources[name].stat().st_size]
+    optional = [] if files else [name for name in sources if name != "interactions"]
+    empty = [name for name in optional if sources[name].is_file() and not sources[name].stat().st_size]
     notes = found.comments()
     notes += [f"# {sources.pop(name).name} is empty, so that no table of {name} is read" for name in empty]
-    surveyed = survey(sources, user_id, item_id)
-    paths = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sources.items()}
+    surveyed = survey(sources, user_id, item_id, optional)
+    paths = {name: Path(os.path.relpath(sources[name], folder)).as_posix() for name in sources if name in surveyed.tables}
     return draft_tables(surveyed, folder.resolve().name, paths, notes)
 
 

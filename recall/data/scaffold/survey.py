@@ -5,7 +5,7 @@ again with these, until all are known.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import fallback_id_column, id_column
+from recall.data.column_names import COLUMN_WORDS, fallback_id_column, id_column, words
 from recall.data.entities import id_missing
 from recall.data.files import files_of, kind_of, unreadable_file
+from recall.data.roles import numbers_of
 from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
 from recall.data.scaffold.file_format import DetectedFormat, detect_format
 from recall.data.scaffold.id_columns import (
@@ -45,6 +46,7 @@ from recall.features.values import canonical_series
 # Thresholds. Chosen, not tuned.
 _MAX_RARE_VALUES = 50  # distinct values in the sample up to which all rows are read, because an event may be rare
 _MAX_PROPERTIES = 0.2  # distinct property names in a table of (id, property, value), relative to the rows
+_MIN_PROPERTIES = 1.5  # properties, and values, per id in such a table
 _MIN_REPEATED = 10  # repeated ids whose first rows alone are marked, to take the mark for that of current rows
 _MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
 
@@ -62,7 +64,7 @@ class Survey:
         id_reasons: reason by setting, "user_id" or "item_id"; without those that the caller named.
         table_ids: id column of the users and of the items table.
         row_settings: (value, reason) of `missing_ids` and `repeated_ids`, where rows need them.
-        warnings: messages about missing ids.
+        warnings: messages about missing ids, and tables that are left out.
     """
 
     tables: dict[str, Table]
@@ -94,16 +96,22 @@ class Survey:
                     yield f"{setting} = {toml(getattr(detected.settings, setting))}  # {why}"
 
 
-def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: str | None = None) -> Survey:
+def survey(
+    sources: Mapping[str, object],
+    user_id: str | None = None,
+    item_id: str | None = None,
+    optional: Collection[str] = (),
+) -> Survey:
     """Open the tables, detect their formats, and find the id columns.
 
     Args:
         sources: a path or a frame for each table; interactions are required.
         user_id: column of the interactions with the user's id; None to detect it.
         item_id: column of the interactions with the item's id; None to detect it.
+        optional: tables that are left out, with a warning, where they have a row for each property.
 
     Raises:
-        DataError: A file cannot be read, or an id column is not found.
+        DataError: A file cannot be read, an id column is not found, or a table has a row for each property.
     """
     given = {name: source for name, source in sources.items() if source is not None}
     formats = {
@@ -159,6 +167,15 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     table_ids = {
         name: find_table_id(tables[name], heads["interactions"][own_id], own_id) for name, own_id in id_columns.items()
     }
+    warnings = []
+    for name, own_id in tuple(table_ids.items()):
+        problem = _find_property_rows(tables[name], own_id)
+        if problem is not None and name not in optional:
+            raise problem
+        if problem is not None:
+            warnings.append(f"{Path(tables[name].path).name} is not read: {problem.what}. {problem.hint}")
+            for kept in (given, formats, tables, heads, table_ids):
+                kept.pop(name)
     listed = tables["users"].column(table_ids["users"]) if "users" in table_ids else None
     formats["interactions"] = detect_placeholder_users(formats["interactions"], heads["interactions"], ids["user"], listed)
     for name, frame in heads.items():
@@ -168,8 +185,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
         formats[name] = detect_conversions(formats[name], frame, known, interactions=name == "interactions")
     tables = _open(given, formats, nulls)
     row_settings = detect_row_settings(tables, ids["user"], ids["item"], table_ids)
-    warnings = tuple(_warn_missing_ids(tables["interactions"], ids))
-    return Survey(tables, formats, nulls, ids["user"], ids["item"], id_reasons, table_ids, row_settings, warnings)
+    warnings += _warn_missing_ids(tables["interactions"], ids)
+    return Survey(tables, formats, nulls, ids["user"], ids["item"], id_reasons, table_ids, row_settings, tuple(warnings))
 
 
 def _open(sources: Mapping[str, object], formats: Mapping[str, DetectedFormat], nulls: Mapping[str, str]) -> dict[str, Table]:
@@ -217,7 +234,6 @@ def detect_row_settings(
         known = values[ids[0]].drop_nulls()
         repeated = known.filter(known.is_duplicated())
         if name != "interactions" and len(repeated):
-            _refuse_property_rows(tables[name], ids[0])
             why, kept = f"{repeated.n_unique():,} ids of the {name} are in several rows, such as {repeated[0]!r}", "last"
             for flag in (one for one, dtype in tables[name].types.items() if dtype == pl.Boolean):
                 rows = tables[name].collect([*ids, flag]).filter(pl.col(ids[0]).is_duplicated())
@@ -244,22 +260,28 @@ def _warn_missing_ids(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
         yield message
 
 
-def _refuse_property_rows(table: Table, id_: str) -> None:
-    """Raise DataError for a table of (id, property, value) instead of one row per id."""
-    text_columns = [name for name, dtype in table.types.items() if name != id_ and dtype == pl.String]
-    if len(table.columns) > 4 or len(text_columns) < 2:  # id, property, value, and perhaps a time
-        return
-    frame = table.collect([id_, *text_columns])
-    for name in text_columns:
-        properties = frame[name].n_unique()
-        if 1 < properties <= len(frame) * _MAX_PROPERTIES and frame.select(id_, name).n_unique() >= MIN_UNIQUE * len(frame):
-            value = next(other for other in text_columns if other != name)
-            raise DataError(
-                f"the table has a row for each value of {name!r}, such as {frame[name][0]!r}",
-                where=str(table.path),
-                hint=f"Write one row for each {id_}, such as with polars: "
-                f'frame.pivot("{name}", index="{id_}", values="{value}", aggregate_function="last")',
-            )
+def _find_property_rows(table: Table, id_: str) -> DataError | None:
+    """Return the error for a table of (id, property, value), perhaps with times."""
+    if len(table.columns) not in (3, 4) or not all(is_readable(table, name) for name in table.columns):
+        return None
+    frame = table.collect(table.columns)
+    texts = [
+        name for name in table.columns if name != id_ and frame[name].dtype == pl.String and numbers_of(frame[name]) is None
+    ]
+    name = min(texts, key=lambda one: frame[one].n_unique(), default=id_)
+    times = COLUMN_WORDS["time"] | COLUMN_WORDS["date"]
+    value = next((one for one in reversed(table.columns) if one not in (id_, name) and not times & set(words(one))), id_)
+    keys = frame.drop(value).n_unique()  # a later row may hold another value
+    if id_ in (name, value) or not 1 < frame[name].n_unique() <= len(frame) * _MAX_PROPERTIES or keys < MIN_UNIQUE * len(frame):
+        return None
+    if min(frame.select(id_, one).n_unique() for one in (name, value)) < _MIN_PROPERTIES * frame[id_].n_unique():
+        return None  # one row per id, or former and current rows of it
+    return DataError(
+        f"the table has a row for each value of {name!r}, such as {frame[name][0]!r}",
+        where=str(table.path),
+        hint=f"Write one row for each {id_}, such as with polars: "
+        f'frame.pivot("{name}", index="{id_}", values="{value}", aggregate_function="last")',
+    )
 
 
 # Samples of the surveyed tables.

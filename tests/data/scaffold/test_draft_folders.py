@@ -1,4 +1,4 @@
-"""Seventy-two folders as companies have them: drafted without a hand edit, and their values compared."""
+"""Folders as companies have them: drafted without a hand edit, and their values compared."""
 
 import math
 import tomllib

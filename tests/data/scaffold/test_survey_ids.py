@@ -295,3 +295,17 @@ def test_order_lines_in_memory_have_no_files_beside_them(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     lines = pl.DataFrame({"order_no": [row // 3 for row in range(90)], "sku": [f"a{row % 20}" for row in range(90)]})
     assert survey({"interactions": lines}).user_id == "order_no"
+
+
+def test_former_rows_of_an_item_are_no_rows_of_properties() -> None:
+    frame = pl.DataFrame({"user_id": [f"u{n % 7}" for n in range(90)], "item_id": [f"i{n % 30}" for n in range(90)]})
+    items = pl.DataFrame({"item_id": [f"i{n % 30}" for n in range(90)], "day": [n // 30 for n in range(90)]})
+    named = items.with_columns(title="t" + pl.col("item_id"), genre="g" + pl.col("item_id").str.tail(1))
+    assert "items" in survey({"interactions": frame, "items": named}, optional=["items"]).tables
+    long = items.with_columns(key=pl.Series(["genre", "price", "size"] * 30), value="v" + pl.col("item_id").str.tail(1))
+    long = long.with_columns(pl.col("item_id").sort(), value=pl.col("key") + pl.col("value"))
+    found = survey({"interactions": frame, "items": long}, optional=["items"])
+    assert "items" not in found.tables
+    assert "a row for each value of 'key'" in found.warnings[0]
+    with pytest.raises(DataError, match="a row for each value of 'key'"):
+        survey({"interactions": frame, "items": long})

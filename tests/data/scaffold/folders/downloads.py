@@ -131,7 +131,21 @@ def property_rows(at: Path, w: World) -> Folder:
     for i in range(w.items):
         rows += [[i, "category", genres(i)[0]], [i, "price", price(i)], [i, "available", i % 2]]
     (at / "items.csv").write_text(lines(",", rows))
-    return Folder({}, Expected(refused="items.csv.*a row for each value of .property.*pivot"))
+    return Folder({}, expected(w.events, columns=("user_id", "item_id", "timestamp")))
+
+
+@folder
+def named_property_rows(at: Path, w: World) -> Folder:
+    """The same table, whose file is named by the user, with times of each value."""
+    log: list[list[object]] = [["user_id", "item_id", "timestamp"], *([e.user, e.item, e.at] for e in w.events)]
+    (at / "log.csv").write_text(lines(",", log))
+    rows: list[list[object]] = [["timestamp", "item_id", "property", "value"]]
+    for i in range(w.items):
+        for week in range(3):
+            rows += [[week, i, "category", genres(i)[0]], [week, i, "price", f"n{price(i)}"], [week, i, "available", "1"]]
+    (at / "properties.csv").write_text(lines(",", rows))
+    told = Expected(refused="properties.csv.*a row for each value of .property.*pivot")
+    return Folder({"interactions": "log.csv", "items": "properties.csv"}, told)
 
 
 @folder
