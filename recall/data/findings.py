@@ -205,7 +205,12 @@ def count_list_texts(texts: pl.Series) -> int:
 def have_decimal_commas(texts: pl.Series) -> bool:
     """Return whether texts are numbers with a decimal comma, such as "1.234,5"."""
     number = texts.str.strip_chars(BLANKS).str.contains(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$")
-    return bool(number.all()) and bool(texts.str.contains(",", literal=True).any())
+    return bool(number.all()) and bool(texts.str.contains(",", literal=True).any()) and not are_years(texts)
+
+
+def are_years(texts: pl.Series) -> bool:
+    """Return whether texts are lists of years, such as "2017,2018"."""
+    return bool(texts.str.contains(r"^\s*(19|20)\d\d(,\s*(19|20)\d\d)*\s*$").all())
 
 
 def guess_separator(texts: pl.Series) -> str:

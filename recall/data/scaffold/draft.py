@@ -27,6 +27,7 @@ from recall.data.scaffold.fields import (
 )
 from recall.data.scaffold.file_format import DetectedFormat
 from recall.data.scaffold.folder_files import FolderFiles, files_in
+from recall.data.scaffold.id_values import find_links
 from recall.data.scaffold.survey import Survey, distinct_values, interactions_per_row, read_sample, survey
 from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
@@ -257,11 +258,14 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     lines += draft_outcomes(roles)
     lines += surveyed.lines()
     field_names = FieldNames(user_id, item_id)
+    results = {name: _possible_results(tables[name], id_, roles, frame) for name, id_ in table_ids.items()}
     lines += ["", "[fields]", f'{toml_key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
         shared = set(interactions.columns) - set(describing.copied)
         per_row = interactions_per_row(users, table_ids["users"], frame[user_id])
-        lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names, per_row)
+        lines += draft_table_fields(
+            users, "user", {user_id, table_ids["users"]}, shared, field_names, per_row, results["users"]
+        )
     lines += draft_described_fields(frame, describing.user_fields, "user", user_id, field_names)
     lines += draft_context_fields(
         _counted_rows(frame, roles, (user_id, item_id)), roles, () if users is None else users.columns, field_names
@@ -272,7 +276,9 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     lines += [f'{toml_key(item_id)} = {{ side = "item", kind = "categorical" }}']
     if items is not None:
         per_row = interactions_per_row(items, table_ids["items"], frame[item_id])
-        lines += draft_table_fields(items, "item", {item_id, table_ids["items"]}, (), field_names, per_row, titles)
+        lines += draft_table_fields(
+            items, "item", {item_id, table_ids["items"]}, (), field_names, per_row, results["items"], titles
+        )
     lines += draft_described_fields(frame, describing.item_fields, "item", item_id, field_names)
     lines += [f"# {name}: {reason}" for name, reason in describing.skipped.items()]
     lines += [
@@ -281,6 +287,24 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
     ]
     return "\n".join([*(re.sub(_CONTROL_CHARACTERS, " ", line) for line in lines), ""])
+
+
+def _possible_results(table: Table, id_: str, roles: Mapping[str, Role], frame: pl.DataFrame) -> dict[str, str]:
+    """Return reasons by column of users or items that may result from interactions.
+
+    Args:
+        table: the users or items.
+        id_: their id column.
+        roles: role of each column of the interactions.
+        frame: sample of the interactions.
+    """
+    reasons = dict.fromkeys(find_links(table, id_), "lists of ids of the same table, which may follow from the interactions")
+    for name, dtype in table.types.items():
+        in_log = name in frame.columns and name not in (id_, "") and dtype.is_numeric()
+        role = roles.get(name) if in_log else None
+        if in_log and ((role is not None and role.kind in ("rating", "assumed")) or frame[name].n_unique() == 1):
+            reasons[name] = f"the interactions also have {name}, which it may add up"
+    return reasons
 
 
 def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> Iterator[tuple[str, str]]:

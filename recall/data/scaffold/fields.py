@@ -213,6 +213,7 @@ def draft_table_fields(
     source: Collection[str],
     names: FieldNames,
     per_row: pl.Series,
+    results: Mapping[str, str],
     attributes: Collection[str] = (),
 ) -> Iterator[str]:
     """Draft a field, or a comment, for each column of the users or items table.
@@ -224,6 +225,7 @@ def draft_table_fields(
         source: columns that the interactions have as well; their fields need the key `source`.
         names: allocates the names of fields.
         per_row: number of interactions of each row in the sample, [n].
+        results: reasons by column that may result from the interactions; others are found by their names and values.
         attributes: columns that requests may filter by, although no field reads them.
     """
     columns = [name for name in table.columns if name not in without]
@@ -243,7 +245,7 @@ def draft_table_fields(
             continue
         source_key = [f'source = "{side}s"'] if name in source else []
         line = field_line(names.allocate(name, f"{side}_{name}"), name, side, [guessed.keys, *source_key], guessed.reason)
-        accumulated = _accumulation_reason(values, per_row, side)
+        accumulated = results.get(name) or _accumulation_reason(values, per_row, side)
         if accumulated:
             yield f"# {name}: {accumulated}, so that a test would know its outcome; a field may read it:"
         yield f"{'# ' if accumulated else ''}{line}"

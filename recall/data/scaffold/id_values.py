@@ -85,3 +85,25 @@ def share_of_digits(digits: pl.Series | None, others: pl.Series | None) -> float
     if digits is None or others is None or are_dense(others.cast(pl.Int64, strict=False).drop_nulls()):
         return 0.0
     return share_in(digits, others)
+
+
+def find_links(table: Table, id_: str) -> list[str]:
+    """Return the columns with lists of ids of the same table.
+
+    Such as the friends of a user, or the items that are bought with an item.
+
+    Args:
+        table: the users or items.
+        id_: their id column.
+    """
+    names = [name for name, dtype in table.types.items() if name != id_ and dtype in (pl.String, pl.List(pl.String))]
+    frame = table.head(SAMPLE_ROWS).frame.select(pl.col(id_).cast(pl.String), *names).collect()
+    if frame[id_].str.contains(r"^\d*$").all():  # any numbers are among those of ids
+        return []
+    found = []
+    for column in frame.select(names):
+        lists = column.str.split(",") if column.dtype == pl.String else column
+        members = lists.explode(empty_as_null=False, keep_nulls=False).str.strip_chars().unique()
+        if len(members) > MIN_DISTINCT and (lists.list.len() > 1).any() and share_in(members, frame[id_]) >= MIN_SHARED:
+            found.append(column.name)
+    return found

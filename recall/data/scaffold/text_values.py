@@ -20,7 +20,7 @@ from recall.data.conversions import (
     minus_first,
     parse_time,
 )
-from recall.data.findings import count_list_texts
+from recall.data.findings import are_years, count_list_texts
 from recall.data.times import Times
 from recall.errors import DataError
 
@@ -140,7 +140,7 @@ def decimal_mark(values: pl.Series) -> Literal["", ".", ","]:
     """
     texts = values.drop_nulls().unique().to_frame("a").select(minus_first(pl.col("a"))).to_series()
     plain = texts.str.contains(_PLAIN_NUMBER).all() and not _are_thousands(texts)
-    if texts.is_empty() or plain or not texts.str.contains(r"\d").all():
+    if texts.is_empty() or plain or not texts.str.contains(r"\d").all() or are_years(texts):
         return ""
     fits_comma, fits_point = (bool(texts.str.contains(NUMBER_PATTERNS[mark]).all()) for mark in ",.")
     if fits_comma and fits_point:  # only groups of three digits, such as 1,234: thousands rather than three decimals

@@ -64,6 +64,22 @@ def test_names_of_sums_and_means_are_no_fields(side: str, name: str, kept: bool)
     assert (name in config["fields"]) == kept
 
 
+def test_lists_of_the_same_table_and_sums_of_a_result_are_no_fields() -> None:
+    ids = [f"u{user}" for user in range(USERS)]
+    users = pl.DataFrame(
+        {
+            "user": ids,
+            "friends": [f"u{(7 * n) % USERS}, u{(3 * n) % USERS}" for n in range(USERS)],
+            "hobbies": [("chess, golf", "golf, tennis", "chess")[n % 3] for n in range(USERS)],
+            "useful": [(37 * n) % 51 for n in range(USERS)],
+        }
+    )
+    text, config = drafted(interactions=log().with_columns((pl.int_range(pl.len()) // 7).mod(4).alias("useful")), users=users)
+    assert set(config["fields"]) == {"user", "item", "hobbies"}
+    assert "# friends: lists of ids of the same table, which may follow from the interactions" in text
+    assert "# useful: the interactions also have useful, which it may add up" in text
+
+
 def test_names_of_people_and_long_numbers_that_identify_are_no_fields() -> None:
     users = pl.DataFrame(
         {

@@ -346,5 +346,6 @@ def test_years_are_read_without_the_text_around() -> None:
 
 def test_prices_beside_empty_texts_are_numbers_and_streets_are_no_units() -> None:
     texts = {"price": ["", "$1,249.00", "$8.93"], "address": ["12 W Main St", "470 W Main St", "9 W Main St"]}
+    texts["years"] = ["", "2017", "2017,2018"]
     found = settings_of(detect_conversions(DetectedFormat(), pl.DataFrame(texts), set(), interactions=False))
-    assert found == {"numbers": {"price": "."}}
+    assert found == {"numbers": {"price": "."}}  # the years in a list do not become a number
