@@ -13,6 +13,7 @@ from itertools import islice
 from math import ceil
 from typing import cast
 
+from numba.core.event import TimingListener, install_listener
 from pydantic import JsonValue
 
 from recall.config import RunConfig
@@ -34,7 +35,7 @@ from recall.training.race.recipes import (
 )
 
 SECONDS = 30.0
-"""Duration of a race where the final training is shorter."""
+"""Duration of a race where the final training is shorter, without the time of compiling kernels after an installation."""
 _SHARE = 0.5  # of the interactions that train in a race of large data. A tenth of ml-1m prefers ten times the regularisation
 _FEWEST_TRAIN, _MOST_TRAIN = 100_000, 1_000_000  # training interactions of a race. Chosen, not tuned.
 _REQUESTS = 4_000  # that are evaluated: 95 % intervals are then about 4 % of the figure on toys and ml-1m
@@ -135,13 +136,14 @@ def race(
     """
     trains = max(1, len(dataset.training))
     share = min(1.0, min(max(_FEWEST_TRAIN, _SHARE * trains), _MOST_TRAIN) / trains)
-    run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, report, without)
-    run.successive_halving(run.squares(), _HEAT_ENDS[0])
-    rival = run.rival()
-    if run.refines_early():
-        run.hill_climb(_HEAT_ENDS[1])
-    run.train_in_turn(run.objectives(rival), _HEAT_ENDS[2])
-    run.hill_climb()
+    with install_listener("numba:compile", TimingListener()) as compiling:
+        run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, compiling, report, without)
+        run.successive_halving(run.squares(), _HEAT_ENDS[0])
+        rival = run.rival()
+        if run.refines_early():
+            run.hill_climb(_HEAT_ENDS[1])
+        run.train_in_turn(run.objectives(rival), _HEAT_ENDS[2])
+        run.hill_climb()
     return run.result()
 
 
@@ -154,6 +156,7 @@ class _RaceRun:
         dataset: Dataset,
         share: float,
         seconds: float | None,
+        compiling: TimingListener,
         report: Callable[[Entrant], None],
         without: str,
     ) -> None:
@@ -165,6 +168,7 @@ class _RaceRun:
         self._seconds = seconds
         self._requests = max(_FEWEST_REQUESTS, min(_REQUESTS, _MOST_SCORES // max(1, len(dataset.items))))
         self._report = report
+        self._compiling = compiling
         self._began, self._used = time.monotonic(), time.process_time()
         self._shared_data: dict[str, SharedData] = {}
         self._ran: list[Entrant] = []
@@ -196,13 +200,18 @@ class _RaceRun:
         return max(SECONDS, *finals)
 
     def _elapsed(self) -> float:
-        """Return the seconds so far.
+        """Return the seconds so far, without those of compiling kernels.
+
+        Kernels are compiled once after an installation: about 15 s, half of a race of SECONDS.
 
         If the time was configured, it is wall-clock time. Otherwise it is the CPU time of this process, but at least a quarter
         and at most all of the wall-clock time, so that a race on a busy machine does not end after its first recipes.
         """
-        seconds = time.monotonic() - self._began
-        return seconds if self._seconds is not None else max(min(seconds, time.process_time() - self._used), seconds / 4)
+        compiling = self._compiling.duration if self._compiling.done else 0.0
+        seconds = time.monotonic() - self._began - compiling
+        if self._seconds is not None:
+            return seconds
+        return max(min(seconds, time.process_time() - self._used - compiling), seconds / 4)
 
     def _over(self, share: float = 1.0) -> bool:
         """Return whether a share of the time is over."""

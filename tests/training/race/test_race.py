@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from numba import njit
+from numba.core.event import TimingListener
 
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset, open_tables
@@ -145,6 +147,29 @@ def test_a_busy_machine_gives_a_race_four_times_the_seconds_unless_they_are_conf
     configured, default = recipes(race_module.SECONDS), recipes(None)
     assert 0 < configured < default
     assert default == pytest.approx(4 * configured, rel=0.2)
+
+
+def test_compiling_kernels_takes_no_time_of_a_race(noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listeners: list[TimingListener] = []
+
+    class Listener(TimingListener):
+        def __init__(self) -> None:
+            super().__init__()
+            listeners.append(self)
+
+    def compile_kernel(entrant: Entrant) -> None:
+        entrants.append(entrant)
+        njit(lambda number: number + 1)(1)
+
+    entrants: list[Entrant] = []
+    dataset = load_dataset(parse_config(LOG), noise)
+    monkeypatch.setattr(race_module, "TimingListener", Listener)
+    race(parse_config(LOG), dataset, 1e-6, compile_kernel)
+    assert len(entrants) == 1
+    assert listeners[0].duration > 0
+    monkeypatch.setattr(Listener, "done", True)
+    monkeypatch.setattr(Listener, "duration", 1e9)  # seconds: no time is left to end the race
+    assert len(ran(parse_config(LOG), noise, 1e-6)[1]) > len(SQUARES)
 
 
 def test_the_time_may_end_in_the_opening_of_a_neighbour(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
