@@ -27,7 +27,7 @@ from recall.data.scaffold.id_columns import (
     name_columns,
 )
 from recall.data.scaffold.id_spelling import detect_id_case, detect_id_spelling
-from recall.data.scaffold.id_values import MIN_UNIQUE
+from recall.data.scaffold.id_values import MIN_DISTINCT, MIN_SHARED, MIN_UNIQUE, id_candidates, share_in
 from recall.data.scaffold.table_format import (
     detect_carried_columns,
     detect_conversions,
@@ -48,6 +48,8 @@ _MAX_RARE_VALUES = 50  # distinct values in the sample up to which all rows are 
 _MAX_PROPERTIES = 0.2  # distinct property names in a table of (id, property, value), relative to the rows
 _MIN_PROPERTIES = 1.5  # properties, and values, per id in such a table
 _MIN_REPEATED = 10  # repeated ids whose first rows alone are marked, to take the mark for that of current rows
+_MAX_LISTING = 1_000  # rows in which lists of ids are looked for
+_MIN_LISTING = 0.5  # share of cells with several ids; more are lists
 _MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
 
 
@@ -164,9 +166,13 @@ def survey(
         )
     tables = _open(given, formats, nulls)
     heads = _collect_heads(tables)
-    table_ids = {
-        name: find_table_id(tables[name], heads["interactions"][own_id], own_id) for name, own_id in id_columns.items()
-    }
+    table_ids = {}
+    for name, own_id in id_columns.items():
+        try:
+            table_ids[name] = find_table_id(tables[name], heads["interactions"][own_id], own_id)
+        except DataError:
+            _refuse_lists_of_ids(tables["interactions"], tables[name])
+            raise
     warnings = []
     for name, own_id in tuple(table_ids.items()):
         problem = _find_property_rows(tables[name], own_id)
@@ -282,6 +288,28 @@ def _find_property_rows(table: Table, id_: str) -> DataError | None:
         hint=f"Write one row for each {id_}, such as with polars: "
         f'frame.pivot("{name}", index="{id_}", values="{value}", aggregate_function="last")',
     )
+
+
+def _refuse_lists_of_ids(interactions: Table, other: Table) -> None:
+    """Raise DataError if cells of the interactions list ids of another table.
+
+    A mark may follow each id, such as N123-1 for a click.
+    """
+    ids = list(id_candidates(other, other.columns, unique_ids=True).values())
+    names = [name for name, dtype in interactions.types.items() if dtype == pl.String]
+    for cells in interactions.head(_MAX_LISTING).collect(names):
+        lists = cells.drop_nulls().str.extract_all(r"[^\s,;|]+")
+        members = lists.explode(empty_as_null=False, keep_nulls=False).unique()
+        marked = members.str.replace(r"[-:][\d.]+$", "")
+        if len(members) < MIN_DISTINCT or (lists.list.len() > 1).mean() <= _MIN_LISTING:  # type: ignore[operator]
+            continue
+        if any(share_in(spelled, known) >= MIN_SHARED for spelled in (members, marked) for known in ids):
+            example = next(cell for cell, parts in zip(cells.drop_nulls(), lists, strict=True) if len(parts) > 1)
+            raise DataError(
+                f"a cell of {cells.name!r} lists several ids of {other.path.name}, such as {example[:40]!r}",
+                where=str(interactions.path),
+                hint="Write one row for each user and item, with a mark such as a click in a separate column",
+            )
 
 
 # Samples of the surveyed tables.

@@ -309,3 +309,13 @@ def test_former_rows_of_an_item_are_no_rows_of_properties() -> None:
     assert "a row for each value of 'key'" in found.warnings[0]
     with pytest.raises(DataError, match="a row for each value of 'key'"):
         survey({"interactions": frame, "items": long})
+
+
+@pytest.mark.parametrize("mark", ["", "-1"])
+def test_cells_that_list_ids_of_the_items_are_to_be_split(mark: str, tmp_path: Path) -> None:
+    shown = [" ".join(f"N{100 + (n * k) % 30}{mark}" for k in (1, 3, 7)) for n in range(90)]
+    (tmp_path / "behaviors.tsv").write_text("".join(f"{n}\tU{n % 20}\t{cell}\n" for n, cell in enumerate(shown)))
+    (tmp_path / "news.tsv").write_text("".join(f"N{100 + n}\tsports\tTitle of {n}\n" for n in range(30)))
+    with pytest.raises(DataError, match=r"a cell of 'column_3' lists several ids of news\.tsv, such as 'N100") as caught:
+        draft(tmp_path)
+    assert "one row for each user and item" in caught.value.hint
