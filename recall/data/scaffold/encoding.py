@@ -19,7 +19,7 @@ _WRONG_LETTERS = {"cp1255": "[\u05b0-\u05c4]", "euc_kr": "[\u4e00-\u9fff]"}  # o
 _MIN_NUL_SHARE = 0.2  # share of NUL bytes in UTF-16 of mostly Latin letters, where half are expected
 _MIN_LETTERS = 20  # letters from which on a text must have some of _EXPECTED_LETTERS
 _MAX_WRONG = 0.1  # share of _WRONG_LETTERS among the letters
-_PRICES_AS_POLISH = r"Ł\d"  # £ and a price in cp1252
+_POUNDS = rb"(?<![A-Za-z\x80-\xff])\xa3(?=\s?\d)"  # £ and a price in cp1252, which is Ł in cp1250
 _NOT_WESTERN = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # of Polish that is decoded as cp1252
 _ENCODINGS: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r", "cp1255", "cp1256", "cp866", "cp850"),
@@ -91,13 +91,13 @@ def detect_encoding(raw: bytes, path: Path) -> tuple[str, str]:
     as_western = non_ascii.decode(_ENCODINGS[0], "replace")
     tie = any((one.chaos, -one.coherence) <= (best_match.chaos, -best_match.coherence) for one in western_matches)
     encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WESTERN, as_western) else best_match.encoding
-    letters = re.sub(_PRICES_AS_POLISH, "", non_ascii.decode(encoding, "replace"))
-    if encoding == "cp1250" and letters.isascii():
+    if encoding == "cp1250" and re.search(r"[^\W\d_][¶¦±]|[¶¦±][^\W\d_]", non_ascii.decode(encoding, "replace")):
+        encoding = "iso8859_2"  # which has the letters ś, Ś and ą there
+    letters = re.sub(_POUNDS, b"", non_ascii)  # without a letter of its own, nothing speaks for cp1250
+    if encoding == "cp1250" and letters.decode(encoding, "replace") == letters.decode(_ENCODINGS[0], "replace"):
         encoding = _ENCODINGS[0]
     if encoding == _ENCODINGS[0] and "¤" in as_western:
         encoding = "iso8859_15"  # which has the sign of the euro there
-    if encoding == "cp1250" and re.search(r"[^\W\d_][¶¦±]|[¶¦±][^\W\d_]", non_ascii.decode(encoding, "replace")):
-        encoding = "iso8859_2"  # which has the letters ś, Ś and ą there
     if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", as_western) and not re.search("[áæíóúÁÆÍÓÚ]", as_western):
         encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
     decoded = non_ascii.decode(encoding, "replace")

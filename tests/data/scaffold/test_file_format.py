@@ -107,6 +107,7 @@ def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, fo
             "title\n" + "województwo śląskie\nsaldo średnie i opłata miesięczna\nkonto oszczędnościowe dla młodych\n" * 3,
             "cp1250",
         ),
+        ("title\n" + "£1 JUMBO BAG SÜD\n£2 CANDLE NORD\nLANTERN SÜD\n" * 20, "cp1252"),
         ("title,price\nTea,5\n", "utf-16-le"),
         ("title,price\n" + "".join(f'"Tisch {n} für draußen","{n},99 €"\n' for n in range(99)), "cp1252"),
         ("title,price\n" + "".join(f"Tea {n},£{n}.50\n" for n in range(99)), "cp1252"),
