@@ -190,7 +190,7 @@ class FileFormat(Section):
     numbers: dict[str, Literal[".", ","]] = Field(default={})
     """Decimal mark of columns with numbers such as "1.234,50 €". Grouping marks, blanks and currencies are ignored."""
     times: dict[str, str] = Field(default={})
-    """Format of columns with times that are neither numbers nor ISO 8601, such as "%d.%m.%Y %H:%M"."""
+    """Format of columns with times that are neither numbers nor ISO 8601, such as "%d.%m.%Y %H:%M", or "%Y%m%d%H"."""
     clocks: dict[str, str] = Field(default={})
     """Column with the time of day for a column of `times` with the date. The format in `times` covers both, separated by a
     blank."""

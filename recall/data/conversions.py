@@ -144,6 +144,8 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
             converted.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
             converted.append(parse_time(pl.col(name), pattern).alias(name))
+        elif types.get(name, pl.Null()).is_numeric():  # such as 20240131
+            converted.append(parse_time(pl.col(name).cast(pl.Int64).cast(pl.String), pattern).alias(name))
     converted += [pl.col(name).str.extract(YEAR) for name in form.years if name in texts]
     converted += [
         pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String))
@@ -244,6 +246,8 @@ def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
     """
     stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
     stripped = stripped.str.replace_all("[\u200e\u200f\u202a-\u202e]", "")  # marks of the direction of writing
+    if pattern.endswith("%H"):
+        stripped, pattern = stripped + "00", pattern + "%M"  # which polars needs beside an hour
     if "%p" in pattern:
         stripped = stripped.str.replace(rf"\s*({_BEFORE_NOON})$", " AM").str.replace(rf"\s*({_AFTER_NOON})$", " PM")
     named = re.search("%[bB]", pattern) is not None and "%a" not in pattern

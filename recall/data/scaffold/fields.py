@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
+from time import time
 
+import numpy as np
 import polars as pl
 
 from recall.config.docs import toml, toml_key
@@ -87,6 +89,7 @@ _CODE_WORDS = word_set("id ids ean gtin upc isbn barcode kod")
 _CODE_DIGITS = 8  # from which on numbers of one length identify something
 _MIN_AMOUNTS = 5  # distinct numbers; fewer are grades or kinds
 _MIN_CORRELATION = 0.8  # rank correlation with the interactions per user or item
+_AHEAD = 5 * 365 * 86_400  # seconds from now, up to which unnamed numbers may be unix times
 _YEARS = 1800, 2100  # a column of years may follow what is taken more, but adds nothing up
 _MIN_COUNTING = 20  # rows; in fewer, numbers that rise by one may be chance rather than a row number
 _MAX_CATEGORIES = 50  # distinct integers that are categories rather than quantities
@@ -133,8 +136,11 @@ def guess_field(values: pl.Series) -> FieldGuess:
     if len(known) == len(values) > _MIN_COUNTING and _are_row_numbers(known.cast(pl.Float64)):
         return FieldGuess("", "counts the rows: nothing to learn from")
     different, moments = known.n_unique(), known.cast(pl.Float64).to_numpy()
-    if (unit := unit_of_time(moments)) and within_unit(moments, UNITS[unit]).all():
-        return FieldGuess("", _A_TIME)
+    identifying = bool(_CODE_WORDS & {word.rstrip("0123456789") for word in words(values.name)[-1:]})
+    if not identifying and (unit := unit_of_time(moments)) and within_unit(moments, UNITS[unit]).all():
+        latest = float(np.median(moments)) / UNITS[unit]  # bar codes lie decades ahead
+        if latest < time() + _AHEAD or (COLUMN_WORDS["time"] | COLUMN_WORDS["date"]) & set(words(values.name)):
+            return FieldGuess("", _A_TIME)
     repeated = different <= max(_MAX_CATEGORIES / 2, len(known) / 2)
     if (
         repeated
@@ -142,7 +148,7 @@ def guess_field(values: pl.Series) -> FieldGuess:
         and bool((known == known.round()).all())
     ):
         return FieldGuess('kind = "categorical"', f"whole numbers, {different:,} different")
-    if _CODE_WORDS & {word.rstrip("0123456789") for word in words(values.name)[-1:]} or _are_long_codes(known):
+    if identifying or _are_long_codes(known):
         return FieldGuess("", f"{different:,} different numbers that identify: nothing to learn from")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return FieldGuess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")

@@ -26,6 +26,7 @@ from recall.data.scaffold.text_values import (
     are_times,
     boolean_words,
     clock_pattern,
+    compact_pattern,
     date_pattern,
     decimal_mark,
     detect_unit,
@@ -242,6 +243,8 @@ def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[s
         elif isinstance(column.dtype, pl.List) and isinstance(column.dtype.inner, pl.Struct):
             named = "name" in [member.name for member in column.dtype.inner.fields]
             columns_of["lists"] |= {column.name: None} if named else {}
+        elif column.dtype.is_integer() and column.name not in ids and (pattern := compact_pattern(known)):
+            columns_of["times"][column.name] = pattern
         elif column.dtype == pl.Duration:
             columns_of["durations"][column.name] = "m:s"
         elif column.dtype != pl.String or column.name in (*ids, *clocks.values()) or known.is_empty():

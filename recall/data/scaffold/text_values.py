@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from recall.data.column_names import AMOUNT, BOOLEAN_WORDS, PRICE, TRUE_WORDS, names_id, word_set, words
+from recall.data.column_names import AMOUNT, BOOLEAN_WORDS, COLUMN_WORDS, PRICE, TRUE_WORDS, names_id, word_set, words
 from recall.data.conversions import (
     COLON_DURATIONS,
     MONTH_DURATION,
@@ -39,6 +39,7 @@ NULL_SPELLINGS: Final = (
     "None",
     *("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?"),
     *("#NV", "#N/D", "#BEZUG!", "#WERT!", "#VALEUR!"),  # of spreadsheets in other languages
+    *("(not set)", "(not provided)"),  # of web analytics
     *("NULO", "0000-00-00", "0000-00-00 00:00:00"),
 )
 """Spellings that mean a missing value in any column."""
@@ -66,13 +67,14 @@ _DAY_PATTERNS = (
     *("%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日", "%y-%m-%d", "%y/%m/%d", "%y.%m.%d"),
 )
 _MONTH_NAME_PATTERNS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
-_COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
-_COMPACT_MOMENT = r"^(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])([01]\d|2[0-3])([0-5]\d){2}$"
+_COMPACT_TIME = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(([01]\d|2[0-3])([0-5]\d){0,2})?$"
+_COMPACT_PATTERNS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by the number of digits
 _COMPACT_CLOCK = r"^(([01]?\d|2[0-3])[0-5]\d|([01]?\d|2[0-3])[0-5]\d[0-5]\d)$"  # also of numbers: 905 is 9:05
 _DURATION_WORDS = word_set(
     "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
     "spielzeit langd snittlangd speltid duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
 )
+_VERSION_WORDS = word_set("version versions ver app build firmware os sdk")  # 4.12.10 is no date in their columns
 _MOMENT_WORDS = word_set("at on start started begin end um von bis")
 _LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]\.?$"  # of a cable, or a size, or pages (S.)
 _CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas godz godzina")  # 1955 is a year elsewhere
@@ -195,9 +197,8 @@ def time_pattern(values: pl.Series) -> str:
         values: String [n].
     """
     texts = values.drop_nulls().unique()
-    compact = "%Y%m%d%H%M%S"
-    if len(texts) and not names_id(values.name) and texts.str.contains(_COMPACT_MOMENT).all():
-        return compact if _matches_pattern(texts, compact) else ""
+    if compact := compact_pattern(texts):
+        return compact
     if texts.is_empty() or not texts.str.contains(r"\d").all() or texts.str.contains(_PLAIN_NUMBER).all():
         return ""
     try:
@@ -207,7 +208,9 @@ def time_pattern(values: pl.Series) -> str:
     else:
         return ""
     four_digits = texts.head(100).str.contains(r"\d{4}")  # %Y would read 24 as the year 24
-    versions = texts.str.contains(r"^\d+(\.\d){2,}$").any()  # such as 5.1.2
+    named = set(words(values.name))
+    versions = bool(_VERSION_WORDS & named) and not (COLUMN_WORDS["time"] | COLUMN_WORDS["date"]) & named
+    versions = versions or bool(texts.str.contains(r"^\d+(\.\d+)*\.\d$").any())  # 5.1.2: years have two digits
     for pattern in _TIME_PATTERNS:
         if ("%Y" in pattern and not four_digits.all()) or ("%y" in pattern and versions):
             continue
@@ -219,6 +222,22 @@ def time_pattern(values: pl.Series) -> str:
         year_first = _year_first_pattern(texts, pattern)
         return year_first[0] if year_first and year_first[2] else pattern
     return ""
+
+
+def compact_pattern(values: pl.Series) -> str:
+    """Return the pattern of times in digits alone, such as 2024013113 for an hour.
+
+    Unix times fit the calendar so only by chance, and numbers that identify hardly ever.
+
+    Args:
+        values: String or whole numbers [n].
+    """
+    if names_id(values.name) or COLUMN_WORDS["other_number"] & set(words(values.name)):
+        return ""
+    texts = values.drop_nulls().cast(pl.String).unique()
+    pattern = _COMPACT_PATTERNS.get(len(texts[0]), "") if len(texts) else ""
+    fits = bool(pattern) and texts.str.len_chars().n_unique() == 1 and bool(texts.str.contains(_COMPACT_TIME).all())
+    return pattern if fits and _matches_pattern(texts, pattern) else ""
 
 
 def _year_first_pattern(texts: pl.Series, pattern: str) -> tuple[str, float, bool] | None:
@@ -356,8 +375,6 @@ def date_pattern(values: pl.Series) -> str:
     texts = values.drop_nulls().str.strip_chars().unique()
     if len(texts) and texts.str.contains(r"^\d{4}-\d\d-\d\d$").all():
         return "%Y-%m-%d"
-    if len(texts) and texts.str.contains(_COMPACT_DAY).all():
-        return "%Y%m%d"
     pattern = time_pattern(values)
     return "" if "%H" in pattern or "%I" in pattern else pattern
 

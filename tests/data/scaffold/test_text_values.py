@@ -7,6 +7,7 @@ from recall.data.scaffold.text_values import (
     ambiguous_pattern,
     boolean_words,
     clock_pattern,
+    compact_pattern,
     date_pattern,
     decimal_mark,
     duration_pattern,
@@ -163,6 +164,37 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
     assert time_pattern(pl.Series("rev_timestamp", moments)) == "%Y%m%d%H%M%S"
     assert time_pattern(pl.Series("order_id", moments)) == ""
     assert time_pattern(pl.Series("rev_timestamp", [*moments, "20230230101010"])) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "pattern"),
+    [
+        ("Date + hour (YYYYMMDDHH)", ["2024010113", "2024022900"], "%Y%m%d%H"),
+        ("when", ["202401011359", "202402290000"], "%Y%m%d%H%M"),
+        ("day", [20240101, 20240229], "%Y%m%d"),
+        ("ts", [1_704_067_200, 1_906_010_313], ""),  # unix seconds
+        ("ts", ["2024010113", "2024022924"], ""),  # 24 is no hour
+        ("ts", ["20240101", "2024010113"], ""),
+        ("EAN", [20240101, 20240229], ""),
+    ],
+)
+def test_digits_that_fit_the_calendar_are_times(name: str, values: list[str | int], pattern: str) -> None:
+    assert compact_pattern(pl.Series(name, values)) == pattern
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "pattern"),
+    [
+        ("device.app", ["4.12.1"], ""),
+        ("device.app", ["4.12.10", "4.11.12"], ""),
+        ("version", ["10.01.24"], ""),
+        ("app_date", ["14.12.10", "4.11.12"], "%d.%m.%y"),
+        ("x", ["4.12.1", "5.1.12"], ""),
+        ("x", ["4.12.10", "31.1.12"], "%d.%m.%y"),
+    ],
+)
+def test_versions_of_software_are_no_dates(name: str, texts: list[str], pattern: str) -> None:
+    assert time_pattern(pl.Series(name, texts)) == pattern
 
 
 @pytest.mark.parametrize(
