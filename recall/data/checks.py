@@ -181,7 +181,7 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
     for table, source in tables.named.items():
         for column, dtype in source.types.items():
             if column not in read[table] and column not in used:
-                yield _unread_column(table, column, dtype.is_temporal())
+                yield _unread_column(table, column, may_be_outcome=not (dtype.is_temporal() or _outcome_columns(data)))
 
 
 def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
@@ -215,9 +215,8 @@ def _level(count: int, limit: float) -> Level:
     return "warning" if count > limit else "note"
 
 
-def _unread_column(table: str, column: str, temporal: bool) -> Finding:
-    outcome = table == "interactions" and not temporal
-    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if outcome else ""
+def _unread_column(table: str, column: str, *, may_be_outcome: bool) -> Finding:
+    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if table == "interactions" and may_be_outcome else ""
     if not word:
         return Finding("note", "nothing reads this column", 1, table, column)
     message = (

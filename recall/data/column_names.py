@@ -33,7 +33,8 @@ _SETS: Final = {
 COLUMN_WORDS: Final = _SETS["columns"]
 """Sets of words in names of columns by meaning; `words.toml` says what each means."""
 RATING, LABEL, DELETED, EVENT = (COLUMN_WORDS[name] for name in ("rating", "label", "deleted", "event"))
-AMOUNT, CONSEQUENCE, GRADE, PRICE = (COLUMN_WORDS[name] for name in ("amount", "consequence", "grade", "price"))
+CONSEQUENCE, GRADE, PRICE, SALES = (COLUMN_WORDS[name] for name in ("consequence", "grade", "price", "sales"))
+AMOUNT: Final = COLUMN_WORDS["amount"] | SALES
 TEXT, HEADING, STATE, PLACE = (COLUMN_WORDS[name] for name in ("text", "heading", "state", "place"))
 NEGATIVE: Final = DELETED | COLUMN_WORDS["negative"]
 """Whether the user refused the item."""
@@ -74,7 +75,8 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME_WORDS) -> str:
         denotes something only by itself: `y` is a label, and `x&y` is not.
     """
     parts = words(name)
-    if _KNOWN_BEFORE_WORDS & set(words(name.rpartition(".")[2])):  # a nested object may be called history
+    before = _KNOWN_BEFORE_WORDS & set(words(name.rpartition(".")[2]))  # a nested object may be called history
+    if before and not (before == {"item"} and SALES & set(parts)):  # the revenue of a row is that of its item
         return ""
     return next((word for word in (*(part for part in parts if len(part) > 1), "".join(parts)) if word in among), "")
 
@@ -172,13 +174,14 @@ def accumulates(name: str, side: str, *, fractions: bool) -> bool:
         averaged
         or counts_events(name)
         or bool(parts & TEXT - RATING - GRADE)
+        or (bool(parts & SALES) and not parts & PRICE)
         or bool(parts & COLUMN_WORDS["total" if side == "user" else "popularity"])
     )
 
 
 def names_person(name: str) -> bool:
     """Return whether a column of the users table holds the names of people."""
-    parts = set(words(name)) - COLUMN_WORDS["person_part"]
+    parts = {re.sub(r"\d$", "", word) for word in words(name)} - COLUMN_WORDS["person_part"] - {""}
     return bool(parts) and parts <= COLUMN_WORDS["person"]
 
 

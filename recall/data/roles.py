@@ -391,7 +391,8 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, distinct: pl.
     if outcome_word(name, RATING) or graded:
         reason = f"{low:g} to {high:g}, {len(levels)} different: how much the user liked the item"
         return Role("rating", reason, low=low, high=high, levels=levels)
-    if outcome_word(name, EVENT).removesuffix("s") in EVENT - {outcome_word(name, EVENT)}:
+    counting = AMOUNT & COLUMN_WORDS["count"] & set(words(name))
+    if (event := outcome_word(name, EVENT)) and (counting or event.removesuffix("s") in EVENT - {event}):
         return Role("amount", f"{low:g} to {high:g}: how many", low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
@@ -431,7 +432,11 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
     aspect = few and COLUMN_WORDS["aspect"] & set(words(name)[-1:])
     graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
-    if (outcome_word(name, TEXT | RATING | EVENT | LABEL | HEADING) or graded) and not aspect:
+    if (
+        (outcome_word(name, TEXT | RATING | EVENT | LABEL | HEADING) or graded)
+        and not aspect
+        and not {"id", "uuid", "guid"} & set(words(name)[-1:])
+    ):
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         return Role("consequence", reason)
     if outcome_word(name, DELETED):

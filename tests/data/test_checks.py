@@ -62,6 +62,13 @@ def test_the_small_data_set_has_no_findings(tiny_folder: Path, tiny_config: RunC
     }
 
 
+def test_a_column_named_like_an_outcome_is_noticed_where_none_is_set(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,clicked,stars\na,x,1,4\nb,y,1,2\n")
+    assert one(check(config(label="clicked"), tmp_path), "nothing reads this column").level == "note"
+    found = check(config(), tmp_path)
+    assert {finding.column for finding in found if "denotes the outcome" in finding.message} == {"clicked", "stars"}
+
+
 def test_attribute_columns_are_available_to_requests(tiny_folder: Path, tiny_config: RunConfig) -> None:
     data = tiny_config.data.model_copy(update={"attributes": ("unused",)})
     findings = check(tiny_config.model_copy(update={"data": data}), tiny_folder)

@@ -87,6 +87,10 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("is_mobile", RNG.integers(0, 2, N), "context"),
         ("nothing", pl.Series([None] * N, dtype=pl.String), "context"),
         ("actions", RNG.integers(1, 6, N), "amount"),  # how many, not which
+        ("Event count", RNG.integers(1, 6, N), "amount"),
+        ("event_id", [f"e{n}" for n in range(N)], "visit"),
+        ("Item revenue", RNG.integers(0, 90, N) / 4, "amount"),
+        ("item age", RNG.integers(0, 90, N) / 4, "context"),
         ("title", RNG.choice(["Great", "Five stars", "Broken"], N), "consequence"),  # of a review
         ("week_no", np.arange(N) // 20, "moment"),  # it rises with the time
         ("receipt", [f"C{n}" if n % 20 == 7 else str(48_000 + n // 4) for n in range(N)], "moment"),

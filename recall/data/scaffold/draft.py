@@ -10,9 +10,9 @@ from typing import Literal
 import polars as pl
 
 from recall.config.docs import toml, toml_key
-from recall.data.column_names import names_person, title_of
+from recall.data.column_names import COLUMN_WORDS, names_person, title_of, words
 from recall.data.entities import id_missing
-from recall.data.roles import MOST_LEVELS, Role, detect_roles
+from recall.data.roles import MOST_LEVELS, Role, detect_roles, numbers_of
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
     SAMPLE_ROWS,
@@ -232,7 +232,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     user_name = None if users is None else title_of(find_unique_texts(users, {user_id, table_ids["users"]}))
     detected, roles = combine_flags(*combine_date_parts(surveyed.formats["interactions"], frame, roles))
     surveyed = replace(surveyed, formats={**surveyed.formats, "interactions": detected})
-    roles |= {name: Role("consequence", why) for name, why in _unknown_in_advance(detected, roles)}
+    roles |= {name: Role("consequence", why) for name, why in _unknown_in_advance(detected, roles, frame)}
     describing = _DescribingColumns.choose(roles, frame, tables, surveyed, titles)
     time = find_time_column(roles)
     without_time = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
@@ -307,13 +307,15 @@ def _possible_results(table: Table, id_: str, roles: Mapping[str, Role], frame: 
     return reasons
 
 
-def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> Iterator[tuple[str, str]]:
+def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role], frame: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """Yield contexts that a request is assumed not to know, and why."""
     for name in (name for name, role in roles.items() if role.kind == "context"):
         if name in detected.settings.durations:
             yield name, "how long something took, assumed to be known only afterwards"
         elif name in (detected.settings.header or ()) and re.fullmatch(r"column_\d+", name):
             yield name, "a column without a name, assumed to be unknown when a request comes"
+        elif COLUMN_WORDS["exposure"] & set(words(name)) and name in frame.columns and numbers_of(frame[name]) is not None:
+            yield name, "the place where the item was shown, assumed to follow from the answer to a request"
 
 
 def _counted_rows(frame: pl.DataFrame, roles: Mapping[str, Role], ids: Sequence[str]) -> pl.DataFrame:

@@ -46,6 +46,31 @@ def test_a_column_is_classified_by_its_values(values: list[object], field: str) 
     assert found.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "reason"),
+    [
+        ("EAN", 1_600_000_000_000, "identify"),
+        ("box", 4_034_291_074_489, "identify"),  # decades ahead in milliseconds
+        ("published", 1_600_000_000_000, "a date or time"),
+        ("end date", 4_034_291_074_489, "a date or time"),
+    ],
+)
+def test_bar_codes_are_no_unix_times(name: str, first: int, reason: str) -> None:
+    found = guess_field(pl.Series(name, [first + 77_777_777 * (row * 7 % 30) for row in range(30)]))
+    assert not found.keys
+    assert reason in found.reason
+
+
+def test_the_hour_in_digits_is_the_time_and_the_place_on_the_screen_no_context(tmp_path: Path) -> None:
+    hours = [2024013100 + row % 24 for row in range(200)]
+    rows = {"user_id": [row % 29 for row in range(200)], "item_id": [row % 31 for row in range(200)], "when": hours}
+    pl.DataFrame({**rows, "position": [row % 7 for row in range(200)]}).write_parquet(tmp_path / "interactions.parquet")
+    text = draft(tmp_path)
+    assert "times = { when = \"%Y%m%d%H\" }  # such as '2024013100' in when" in text
+    assert 'time = "when"  # dates or times' in text
+    assert "# position: the place where the item was shown" in text
+
+
 def test_a_column_that_the_items_have_under_another_name_is_not_read_twice(tmp_path: Path) -> None:
     item = [row % 20 for row in range(200)]
     rows = {"user_id": [row * 7 % 30 for row in range(200)], "item_id": item, "paid_each": [one * 1.5 + 3 for one in item]}

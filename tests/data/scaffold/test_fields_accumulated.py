@@ -48,6 +48,8 @@ def test_columns_that_grow_with_the_interactions_are_no_fields() -> None:
         ("user", "lifetime_value", False),
         ("user", "orders_count", False),
         ("user", "income", True),
+        ("user", "Umsatz Vorjahr", False),
+        ("item", "sales_price", True),
         ("item", "avg_rating", False),
         ("item", "review_count", False),
         ("item", "stats.subscribers", False),
@@ -85,6 +87,7 @@ def test_names_of_people_and_long_numbers_that_identify_are_no_fields() -> None:
         {
             "user": [f"u{row}" for row in range(USERS)],
             "Prénom": [f"Name {row % 9}" for row in range(USERS)],
+            "Name1": [f"Name {row % 9}" for row in range(USERS)],
             "NIF": [200_000_000 + 7_919 * row for row in range(USERS)],
             "city": [f"City {row % 4}" for row in range(USERS)],
         }
