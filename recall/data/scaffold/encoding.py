@@ -93,7 +93,7 @@ def detect_encoding(raw: bytes, path: Path) -> tuple[str, str]:
     encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WESTERN, as_western) else best_match.encoding
     if encoding == "cp1250" and re.search(r"[^\W\d_][¶¦±]|[¶¦±][^\W\d_]", non_ascii.decode(encoding, "replace")):
         encoding = "iso8859_2"  # which has the letters ś, Ś and ą there
-    letters = re.sub(_POUNDS, b"", non_ascii)  # without a letter of its own, nothing speaks for cp1250
+    letters = re.sub(_POUNDS, b"", non_ascii)  # if these bytes mean the same in both, nothing speaks for cp1250
     if encoding == "cp1250" and letters.decode(encoding, "replace") == letters.decode(_ENCODINGS[0], "replace"):
         encoding = _ENCODINGS[0]
     if encoding == _ENCODINGS[0] and "¤" in as_western:

@@ -74,7 +74,7 @@ _DURATION_WORDS = word_set(
     "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
     "spielzeit langd snittlangd speltid duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
 )
-_VERSION_WORDS = word_set("version versions ver app build firmware os sdk")  # 4.12.10 is no date in their columns
+_VERSION_WORDS = word_set("version versions ver app build firmware os sdk")  # 4.12.10 is a version in their columns
 _MOMENT_WORDS = word_set("at on start started begin end um von bis")
 _LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]\.?$"  # of a cable, or a size, or pages (S.)
 _CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas godz godzina")  # 1955 is a year elsewhere
