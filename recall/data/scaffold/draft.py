@@ -31,10 +31,12 @@ from recall.data.scaffold.id_values import find_links
 from recall.data.scaffold.survey import Survey, distinct_values, interactions_per_row, read_sample, survey
 from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
+from recall.features.values import canonical_series
 
 _CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"  # TOML forbids them in comments, such as line breaks
 # Thresholds. Chosen, not tuned.
 _LIKED_SHARE = 0.75  # part of a rating scale above which a rating is a like: 4 of 1 to 5, 8 of 0 to 10
+_MIN_PAIRS = 20  # users and items of an event, in fewer of which others may occur by chance
 _MIN_SAME = 0.95  # share of the ids with the same value in a column of the interactions and one of their table
 
 
@@ -221,6 +223,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     interactions = tables["interactions"]
     frame = read_sample(interactions)
     roles = detect_roles(frame, user_id, item_id, distinct_values(interactions, frame))
+    roles = {column: _raise_later_events(role, column, frame, (user_id, item_id)) for column, role in roles.items()}
     ids = {"users": user_id, "items": item_id}
     table_ids = surveyed.table_ids
     if "repeated_ids" in surveyed.row_settings:
@@ -287,6 +290,32 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
     ]
     return "\n".join([*(re.sub(_CONTROL_CHARACTERS, " ", line) for line in lines), ""])
+
+
+def _raise_later_events(role: Role, name: str, frame: pl.DataFrame, ids: tuple[str, str]) -> Role:
+    """Return the role of events where those that only follow another weigh as much.
+
+    Such as plays of games that were all bought before.
+
+    Args:
+        role: any role.
+        name: its column.
+        frame: sample of the interactions.
+        ids: columns of the user and the item.
+    """
+    if role.events is None or len(role.events.weights) < 2 or any(frame[one].dtype.is_nested() for one in ids):
+        return role
+    rows = frame.select(*ids, canonical_series(frame[name]).alias("\0event")).unique()
+    pairs = {event: rows.filter(pl.col("\0event") == event).select(ids) for event in role.events.weights}
+    weights, reason = dict(role.events.weights), role.reason
+    for event, own in pairs.items():
+        for earlier, other in pairs.items():
+            shared = own.join(other, on=ids, how="semi").height
+            follows = own.height >= _MIN_PAIRS and shared >= _MIN_SAME * own.height and shared < _MIN_SAME * other.height
+            if follows and weights[event] < weights[earlier]:
+                weights[event] = weights[earlier]
+                reason += f"; {event} only follows {earlier}, so it weighs as much"
+    return replace(role, events=replace(role.events, weights=weights), reason=reason)
 
 
 def _possible_results(table: Table, id_: str, roles: Mapping[str, Role], frame: pl.DataFrame) -> dict[str, str]:

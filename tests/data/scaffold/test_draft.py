@@ -137,3 +137,13 @@ def test_a_missing_id_column_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"usr_id": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
     with pytest.raises(DataError, match="Did you mean 'usr_id'"):
         draft(tmp_path)
+
+
+@pytest.mark.parametrize(("later", "weight"), [(range(40), 5), (range(80, 120), 1)])
+def test_an_event_that_only_follows_another_weighs_as_much(later: range, weight: int, tmp_path: Path) -> None:
+    rows = [(n, "purchase") for n in range(80)] + [(n, "play") for n in later]
+    lines = "".join(f"u{n % 20},i{n // 20},{event}\n" for n, event in rows)
+    (tmp_path / "interactions.csv").write_text(f"user_id,item_id,event\n{lines}")
+    text = draft(tmp_path)
+    assert tomllib.loads(text)["data"]["events"]["weights"] == {"play": weight, "purchase": 5}
+    assert ("play only follows purchase, so it weighs as much" in text) == (weight == 5)
