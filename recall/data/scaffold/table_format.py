@@ -47,6 +47,7 @@ _PLACEHOLDERS = word_set(
     f"0 -1 {uuid.UUID(int=0)} anonymous anonym anonyme anonimo guest gast unknown unbekannt none null undefined public default"
 )
 _MIN_PLACEHOLDER = 2  # rows of such an id, relative to those of the next
+_MIN_MARKED = 2  # columns that mark the first lines of orders, where every line names the user; one may be a flag
 _FAR_MORE = 5  # the same for the id 0, where the ids may count from 0 but have gaps
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
@@ -186,26 +187,29 @@ def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_i
     Args:
         detected: format of the interactions so far.
         frame: sample of the interactions.
-        user_id: column that may be filled on the first lines only.
+        user_id: column that may be filled on the first lines only; otherwise the state and the sums of the order may be.
         item_id: column that every line fills.
     """
-    frame = frame.filter(pl.col(item_id).is_not_null())
+    complete = not frame[user_id].null_count()
+    frame = frame if complete else frame.filter(pl.col(item_id).is_not_null())
     user_missing = frame[user_id].is_null()
-    if frame.is_empty() or not _MIN_PADDED < user_missing.mean() < 1 or user_missing[0]:  # type: ignore[operator]
+    if frame.is_empty() or not (complete or _MIN_PADDED < user_missing.mean() < 1) or user_missing[0]:  # type: ignore[operator]
         return detected
+    filled = {name: frame[name].is_not_null() for name in frame.columns if frame[name].null_count()}
     for order in (name for name, dtype in frame.schema.items() if name != user_id and not dtype.is_nested()):
         values = frame[order]
         first_lines = values.ne_missing(values.shift(1))
         first_lines[0] = True
-        if (
-            not values.null_count()
-            and values.n_unique() == first_lines.sum() < len(values)
-            and (first_lines == ~user_missing).all()
-        ):
-            filled = {name: frame[name].is_not_null() for name in frame.columns if frame[name].null_count()}
-            columns = [name for name, there in filled.items() if not (there & ~first_lines).any()]
+        if values.null_count() or not values.n_unique() == first_lines.sum() < len(values):
+            continue
+        marked = [name for name, there in filled.items() if (first_lines == there).all()]
+        of_order = len(marked) >= _MIN_MARKED and frame.select(order, user_id).n_unique() == values.n_unique()
+        if user_id in marked or (complete and of_order):
+            columns = [name for name, there in filled.items() if not (there & ~first_lines).any() and there.any()]
             why = f"filled on the first line of each {order} only"
             return detected.with_settings({"carry": dict.fromkeys(columns, order)}, {"carry": why})
+    if complete:
+        return detected
     missing_together = [name for name in frame.columns if (frame[name].is_null() != user_missing).mean() < _MAX_IRREGULAR]  # type: ignore[operator]
     if any(
         are_times(frame[name].drop_nulls()) for name in missing_together if frame[name].dtype == pl.String

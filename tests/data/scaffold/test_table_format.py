@@ -46,6 +46,12 @@ def test_columns_that_only_the_first_line_of_an_order_fills() -> None:
     }
     other = frame.with_columns(user=pl.Series(["a", None, "b", "c", None]))
     assert settings_of(detect_carried_columns(DetectedFormat(), other, "user", "item")) == {}
+    every = frame.with_columns(user=pl.Series(["a", "a", "b", "b", "b"]), state=pl.Series(["paid", None, "void", None, None]))
+    assert settings_of(detect_carried_columns(DetectedFormat(), every, "user", "item")) == {}  # one column may be a flag
+    sums = every.with_columns(total=pl.Series([9.5, None, 7.5, None, None]))
+    assert settings_of(detect_carried_columns(DetectedFormat(), sums, "user", "item")) == {
+        "carry": {"city": "order", "state": "order", "total": "order"}
+    }
     dated = frame.drop("order").with_columns(at=pl.Series(["2024-01-01", None, "2024-01-02", None, None]))
     assert settings_of(detect_carried_columns(DetectedFormat(), dated, "user", "item")) == {"carry": {"user": "", "at": ""}}
 
