@@ -168,6 +168,13 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
         elif role.kind == "context":
             assumed = _assumed_outcome(frame[name], None if time_column is None else frame[time_column], has_flag=has_flag)
             roles[name] = _detail_of_events(frame, name, roles) or assumed or _state_role(frame[name]) or role
+            if (
+                roles[name] is role
+                and PRICE & set(words(name))
+                and not known_before(name)
+                and numbers_of(frame[name]) is not None
+            ):
+                roles[name] = Role("consequence", "by its name the price of the chosen item, which a request does not know")
     return roles
 
 

@@ -20,6 +20,10 @@ def test_rejections_and_impressions_are_negatives(name: str) -> None:
     assert event_rule(pl.Series(["click", name])).not_taken == (name,)
 
 
+def test_what_was_cooked_counts_as_much_as_what_was_saved() -> None:
+    assert event_rule(pl.Series(["save", "view", "cook"])).weights == {"view": 1.0, "cook": 2.0, "save": 2.0}
+
+
 def test_unrecognised_events_have_weight_1_and_are_named() -> None:
     rule = event_rule(pl.Series(["zap", "view"]))
     assert rule.weights == {"view": 1.0, "zap": 1.0}

@@ -42,6 +42,8 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("read_time", RNG.integers(0, 300, N), "assumed"),
         ("qty", RNG.integers(1, 40, N), "amount"),
         ("price_paid", RNG.random(N), "amount"),
+        ("price", RNG.integers(5, 90, N) / 8, "consequence"),  # of the chosen item
+        ("last_price", RNG.integers(5, 90, N) / 8, "context"),
         ("dwell_ms", RNG.integers(0, 90_000, N), "amount"),
         ("clicks", RNG.integers(0, 9, N), "amount"),
         ("weight", RNG.random(N) + 1, "amount"),

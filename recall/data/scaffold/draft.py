@@ -226,6 +226,9 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     roles = {column: _raise_later_events(role, column, frame, (user_id, item_id)) for column, role in roles.items()}
     ids = {"users": user_id, "items": item_id}
     table_ids = surveyed.table_ids
+    if "missing_ids" in surveyed.row_settings:
+        for name_, id_ in table_ids.items():
+            tables[name_] = replace(tables[name_], frame=tables[name_].frame.filter(~id_missing([id_])))
     if "repeated_ids" in surveyed.row_settings:
         keep: Literal["first", "last"] = "first" if surveyed.row_settings["repeated_ids"][0] == "first" else "last"
         for name_, id_ in table_ids.items():

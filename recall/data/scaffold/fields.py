@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recall.config.docs import toml, toml_key
-from recall.data.column_names import COLUMN_WORDS, accumulates, names_person, word_set, words
+from recall.data.column_names import COLUMN_WORDS, PRICE, accumulates, names_person, word_set, words
 from recall.data.columns import RESERVED
 from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
 from recall.data.roles import Role, numbers_of
@@ -276,6 +276,9 @@ def _accumulation_reason(values: pl.Series, per_row: pl.Series, side: str) -> st
         return ""
     if accumulates(values.name, side, fractions=bool((numbers != numbers.round()).any())):
         return "by its name it is an aggregate of the interactions"
+    named = set(words(values.name))
+    if side == "item" and COLUMN_WORDS["stock"] & named and not PRICE & named:
+        return "by its name it is what was left when the file was written, after the interactions"
     if numbers.is_between(*_YEARS).all():
         return ""
     both = pl.DataFrame({"number": numbers, "count": per_row}).drop_nulls()

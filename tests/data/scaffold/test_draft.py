@@ -81,6 +81,13 @@ def test_a_column_that_the_items_have_under_another_name_is_not_read_twice(tmp_p
     assert "item_columns" not in text
 
 
+def test_rows_without_an_id_say_nothing_about_a_column(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]}).write_csv(tmp_path / "interactions.csv")
+    items = {"item_id": ["x", "y", None], "place": [1, 1, 2]}
+    pl.DataFrame(items).write_csv(tmp_path / "items.csv")
+    assert "# place: one value only, '1'" in draft(tmp_path)
+
+
 def test_a_lone_value_that_is_missing_where_others_are_teaches_nothing(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"]}).write_csv(tmp_path / "interactions.csv")
     items = {"item_id": ["x", "y", "z"], "pay": [10, 20, None], "money": ["EUR", "EUR", None], "badge": ["top", None, None]}

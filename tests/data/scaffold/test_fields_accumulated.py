@@ -53,6 +53,8 @@ def test_columns_that_grow_with_the_interactions_are_no_fields() -> None:
         ("item", "avg_rating", False),
         ("item", "review_count", False),
         ("item", "stats.subscribers", False),
+        ("item", "stock level", False),
+        ("item", "stock price", True),
         ("item", "total_pages", True),
         ("item", "weight", True),
     ],
