@@ -271,16 +271,16 @@ def _find_property_rows(table: Table, id_: str) -> DataError | None:
     if len(table.columns) not in (3, 4) or not all(is_readable(table, name) for name in table.columns):
         return None
     frame = table.collect(table.columns)
-    texts = [
-        name for name in table.columns if name != id_ and frame[name].dtype == pl.String and numbers_of(frame[name]) is None
-    ]
-    name = min(texts, key=lambda one: frame[one].n_unique(), default=id_)
+    texts = [name for name in table.columns if name != id_ and frame[name].dtype == pl.String]
+    name = min((one for one in texts if numbers_of(frame[one]) is None), key=lambda one: frame[one].n_unique(), default=id_)
     times = COLUMN_WORDS["time"] | COLUMN_WORDS["date"]
-    value = next((one for one in reversed(table.columns) if one not in (id_, name) and not times & set(words(one))), id_)
-    keys = frame.drop(value).n_unique()  # a later row may hold another value
-    if id_ in (name, value) or not 1 < frame[name].n_unique() <= len(frame) * _MAX_PROPERTIES or keys < MIN_UNIQUE * len(frame):
+    value = next((one for one in reversed(texts) if one != name and not times & set(words(one))), id_)
+    if id_ in (name, value):
         return None
-    if min(frame.select(id_, one).n_unique() for one in (name, value)) < _MIN_PROPERTIES * frame[id_].n_unique():
+    keys = frame.drop(value).n_unique()  # a later row may hold another value
+    if not 1 < frame[name].n_unique() <= len(frame) * _MAX_PROPERTIES or keys < MIN_UNIQUE * len(frame):
+        return None
+    if min(frame.select(id_, one).n_unique() for one in (name, value)) <= _MIN_PROPERTIES * frame[id_].n_unique():
         return None  # one row per id, or former and current rows of it
     return DataError(
         f"the table has a row for each value of {name!r}, such as {frame[name][0]!r}",
